@@ -1,0 +1,48 @@
+"""Errors that cross module borders: each carries the `reason` under which it is counted."""
+
+from __future__ import annotations
+
+
+class ExporterError(Exception):
+    """Anything this exporter refuses or fails at, with a message fit for one line of a log."""
+
+
+class ConfigError(ExporterError):
+    """The configuration is wrong.
+
+    `mistakes` holds one finished line for each mistake: where, what was found, what is wanted.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class HypervisorError(ExporterError):
+    """A hypervisor could not be read; `reason` is the label of hypervisor_refresh_errors_total."""
+
+    reason = "libvirt"
+
+
+class ConnectError(HypervisorError):
+    """No connection to libvirt could be opened."""
+
+    reason = "connect"
+
+
+class ConnectionLostError(HypervisorError):
+    """The connection to libvirt broke while it was in use."""
+
+    reason = "connection_lost"
+
+
+class UnsupportedError(HypervisorError):
+    """The hypervisor's libvirt driver does not implement the call (libvirt codes 3, 74 and 84)."""
+
+    reason = "unsupported"
+
+
+class GuestGoneError(HypervisorError):
+    """The domain vanished between being listed and being read (libvirt code 42), or stopped (code 55)."""
+
+    reason = "guest_gone"

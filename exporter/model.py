@@ -1,0 +1,206 @@
+"""Records of what was read from a hypervisor, and of what Nova makes of it. All are immutable.
+
+A raw field carries its unit in its name; conversion happens where a sample is made.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class DomainState(enum.Enum):
+    """libvirt's virDomainState, by the number it has there; the name in lower case is the label's value."""
+
+    NOSTATE = 0
+    RUNNING = 1
+    BLOCKED = 2
+    PAUSED = 3
+    SHUTDOWN = 4
+    SHUTOFF = 5
+    CRASHED = 6
+    PMSUSPENDED = 7
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeInfo:
+    """The part of virNodeGetInfo that Nova uses."""
+
+    online_cpus: int  # getInfo()[2]
+    memory_mib: int  # getInfo()[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeMemory:
+    """virNodeGetMemoryStats over all cells: the node's /proc/meminfo as libvirt read it."""
+
+    total_kib: int
+    free_kib: int
+    buffers_kib: int
+    cached_kib: int
+
+    @property
+    def available_kib(self) -> int:
+        """Nova's notion of available: MemFree + Buffers + Cached (Host._get_avail_memory_kb)."""
+        return self.free_kib + self.buffers_kib + self.cached_kib
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Storage:
+    """Bytes of the file system or pools that hold the guests' images.
+
+    `free` is what an unprivileged user may still write (f_bavail), so used + free may be less than size.
+    """
+
+    size_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    """One <disk> of a domain's XML."""
+
+    target: str  # target/@dev: "vda"
+    source_type: str  # disk/@type: "file", "block", "network", "volume", …
+    path: str | None  # source/@file or source/@dev; None for an empty drive and for anything without a path
+    driver_format: str | None  # driver/@type: "qcow2", "raw"; None where the XML names none
+    serial: str | None  # what Nova writes only for a Cinder volume
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guest:
+    """A domain as its XML describes it."""
+
+    uuid: str
+    name: str
+    vcpus: int  # vcpu/@current, else vcpu's text: the number plugged in now
+    memory_kib: int  # <currentMemory>, else <memory>
+    disks: tuple[Disk, ...]
+    has_nova_metadata: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DomainRecord:
+    """One row of the list of domains. `id` is -1 for a domain that is not active."""
+
+    uuid: str
+    name: str
+    id: int
+    state: DomainState
+
+    @property
+    def is_active(self) -> bool:
+        """Whether libvirt lists the domain as active: running, paused, and everything in between."""
+        return self.id != -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageSize:
+    """Memory pages of one size in a NUMA cell."""
+
+    size_kib: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostCpu:
+    """One <cpu> of a NUMA cell in the capabilities."""
+
+    id: int
+    socket_id: int | None
+    siblings: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NumaCell:
+    """One <cell> of the capabilities' topology."""
+
+    id: int
+    memory_kib: int
+    pages: tuple[PageSize, ...]
+    cpus: tuple[HostCpu, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CpuInfo:
+    """Nova's cpu_info, out of <host><cpu> of the capabilities; None where libvirt does not say."""
+
+    arch: str | None
+    model: str | None
+    vendor: str | None
+    cells: int
+    sockets: int
+    cores: int
+    threads: int
+    features: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """virConnectGetCapabilities, parsed."""
+
+    uuid: str | None
+    cpu_info: CpuInfo
+    supported_instances: tuple[tuple[str, str, str], ...]  # (arch, hypervisor type, vm mode) by Nova's names
+    cells: tuple[NumaCell, ...]  # empty where the capabilities have no topology
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostIdentity:
+    """What a hypervisor says of itself once a connection."""
+
+    hostname: str
+    hypervisor_type: str
+    hypervisor_version: int  # major * 1,000,000 + minor * 1,000 + release
+    libvirt_version: int  # likewise
+    host_ip: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something that went wrong while a hypervisor was read, and did not end the reading.
+
+    A `fatal` one leaves a field of Nova's dictionary unknown: the refresh counts as failed under `reason`.
+    """
+
+    reason: str
+    subject: str  # which option, pool, or domain; with the reason it tells one problem from the next
+    message: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """Nova's get_available_resource dictionary, field by field, and what only we have.
+
+    None means that it could not be told: no sample then, never a zero.
+    """
+
+    # Nova's dictionary, with Nova's names and units (memory in MiB, disk in GiB).
+    vcpus: int | None
+    vcpus_used: int
+    memory_mb: int | None
+    memory_mb_used: int | None
+    local_gb: int | None
+    local_gb_used: int | None
+    disk_available_least: int | None
+    hypervisor_type: str
+    hypervisor_version: int
+    hypervisor_hostname: str
+    cpu_info: CpuInfo
+    supported_instances: tuple[tuple[str, str, str], ...]
+    numa_topology: tuple[NumaCell, ...] | None
+    host_ip: str | None
+    uuid: str | None
+
+    # Beside it.
+    libvirt_version: int
+    memory_size_bytes: int | None
+    memory_available_bytes: int | None
+    storage: Storage | None
+    storage_overcommitted_bytes: int
+    unsized_disks: int
+    domains_by_state: dict[DomainState, int]
+    running_vms: int
+    problems: tuple[Problem, ...] = field(default=())
