@@ -42,7 +42,7 @@ class UnsupportedError(HypervisorError):
     reason = "unsupported"
 
 
-class GuestGoneError(HypervisorError):
-    """The domain vanished between being listed and being read (libvirt code 42), or stopped (code 55)."""
+class GoneError(HypervisorError):
+    """A domain or pool vanished between being listed and being read (libvirt codes 42, 49 and 55)."""
 
-    reason = "guest_gone"
+    reason = "gone"

@@ -6,7 +6,8 @@ A raw field carries its unit in its name; conversion happens where a sample is m
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 
 class DomainState(enum.Enum):
@@ -130,9 +131,9 @@ class CpuInfo:
     model: str | None
     vendor: str | None
     cells: int
-    sockets: int
-    cores: int
-    threads: int
+    sockets: int | None
+    cores: int | None
+    threads: int | None
     features: frozenset[str]
 
 
@@ -158,16 +159,65 @@ class HostIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """Something that went wrong while a hypervisor was read, and did not end the reading.
+class StoragePool:
+    """An active libvirt storage pool, as of the pool's last refresh by libvirtd."""
 
-    A `fatal` one leaves a field of Nova's dictionary unknown: the refresh counts as failed under `reason`.
-    """
+    name: str
+    capacity_bytes: int
+    allocation_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSize:
+    """How large an image may become, and how much of that its host has given it already."""
+
+    virtual_bytes: int
+    allocated_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnsizedImage:
+    """An image whose size could not be read, and why."""
 
     reason: str
+
+
+class Severity(enum.Enum):
+    """What a problem does besides being said once in the log."""
+
+    NOTE = "nothing more: a property of this host, or something with a metric of its own"
+    ERROR = "counts in hypervisor_refresh_errors_total"
+    FATAL = "counts there, and the refresh has failed: hypervisor_up is 0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something that went wrong while a hypervisor was read."""
+
+    severity: Severity
+    reason: str  # the label's value in hypervisor_refresh_errors_total
     subject: str  # which option, pool, or domain; with the reason it tells one problem from the next
     message: str
-    fatal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """Everything that one refresh read, before anything was computed from it.
+
+    None means that the hypervisor cannot tell it, or that reading it failed; `problems` then says why.
+    """
+
+    identity: HostIdentity
+    capabilities: Capabilities
+    node: NodeInfo | None
+    node_memory: NodeMemory | None
+    online_cpus: frozenset[int] | None  # asked for only where a CPU set is configured
+    storage: Storage | None
+    domains: tuple[DomainRecord, ...]
+    guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
+    images: Mapping[tuple[str, str], ImageSize | UnsizedImage]  # by guest's UUID and disk's target
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +251,26 @@ class Resources:
     storage: Storage | None
     storage_overcommitted_bytes: int
     unsized_disks: int
-    domains_by_state: dict[DomainState, int]
+    domains_by_state: Mapping[DomainState, int]
     running_vms: int
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """A hypervisor's resources, the target they came from, and when, in seconds since the epoch."""
+
+    target: str
+    resources: Resources
+    timestamp_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostView:
+    """What a scrape shows of one hypervisor: how reaching it went, and its snapshot, if there is one."""
+
+    target: str
+    is_up: bool
+    snapshot: Snapshot | None
+    refresh_duration_seconds: float | None  # None before the first refresh has ended
+    errors: Mapping[str, int]  # by reason, since the target was configured

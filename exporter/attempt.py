@@ -1,0 +1,55 @@
+"""The one place that catches every exception: around work whose failure must not take others along."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What was raised instead of a result."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Success(Generic[T]):
+    """What was returned."""
+
+    value: T
+
+
+def attempt(call: Callable[[], T]) -> Success[T] | Failure:
+    """Return what the call returns, or what it raises."""
+    try:
+        return Success(call())
+    except Exception as error:
+        return Failure(error)
+
+
+def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Success[T] | Failure]:
+    """Do the same in a thread of its own, and tell the running event loop.
+
+    A call into libvirt or a file system may never return: it then keeps this one thread, and nobody who
+    waits for the future with a time-out. A daemon thread does not keep the process from ending either.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Success[T] | Failure] = loop.create_future()
+
+    def finish(outcome: Success[T] | Failure) -> None:
+        if not future.cancelled():
+            future.set_result(outcome)
+
+    def work() -> None:
+        outcome = attempt(call)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, outcome)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return future

@@ -1,0 +1,111 @@
+"""virConnectGetCapabilities, parsed to Nova's cpu_info, supported_instances and host NUMA cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
+from exporter.errors import HypervisorError
+from exporter.model import Capabilities, CpuInfo, HostCpu, NumaCell, PageSize
+
+# nova.objects.fields.Architecture, HVType and VMMode: the names Nova knows, and the older ones it translates.
+_ARCHITECTURE_NAMES = """
+    aarch64 alpha armv6l armv7l armv7b cris i686 ia64 lm32 m68k microblaze microblazeel mips mipsel mips64
+    mips64el openrisc parisc parisc64 ppc ppcle ppc64 ppc64le ppcemb s390 s390x sh4 sh4eb sparc sparc64
+    unicore32 x86_64 xtensa xtensaeb
+"""
+_ARCHITECTURES = frozenset(_ARCHITECTURE_NAMES.split())
+_ARCHITECTURE_ALIASES = {
+    "i386": "i686",
+    "i486": "i686",
+    "i586": "i686",
+    "x86_32": "i686",
+    "x86_32p": "i686",
+    "amd64": "x86_64",
+}
+_HYPERVISOR_ALIASES = {"xapi": "xen"}
+_VM_MODE_ALIASES = {"pv": "xen", "hv": "hvm", "baremetal": "hvm"}
+
+
+def parse_capabilities(xml: str) -> Capabilities:
+    """Parse the capabilities of a host.
+
+    :raises HypervisorError: when they are not what libvirt documents
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+        cells = tuple(_cell(element) for element in root.iterfind("host/topology/cells/cell"))
+        return Capabilities(
+            uuid=root.findtext("host/uuid"),
+            cpu_info=_cpu_info(root, cells=len(cells)),
+            supported_instances=tuple(_supported_instances(root)),
+            cells=cells,
+        )
+    except (ElementTree.ParseError, CpuSpecError, ValueError, KeyError) as error:
+        raise HypervisorError(f"unexpected capabilities XML: {error}") from error
+
+
+def _cpu_info(root: ElementTree.Element, *, cells: int) -> CpuInfo:
+    cpu = root.find("host/cpu")
+    if cpu is None:
+        cpu = ElementTree.Element("cpu")
+    topology = cpu.find("topology")
+    count = {} if topology is None else topology.attrib
+    return CpuInfo(
+        arch=cpu.findtext("arch"),
+        model=cpu.findtext("model"),
+        vendor=cpu.findtext("vendor"),
+        cells=cells or 1,  # Nova counts a host without a topology as one cell
+        sockets=_int(count.get("sockets")),
+        cores=_int(count.get("cores")),
+        threads=_int(count.get("threads")),
+        features=frozenset(
+            feature.attrib["name"]
+            for feature in cpu.iterfind("feature")
+            if feature.get("policy") != "disable"
+        ),
+    )
+
+
+def _supported_instances(root: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
+    """Yield (arch, hypervisor type, vm mode); like Nova, leave out architectures that Nova does not know."""
+    for guest in root.iterfind("guest"):
+        vm_mode = (guest.findtext("os_type") or "").lower()
+        for arch_element in guest.iterfind("arch"):
+            name = arch_element.attrib["name"].lower()
+            arch = _ARCHITECTURE_ALIASES.get(name, name)
+            if arch not in _ARCHITECTURES:
+                continue
+            for domain in arch_element.iterfind("domain"):
+                hypervisor = domain.attrib["type"].lower()
+                yield (
+                    arch,
+                    _HYPERVISOR_ALIASES.get(hypervisor, hypervisor),
+                    _VM_MODE_ALIASES.get(vm_mode, vm_mode),
+                )
+
+
+def _cell(element: ElementTree.Element) -> NumaCell:
+    return NumaCell(
+        id=int(element.attrib["id"]),
+        memory_kib=int(element.findtext("memory") or 0),
+        pages=tuple(
+            PageSize(size_kib=int(pages.attrib["size"]), total=int(pages.text or 0))
+            for pages in element.iterfind("pages")
+        ),
+        cpus=tuple(_host_cpu(cpu) for cpu in element.iterfind("cpus/cpu")),
+    )
+
+
+def _host_cpu(element: ElementTree.Element) -> HostCpu:
+    siblings = element.get("siblings")
+    return HostCpu(
+        id=int(element.attrib["id"]),
+        socket_id=_int(element.get("socket_id")),
+        siblings=parse_cpu_spec(siblings) if siblings else frozenset(),
+    )
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)

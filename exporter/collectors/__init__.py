@@ -1,0 +1,15 @@
+"""The collectors, one file each: what a hypervisor's snapshot says about one subject.
+
+A new one is a new file, one line here, and its golden file.
+"""
+
+from exporter.collectors import cpu, domains, info, memory, storage
+from exporter.metric import Collector
+
+COLLECTORS: tuple[Collector, ...] = (
+    cpu.COLLECTOR,
+    memory.COLLECTOR,
+    storage.COLLECTOR,
+    domains.COLLECTOR,
+    info.COLLECTOR,
+)

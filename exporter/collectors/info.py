@@ -1,0 +1,60 @@
+"""Info: what a hypervisor is, as labels.
+
+hypervisor_info{hypervisor_hostname="kvm01",hypervisor_type="QEMU",hypervisor_version="7002015",…} 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
+
+INFO = Metric(
+    name="hypervisor_info",
+    help="What the hypervisor is; always 1. Versions are libvirt's numbers (7002015 is 7.2.15).",
+    type="info",
+    labels=(
+        "hypervisor_hostname",
+        "target",
+        "hypervisor_type",
+        "hypervisor_version",
+        "libvirt_version",
+        "arch",
+        "model",
+        "vendor",
+        "sockets",
+        "cores",
+        "threads",
+        "host_ip",
+        "uuid",
+    ),
+    source="virConnectGetType, GetVersion, GetLibVersion, GetCapabilities; Nova's _get_cpu_info",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    resources, cpu = snapshot.resources, snapshot.resources.cpu_info
+    yield from INFO.samples(
+        1,
+        hypervisor_hostname=resources.hypervisor_hostname,
+        target=snapshot.target,
+        hypervisor_type=resources.hypervisor_type,
+        hypervisor_version=_text(resources.hypervisor_version),
+        libvirt_version=_text(resources.libvirt_version),
+        arch=_text(cpu.arch),
+        model=_text(cpu.model),
+        vendor=_text(cpu.vendor),
+        sockets=_text(cpu.sockets),
+        cores=_text(cpu.cores),
+        threads=_text(cpu.threads),
+        host_ip=_text(resources.host_ip),
+        uuid=_text(resources.uuid),
+    )
+
+
+def _text(value: int | str | None) -> str:
+    return "" if value is None else str(value)
+
+
+COLLECTOR = Collector(name="info", metrics=(INFO,), collect=_collect)

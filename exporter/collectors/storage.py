@@ -1,0 +1,97 @@
+"""Storage: the file system or pools that hold the guests' images, and how far those may still grow.
+
+hypervisor_local_gb{hypervisor_hostname="kvm01"} 1750
+hypervisor_disk_available_least{hypervisor_hostname="kvm01"} -12
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
+
+LOCAL_GB = Metric(
+    name="hypervisor_local_gb",
+    help="Size of the storage for images in GiB, rounded down.",
+    labels=("hypervisor_hostname",),
+    unit="GiB",
+    source="statvfs of instances_path, or virStoragePoolGetInfo; Nova's LibvirtDriver._get_local_gb_info",
+)
+LOCAL_GB_USED = Metric(
+    name="hypervisor_local_gb_used",
+    help="Used storage for images in GiB, rounded down.",
+    labels=("hypervisor_hostname",),
+    unit="GiB",
+    source="statvfs of instances_path, or virStoragePoolGetInfo; Nova's LibvirtDriver._get_local_gb_info",
+)
+DISK_AVAILABLE_LEAST = Metric(
+    name="hypervisor_disk_available_least",
+    help="Free storage in GiB, rounded down, once all images have grown to their full size; may be negative.",
+    labels=("hypervisor_hostname",),
+    unit="GiB",
+    source="Nova's LibvirtDriver._get_disk_over_committed_size_total",
+)
+SIZE_BYTES = Metric(
+    name="hypervisor_storage_size_bytes",
+    help="Size of the storage for images.",
+    labels=("hypervisor_hostname",),
+    source="statvfs: f_frsize * f_blocks, or a pool's capacity",
+)
+USED_BYTES = Metric(
+    name="hypervisor_storage_used_bytes",
+    help="Used storage for images.",
+    labels=("hypervisor_hostname",),
+    source="statvfs: f_frsize * (f_blocks - f_bfree), or a pool's allocation",
+)
+FREE_BYTES = Metric(
+    name="hypervisor_storage_free_bytes",
+    help="Free storage for images, without what the file system keeps for root.",
+    labels=("hypervisor_hostname",),
+    source="statvfs: f_frsize * f_bavail, or a pool's available",
+)
+OVERCOMMITTED_BYTES = Metric(
+    name="hypervisor_storage_overcommitted_bytes",
+    help="By how much all images may still grow, those of shut-off domains too.",
+    labels=("hypervisor_hostname",),
+    source="stat and header of each image; Nova's LibvirtDriver._get_disk_over_committed_size_total",
+)
+UNSIZED_DISKS = Metric(
+    name="hypervisor_unsized_disks",
+    help="Images that are left out of the over-commit because they could not be read.",
+    unit="images",
+    labels=("hypervisor_hostname",),
+    source="stat and header of each image",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    resources, storage = snapshot.resources, snapshot.resources.storage
+    hostname = resources.hypervisor_hostname
+    yield from LOCAL_GB.samples(resources.local_gb, hypervisor_hostname=hostname)
+    yield from LOCAL_GB_USED.samples(resources.local_gb_used, hypervisor_hostname=hostname)
+    yield from DISK_AVAILABLE_LEAST.samples(resources.disk_available_least, hypervisor_hostname=hostname)
+    if storage is not None:
+        yield from SIZE_BYTES.samples(storage.size_bytes, hypervisor_hostname=hostname)
+        yield from USED_BYTES.samples(storage.used_bytes, hypervisor_hostname=hostname)
+        yield from FREE_BYTES.samples(storage.free_bytes, hypervisor_hostname=hostname)
+    yield from OVERCOMMITTED_BYTES.samples(
+        resources.storage_overcommitted_bytes, hypervisor_hostname=hostname
+    )
+    yield from UNSIZED_DISKS.samples(resources.unsized_disks, hypervisor_hostname=hostname)
+
+
+COLLECTOR = Collector(
+    name="storage",
+    metrics=(
+        LOCAL_GB,
+        LOCAL_GB_USED,
+        DISK_AVAILABLE_LEAST,
+        SIZE_BYTES,
+        USED_BYTES,
+        FREE_BYTES,
+        OVERCOMMITTED_BYTES,
+        UNSIZED_DISKS,
+    ),
+    collect=_collect,
+)

@@ -1,0 +1,203 @@
+"""LibvirtDriver: reads one hypervisor and computes what Nova's driver of that name would answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from exporter.capabilities import parse_capabilities
+from exporter.config import HypervisorConfig
+from exporter.disks import ImageError, ImageReader, is_sized
+from exporter.errors import UnsupportedError
+from exporter.guests import GuestCache
+from exporter.host_ip import get_host_ip
+from exporter.model import (
+    Capabilities,
+    DomainRecord,
+    Guest,
+    HostIdentity,
+    ImageSize,
+    NodeInfo,
+    NodeMemory,
+    Problem,
+    Reading,
+    Resources,
+    Severity,
+    Storage,
+    StoragePool,
+    UnsizedImage,
+)
+from exporter.resources import get_available_resource
+from exporter.storage import StorageError, find_instances_path, get_fs_info, get_pools_info
+
+T = TypeVar("T")
+
+# The capabilities change when a CPU or memory is plugged in, which virNodeGetInfo shows, or huge pages are
+# set aside, which it does not. They are the slowest thing libvirt answers (0.4 s were seen).
+CAPABILITIES_MAX_AGE_SECONDS = 600
+
+
+class Hypervisor(Protocol):
+    """What the driver asks of a hypervisor; exporter.hypervisor.LibvirtHypervisor says how each is meant."""
+
+    def connect(self) -> bool: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def get_hostname(self) -> str: ...  # noqa: D102
+    def get_type(self) -> str: ...  # noqa: D102
+    def get_version(self) -> int: ...  # noqa: D102
+    def get_libvirt_version(self) -> int: ...  # noqa: D102
+    def get_capabilities_xml(self) -> str: ...  # noqa: D102
+    def get_node_info(self) -> NodeInfo: ...  # noqa: D102
+    def get_node_memory(self) -> NodeMemory: ...  # noqa: D102
+    def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
+    def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
+    def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
+    def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
+    def take_changed(self) -> frozenset[str]: ...  # noqa: D102
+
+
+class LibvirtDriver:
+    """Nova's LibvirtDriver, as far as it tells a host's resources.
+
+    It keeps what does not change from one reading to the next: the connection, the capabilities, the guests'
+    XML, the images' headers. It is not for two threads at once.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        config: HypervisorConfig,
+        *,
+        resync_interval: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._config = config
+        self._clock = clock
+        self._guests = GuestCache(
+            read_xml=hypervisor.get_domain_xml, resync_interval=resync_interval, clock=clock
+        )
+        self._images = ImageReader()
+        self._identity: HostIdentity | None = None
+        self._capabilities: Capabilities | None = None
+        self._capabilities_read_at = 0.0
+        self._capabilities_node: NodeInfo | None = None
+
+    def get_available_resource(self) -> Resources:
+        """Read the hypervisor, connecting if need be, and return Nova's resource dictionary for it.
+
+        :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
+        """
+        if self._hypervisor.connect():
+            self._forget_everything()
+        return get_available_resource(self._read(), self._config)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._hypervisor.close()
+
+    def _forget_everything(self) -> None:
+        """After a reconnection nobody knows what was missed: read everything anew."""
+        self._identity = None
+        self._capabilities = None
+        self._guests.clear()
+
+    def _read(self) -> Reading:
+        problems: list[Problem] = []
+        hypervisor = self._hypervisor
+        changed = hypervisor.take_changed()
+        node = _supported(hypervisor.get_node_info, "virNodeGetInfo", problems)
+        domains = hypervisor.list_domains()
+        self._guests.reconcile(domains, changed)
+        guests = self._guests.get_guests()
+        problems.extend(self._guests.get_problems())
+        return Reading(
+            identity=self._get_identity(),
+            capabilities=self._get_capabilities(node),
+            node=node,
+            node_memory=self._get_node_memory(),
+            online_cpus=self._get_online_cpus(problems),
+            storage=self._get_storage(problems),
+            domains=domains,
+            guests=guests,
+            images=self._read_images(guests),
+            problems=tuple(problems),
+        )
+
+    def _get_identity(self) -> HostIdentity:
+        if self._identity is None:
+            hypervisor = self._hypervisor
+            self._identity = HostIdentity(
+                hostname=hypervisor.get_hostname(),
+                hypervisor_type=hypervisor.get_type(),
+                hypervisor_version=hypervisor.get_version(),
+                libvirt_version=hypervisor.get_libvirt_version(),
+                host_ip=self._config.my_ip or get_host_ip(self._config.uri),
+            )
+        return self._identity
+
+    def _get_capabilities(self, node: NodeInfo | None) -> Capabilities:
+        age = self._clock() - self._capabilities_read_at
+        is_old = age >= CAPABILITIES_MAX_AGE_SECONDS or node != self._capabilities_node
+        if self._capabilities is None or is_old:
+            self._capabilities = parse_capabilities(self._hypervisor.get_capabilities_xml())
+            self._capabilities_read_at = self._clock()
+            self._capabilities_node = node
+        return self._capabilities
+
+    def _get_node_memory(self) -> NodeMemory | None:
+        """Return the memory statistics; None, without a word, from drivers that have none by design."""
+        try:
+            return self._hypervisor.get_node_memory()
+        except UnsupportedError:
+            return None
+
+    def _get_online_cpus(self, problems: list[Problem]) -> frozenset[int] | None:
+        config = self._config
+        if not (config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set):
+            return None
+        return _supported(self._hypervisor.get_online_cpus, "virNodeGetCPUMap", problems)
+
+    def _get_storage(self, problems: list[Problem]) -> Storage | None:
+        config = self._config
+        try:
+            if config.storage_pool or not config.is_local:
+                return get_pools_info(self._hypervisor.list_active_pools(), config.storage_pool)
+            return get_fs_info(find_instances_path(config.instances_path))
+        except StorageError as error:
+            problems.append(
+                Problem(severity=Severity.ERROR, reason="storage", subject="storage", message=str(error))
+            )
+            return None
+
+    def _read_images(
+        self, guests: Mapping[str, Guest | None]
+    ) -> dict[tuple[str, str], ImageSize | UnsizedImage]:
+        return {
+            (guest.uuid, disk.target): self._read_image(disk.path, disk.driver_format)
+            for guest in guests.values()
+            if guest is not None
+            for disk in guest.disks
+            if is_sized(disk, guest) and disk.path is not None
+        }
+
+    def _read_image(self, path: str, driver_format: str | None) -> ImageSize | UnsizedImage:
+        if not self._config.is_local:
+            return UnsizedImage(f"{path}: on another machine")
+        try:
+            return self._images.read(path, driver_format)
+        except ImageError as error:
+            return UnsizedImage(str(error))
+
+
+def _supported(read: Callable[[], T], call: str, problems: list[Problem]) -> T | None:
+    """Return what the call reads; None and a problem where the hypervisor's driver has no such call."""
+    try:
+        return read()
+    except UnsupportedError as error:
+        problems.append(
+            Problem(severity=Severity.NOTE, reason="unsupported", subject=call, message=f"{call}: {error}")
+        )
+        return None

@@ -1,0 +1,172 @@
+"""Guests: a domain's XML parsed, and the cache that spares libvirt from being asked on every scrape."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from exporter.errors import ExporterError, GoneError
+from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
+
+NOVA_METADATA_NAMESPACES = (
+    "http://openstack.org/xmlns/libvirt/nova/1.0",
+    "http://openstack.org/xmlns/libvirt/nova/1.1",
+)
+
+# Of libvirt's units of memory: https://libvirt.org/formatdomain.html#memory-allocation
+_BYTES_PER_UNIT = {
+    "b": 1,
+    "bytes": 1,
+    "KB": 10**3,
+    "k": 2**10,
+    "KiB": 2**10,
+    "MB": 10**6,
+    "M": 2**20,
+    "MiB": 2**20,
+    "GB": 10**9,
+    "G": 2**30,
+    "GiB": 2**30,
+    "TB": 10**12,
+    "T": 2**40,
+    "TiB": 2**40,
+}
+
+
+class GuestXmlError(ExporterError):
+    """A domain's XML is not what libvirt documents."""
+
+
+def parse_guest(xml: str) -> Guest:
+    """Parse what virDomainGetXMLDesc returned.
+
+    :raises GuestXmlError: when it is no domain, or lacks its name, UUID, memory or vCPUs
+    """
+    try:
+        domain = ElementTree.fromstring(xml)
+        return Guest(
+            uuid=_text(domain, "uuid"),
+            name=_text(domain, "name"),
+            vcpus=_vcpus(domain),
+            memory_kib=_memory_kib(domain),
+            disks=tuple(_disk(element) for element in domain.iterfind("devices/disk")),
+            has_nova_metadata=any(
+                domain.find(f"metadata/{{{namespace}}}instance") is not None
+                for namespace in NOVA_METADATA_NAMESPACES
+            ),
+        )
+    except (ElementTree.ParseError, ValueError, KeyError) as error:
+        raise GuestXmlError(f"unexpected domain XML: {error}") from error
+
+
+def _text(domain: ElementTree.Element, tag: str) -> str:
+    text = (domain.findtext(tag) or "").strip()
+    if not text:
+        raise ValueError(f"no <{tag}>")
+    return text
+
+
+def _vcpus(domain: ElementTree.Element) -> int:
+    maximum = _text(domain, "vcpu")
+    return int(domain.find("vcpu").get("current", maximum))  # type: ignore[union-attr] # _text found it
+
+
+def _memory_kib(domain: ElementTree.Element) -> int:
+    """Return the balloon's size; like libvirt, take the guest's whole memory where none is given."""
+    tag = "currentMemory" if domain.find("currentMemory") is not None else "memory"
+    amount = int(_text(domain, tag))
+    unit = domain.find(tag).get("unit", "KiB")  # type: ignore[union-attr] # _text found it
+    return amount * _BYTES_PER_UNIT[unit] // 1024
+
+
+def _disk(element: ElementTree.Element) -> Disk:
+    source, target, driver = element.find("source"), element.find("target"), element.find("driver")
+    path = None if source is None else source.get("file") or source.get("dev")
+    return Disk(
+        target="" if target is None else target.get("dev", ""),
+        source_type=element.get("type", "file"),
+        path=path,
+        driver_format=None if driver is None else driver.get("type"),
+        serial=(element.findtext("serial") or "").strip() or None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    record: DomainRecord
+    guest: Guest | None
+    read_at: float
+    problem: Problem | None
+
+
+class GuestCache:
+    """The hypervisor's guests as they were last read, kept in step with its list of domains.
+
+    A guest's XML is read when it is new, when its id or name changed (it was started, stopped or renamed),
+    when an event spoke of it, and when it was last read `resync_interval` seconds ago.
+
+    :param read_xml: returns the XML of the domain with this UUID
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self, *, read_xml: Callable[[str], str], resync_interval: float, clock: Callable[[], float]
+    ) -> None:
+        self._read_xml = read_xml
+        self._resync_interval = resync_interval
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+        self.guests_read = 0
+
+    def clear(self) -> None:
+        """Forget every guest: after a reconnection nobody knows what was missed."""
+        with self._lock:
+            self._entries = {}
+
+    def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
+        """Bring the cache in step with `domains`, reading those of which it is not sure.
+
+        :param changed: UUIDs that events spoke of
+        """
+        oldest = self._clock() - self._resync_interval
+        entries: dict[str, _Entry] = {}
+        for record in domains:
+            entry = self._entries.get(record.uuid)
+            if entry is None or record.uuid in changed or not _is_current(entry, record, oldest):
+                entry = self._read(record)
+            if entry is not None:
+                entries[record.uuid] = entry
+        with self._lock:
+            self._entries = entries
+
+    def get_guests(self) -> dict[str, Guest | None]:
+        """Return each domain's guest by UUID; None for one whose XML could not be read."""
+        return {uuid: entry.guest for uuid, entry in self._entries.items()}
+
+    def get_problems(self) -> tuple[Problem, ...]:
+        """Return one problem for each guest whose XML could not be read."""
+        return tuple(entry.problem for entry in self._entries.values() if entry.problem)
+
+    def _read(self, record: DomainRecord) -> _Entry | None:
+        """Read and parse one domain; None if it vanished meanwhile, and is to be read again next time."""
+        read_at = self._clock()
+        self.guests_read += 1
+        guest, problem = None, None
+        try:
+            guest = parse_guest(self._read_xml(record.uuid))
+        except GoneError:
+            return None
+        except GuestXmlError as error:
+            problem = Problem(
+                severity=Severity.ERROR,
+                reason="guest_xml",
+                subject=record.name,
+                message=f"domain {record.name}: {error}",
+            )
+        return _Entry(record=record, guest=guest, read_at=read_at, problem=problem)
+
+
+def _is_current(entry: _Entry, record: DomainRecord, oldest: float) -> bool:
+    return entry.record.id == record.id and entry.record.name == record.name and entry.read_at >= oldest

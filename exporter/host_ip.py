@@ -1,0 +1,40 @@
+"""The address by which a hypervisor is known: Nova's `my_ip`."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+# TEST-NET-1 (RFC 5737): an address nobody has. Connecting a datagram socket sends nothing; it only makes the
+# kernel choose the address from which it would.
+_NOWHERE = ("192.0.2.1", 9)
+
+
+def get_host_ip(uri: str) -> str | None:
+    """Return the address of the hypervisor at a libvirt URI, or None where it cannot be told.
+
+    For this machine: the address of the interface with the default route, as Nova's default for `my_ip`
+    (oslo_utils.netutils.get_my_ipv4). For another: what its name resolves to, which may block.
+    """
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError:
+        return None
+    return _resolve(host) if host else _get_own_ip()
+
+
+def _get_own_ip() -> str | None:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(_NOWHERE)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def _resolve(host: str) -> str | None:
+    try:
+        *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        return None
+    return str(address[0])

@@ -1,0 +1,267 @@
+"""HostState: one hypervisor as it was last read, with Nova's brief cache, and never more than one refresh."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from exporter.attempt import Failure, Success, attempt_in_thread
+from exporter.errors import HypervisorError
+from exporter.model import HostView, Problem, Resources, Severity, Snapshot
+from exporter.resources import verify_resources
+
+log = logging.getLogger(__name__)
+
+# Every value of the label `reason`, so that each counter is there at 0 before its first increment.
+REASONS = (
+    "connect",
+    "connection_lost",
+    "cpu_set",
+    "duplicate",
+    "gone",
+    "guest_xml",
+    "hostname",
+    "incomplete",
+    "internal",
+    "libvirt",
+    "storage",
+    "timeout",
+    "unsupported",
+)
+
+
+class Driver(Protocol):
+    """What HostState asks of a driver: exporter.driver.LibvirtDriver."""
+
+    def get_available_resource(self) -> Resources:
+        """Read the hypervisor; may block for ever."""
+
+    def close(self) -> None:
+        """Let go of the hypervisor; may block for ever."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How long things may take or last, in seconds; the configuration's keys of these names."""
+
+    cache_ttl: float
+    scrape_timeout: float
+    stale_grace: float
+
+
+class HostState:
+    """The state of one hypervisor, refreshed in a thread of its own when somebody asks for it.
+
+    All methods belong to the event loop's thread.
+
+    :param target: what the hypervisor is called in the configuration
+    :param slots: bounds how many hypervisors are refreshed at once
+    :param clock: monotonic seconds; ages are told by it, so that a stepped wall clock does no harm
+    :param wall_clock: seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        driver: Driver,
+        limits: Limits,
+        slots: asyncio.Semaphore,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.target = target
+        self._driver = driver
+        self._limits = limits
+        self._slots = slots
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._refresh: asyncio.Task[None] | None = None
+        self._refresh_started = 0.0
+        self._snapshot: Snapshot | None = None
+        self._snapshot_taken = 0.0
+        self._is_up = False
+        self._is_late = False
+        self._hostname: str | None = None
+        self._duration: float | None = None
+        self._errors = Counter(dict.fromkeys(REASONS, 0))
+        self._problems: dict[tuple[str, str], Problem] = {}
+        self._has_reported_view = False
+
+    async def get_host_stats(self, *, refresh: bool, deadline: float) -> HostView:
+        """Return the hypervisor's view, refreshed first if asked to or if the cached one is too old.
+
+        :param deadline: on the clock: when to answer with what is known. A refresh still under way then goes
+            on by itself, and every other caller shares it.
+        """
+        if refresh or not self._is_cached():
+            await self._wait_for_refresh(deadline)
+        return self.get_view()
+
+    def get_view(self) -> HostView:
+        """Return what is known now: the last snapshot, unless it is older than the grace."""
+        age = self._clock() - self._snapshot_taken
+        return HostView(
+            target=self.target,
+            is_up=self._is_up and not self._is_late,
+            snapshot=self._snapshot if age <= self._limits.stale_grace else None,
+            refresh_duration_seconds=self._duration,
+            errors=dict(self._errors),
+        )
+
+    def note_duplicate(self, owner: str | None) -> None:
+        """Take note that another target has this host name already (None: that it has no longer)."""
+        problems = dict(self._problems)
+        problems.pop(("duplicate", ""), None)
+        if owner is not None:
+            self._errors["duplicate"] += 1
+            problems["duplicate", ""] = Problem(
+                severity=Severity.FATAL,
+                reason="duplicate",
+                subject="",
+                message=f"host name {self._hostname} is already that of target {owner}: not shown twice",
+            )
+        self._log_changes(problems)
+
+    def close(self) -> None:
+        """Let go of the hypervisor, without waiting for it."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+        attempt_in_thread(self._driver.close, name=f"close {self.target}")
+
+    def _is_cached(self) -> bool:
+        return self._is_up and self._clock() - self._snapshot_taken < self._limits.cache_ttl
+
+    async def _wait_for_refresh(self, deadline: float) -> None:
+        now = self._clock()
+        if self._refresh is None:
+            self._refresh_started = now
+            self._refresh = asyncio.get_running_loop().create_task(self._refresh_once())
+        is_overdue = now - self._refresh_started >= self._limits.scrape_timeout
+        patience = 0 if is_overdue else max(0, deadline - now)
+        done, _pending = await asyncio.wait({self._refresh}, timeout=patience)
+        if not done:
+            self._note_late()
+
+    def _note_late(self) -> None:
+        """Take note that a scrape could not wait for the refresh; once for each refresh."""
+        if self._is_late:
+            return
+        self._is_late = True
+        self._errors["timeout"] += 1
+        late = Problem(
+            severity=Severity.FATAL,
+            reason="timeout",
+            subject="",
+            message="no answer within the scrape's deadline; still waiting, and showing the last numbers",
+        )
+        self._log_changes({**self._problems, ("timeout", ""): late})
+
+    async def _refresh_once(self) -> None:
+        """Read the hypervisor once, however long it takes."""
+        try:
+            outcome = await self._read()
+            self._is_late = False
+            if isinstance(outcome, Failure):
+                self._take_failure(outcome)
+            else:
+                self._take_resources(outcome)
+        finally:
+            self._refresh = None
+
+    async def _read(self) -> Success[Resources] | Failure:
+        """Have the driver read. The slot is given back when it is late: the hung must not starve the well."""
+        async with self._slots:
+            started = self._clock()
+            reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
+            await asyncio.wait({reading}, timeout=self._limits.scrape_timeout)
+        outcome = await reading
+        self._duration = self._clock() - started
+        return outcome
+
+    def _take_failure(self, outcome: Failure) -> None:
+        error = outcome.error
+        is_expected = isinstance(error, HypervisorError)
+        reason = error.reason if isinstance(error, HypervisorError) else "internal"
+        message = str(error) if is_expected else f"unexpected {type(error).__name__}: {error}"
+        problem = Problem(severity=Severity.FATAL, reason=reason, subject="", message=message)
+        if not is_expected and (reason, "") not in self._problems:
+            log.error("a defect of this program", exc_info=error, extra={"target": self.target})
+        self._is_up = False
+        self._take_problems((problem,))
+
+    def _take_resources(self, outcome: Success[Resources]) -> None:
+        resources = outcome.value
+        problems = [*resources.problems, *self._check_hostname(resources), *_check_complete(resources)]
+        self._is_up = not any(problem.severity is Severity.FATAL for problem in problems)
+        self._snapshot = Snapshot(
+            target=self.target,
+            resources=replace(resources, hypervisor_hostname=self._hostname or ""),
+            timestamp_seconds=self._wall_clock(),
+        )
+        self._snapshot_taken = self._clock()
+        self._take_problems(problems)
+        self._report_hypervisor_resource_view(self._snapshot.resources)
+
+    def _check_hostname(self, resources: Resources) -> list[Problem]:
+        """Keep the first host name; Nova refuses to let it change, too (Host.get_hostname)."""
+        if self._hostname is None:
+            self._hostname = resources.hypervisor_hostname
+        if resources.hypervisor_hostname == self._hostname:
+            return []
+        message = (
+            f"host name changed from {self._hostname} to {resources.hypervisor_hostname}:"
+            f" keeping {self._hostname} until this exporter is restarted"
+        )
+        return [Problem(severity=Severity.ERROR, reason="hostname", subject="", message=message)]
+
+    def _take_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
+        self._errors.update({p.reason for p in problems if p.severity is not Severity.NOTE})
+        now = {(problem.reason, problem.subject): problem for problem in problems}
+        # Duplicates are found by the tracker, after the refresh: only it knows when one is over.
+        if ("duplicate", "") in self._problems:
+            now["duplicate", ""] = self._problems["duplicate", ""]
+        self._log_changes(now)
+
+    def _log_changes(self, problems: dict[tuple[str, str], Problem]) -> None:
+        """Say what is newly wrong, and what is over; each once."""
+        for key, problem in problems.items():
+            if key not in self._problems:
+                level = logging.WARNING if problem.severity is Severity.NOTE else logging.ERROR
+                log.log(level, problem.message, extra={"target": self.target, "reason": problem.reason})
+        for key, problem in self._problems.items():
+            if key not in problems:
+                extra = {"target": self.target, "reason": problem.reason, "was": problem.message}
+                log.info("no longer a problem", extra=extra)
+        self._problems = problems
+
+    def _report_hypervisor_resource_view(self, resources: Resources) -> None:
+        """Log what is free (ResourceTracker._report_hypervisor_resource_view): first loud, then low."""
+        level = logging.DEBUG if self._has_reported_view else logging.INFO
+        self._has_reported_view = True
+        view = {
+            "target": self.target,
+            "hypervisor_hostname": resources.hypervisor_hostname,
+            "free_ram_mb": _difference(resources.memory_mb, resources.memory_mb_used),
+            "free_disk_gb": _difference(resources.local_gb, resources.local_gb_used),
+            "free_vcpus": _difference(resources.vcpus, resources.vcpus_used)
+            if resources.vcpus
+            else "unknown",
+        }
+        log.log(level, "hypervisor resource view", extra=view)
+
+
+def _check_complete(resources: Resources) -> list[Problem]:
+    missing = verify_resources(resources)
+    if not missing:
+        return []
+    message = f"fields of Nova's dictionary that could not be told: {', '.join(missing)}"
+    return [Problem(severity=Severity.FATAL, reason="incomplete", subject="", message=message)]
+
+
+def _difference(total: int | None, used: int | None) -> int | str:
+    return "unknown" if total is None or used is None else total - used

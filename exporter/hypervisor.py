@@ -1,0 +1,305 @@
+"""The libvirt boundary: the only module that imports libvirt.
+
+One `LibvirtHypervisor` is one read-only connection. Every call may block for as long as libvirtd does, so
+none of them may be made on a thread that somebody waits for without a deadline.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import libvirt
+
+from exporter.errors import (
+    ConnectError,
+    ConnectionLostError,
+    GoneError,
+    HypervisorError,
+    UnsupportedError,
+)
+from exporter.model import DomainRecord, DomainState, NodeInfo, NodeMemory, StoragePool
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_INTERVAL_SECONDS = 5
+KEEPALIVE_COUNT = 3
+
+_GONE = {
+    libvirt.VIR_ERR_NO_DOMAIN,
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_OPERATION_INVALID,
+}
+_UNSUPPORTED = {
+    libvirt.VIR_ERR_NO_SUPPORT,
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,
+    libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+}
+_LOST = {libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC}
+
+# A guest's XML is read again after any of these. Hot-plugged vCPUs raise no event at all, and changes to a
+# shut-off domain's configuration (`--config`) hardly any: that is what the periodic resync is for.
+_GUEST_EVENTS = (
+    libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
+    libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
+    libvirt.VIR_DOMAIN_EVENT_ID_DISK_CHANGE,
+    libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+    libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
+    libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
+    libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE,
+)
+
+
+def start_event_loop() -> None:
+    """Start libvirt's event loop in a thread of its own; call it once, before the first connection.
+
+    Events and keep-alive work only while it runs (virEventRegisterDefaultImpl, virEventRunDefaultImpl).
+    libvirt's habit of printing every error to standard error is turned off here, too: errors are raised.
+    """
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True).start()
+
+
+def _run_event_loop() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+class LibvirtHypervisor:
+    """A read-only connection to the hypervisor at `uri`, opened by `connect` and again after it was lost.
+
+    :ivar calls: libvirt calls made so far that ask the daemon something.
+    :ivar events: domain events received so far.
+    :ivar connects: connections opened so far.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._connection: libvirt.virConnect | None = None
+        self._callbacks: list[int] = []
+        self._domains: dict[str, libvirt.virDomain] = {}
+        self._changed: set[str] = set()
+        self._changed_lock = threading.Lock()
+        self.calls = 0
+        self.events = 0
+        self.connects = 0
+
+    def connect(self) -> bool:
+        """Open the connection unless it is open and alive; return whether it is a new one.
+
+        :raises ConnectError: when libvirt refuses or cannot be reached
+        """
+        if self._connection is not None:
+            if self._connection.isAlive():
+                return False
+            self.close()
+        self.calls += 1
+        try:
+            connection = libvirt.openReadOnly(self._uri)
+        except libvirt.libvirtError as error:
+            raise ConnectError(_message(error)) from error
+        self._connection = connection
+        self.connects += 1
+        self._listen(connection)
+        return True
+
+    def close(self) -> None:
+        """Close the connection, dead or alive, and forget what came by it."""
+        connection, self._connection = self._connection, None
+        self._domains = {}
+        if connection is None:
+            return
+        # libvirt keeps a connection open for as long as one callback refers to it.
+        for callback in self._callbacks:
+            _ignore_errors(connection.domainEventDeregisterAny, callback)
+        self._callbacks = []
+        _ignore_errors(connection.close)
+
+    def get_hostname(self) -> str:
+        """Return virConnectGetHostname."""
+        return str(self._ask(lambda connection: connection.getHostname()))
+
+    def get_type(self) -> str:
+        """Return virConnectGetType: "QEMU", "TEST", …."""
+        return str(self._ask(lambda connection: connection.getType()))
+
+    def get_version(self) -> int:
+        """Return virConnectGetVersion: major * 1,000,000 + minor * 1,000 + release of the hypervisor."""
+        return int(self._ask(lambda connection: connection.getVersion()))
+
+    def get_libvirt_version(self) -> int:
+        """Return virConnectGetLibVersion: like `get_version`, of the libvirt at the other end."""
+        return int(self._ask(lambda connection: connection.getLibVersion()))
+
+    def get_capabilities_xml(self) -> str:
+        """Return virConnectGetCapabilities. Slow: 0.4 s of libvirtd's time were seen."""
+        return str(self._ask(lambda connection: connection.getCapabilities()))
+
+    def get_node_info(self) -> NodeInfo:
+        """Return virNodeGetInfo.
+
+        :raises UnsupportedError: when the driver has no such call
+        """
+        info = self._ask(lambda connection: connection.getInfo())
+        _model, memory_mib, online_cpus, *_topology = info
+        return NodeInfo(online_cpus=online_cpus, memory_mib=memory_mib)
+
+    def get_node_memory(self) -> NodeMemory:
+        """Return virNodeGetMemoryStats over all cells.
+
+        :raises UnsupportedError: when the driver has no such call, or tells less than Nova's arithmetic needs
+        """
+        stats = self._ask(lambda c: c.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS))
+        try:
+            return NodeMemory(
+                total_kib=stats["total"],
+                free_kib=stats["free"],
+                buffers_kib=stats["buffers"],
+                cached_kib=stats["cached"],
+            )
+        except KeyError as error:
+            raise UnsupportedError(f"node memory statistics without {error}") from error
+
+    def get_online_cpus(self) -> frozenset[int]:
+        """Return the online CPUs' numbers out of virNodeGetCPUMap.
+
+        :raises UnsupportedError: when the driver has no such call
+        """
+        _count, is_online, _online = self._ask(lambda connection: connection.getCPUMap())
+        return frozenset(cpu for cpu, online in enumerate(is_online) if online)
+
+    def list_domains(self) -> tuple[DomainRecord, ...]:
+        """Return every domain, active or not, with its state, in one call.
+
+        virConnectGetAllDomainStats asked for nothing but the state takes no guest's job lock and asks no
+        guest's monitor, so a frozen guest does not hold it up.
+        """
+        try:
+            rows = self._ask(lambda c: c.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE))
+        except UnsupportedError:
+            rows = self._list_domains_one_by_one()
+        self._domains = {domain.UUIDString(): domain for domain, _ in rows}
+        return tuple(
+            DomainRecord(
+                uuid=uuid,
+                name=domain.name(),
+                id=domain.ID(),
+                state=_state(stats.get("state.state")),
+            )
+            for (uuid, domain), (_, stats) in zip(self._domains.items(), rows, strict=True)
+        )
+
+    def get_domain_xml(self, uuid: str) -> str:
+        """Return virDomainGetXMLDesc of a domain that was listed: of the live domain, if it is active.
+
+        :raises GoneError: when it vanished meanwhile
+        """
+        domain = self._domains.get(uuid)
+        if domain is None:
+            raise GoneError(f"domain {uuid} is not listed any more")
+        return str(self._ask(lambda _: domain.XMLDesc()))
+
+    def list_active_pools(self) -> tuple[StoragePool, ...]:
+        """Return the active storage pools with their sizes; none where the driver knows no pools."""
+        try:
+            pools = self._ask(lambda c: c.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE))
+        except UnsupportedError:
+            return ()
+        return tuple(read for pool in pools if (read := self._read_pool(pool)))
+
+    def take_changed(self) -> frozenset[str]:
+        """Return the UUIDs of the domains that events spoke of since the last call, and forget them."""
+        with self._changed_lock:
+            changed, self._changed = frozenset(self._changed), set()
+        return changed
+
+    def _read_pool(self, pool: Any) -> StoragePool | None:
+        try:
+            _state, capacity, allocation, available = self._ask(lambda _: pool.info())
+        except GoneError:
+            return None
+        return StoragePool(
+            name=pool.name(),
+            capacity_bytes=capacity,
+            allocation_bytes=allocation,
+            available_bytes=available,
+        )
+
+    def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
+        """List the domains of a driver without bulk statistics, as `list_domains` wants them."""
+        rows = []
+        for domain in self._ask(lambda connection: connection.listAllDomains()):
+            try:
+                state, _reason = self._ask(partial(_state_of, domain))
+            except GoneError:
+                continue
+            rows.append((domain, {"state.state": state}))
+        return rows
+
+    def _listen(self, connection: Any) -> None:
+        """Have libvirt tell of changed guests and of a dead connection, as far as the driver can."""
+        _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
+        for event in _GUEST_EVENTS:
+            self.calls += 1
+            try:
+                callback = connection.domainEventRegisterAny(None, event, self._on_event, None)
+            except libvirt.libvirtError as error:
+                log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
+            else:
+                self._callbacks.append(callback)
+
+    def _on_event(self, _connection: Any, domain: Any, *_details: Any) -> None:
+        with self._changed_lock:
+            self.events += 1
+            self._changed.add(domain.UUIDString())
+
+    def _ask(self, call: Callable[[Any], T]) -> T:
+        """Make one libvirt call; the one place where libvirt's errors become ours."""
+        if self._connection is None:
+            raise ConnectionLostError("not connected")
+        self.calls += 1
+        try:
+            return call(self._connection)
+        except libvirt.libvirtError as error:
+            raise _translate(error, is_alive=bool(self._connection.isAlive())) from error
+
+
+def _state_of(domain: Any, _connection: Any) -> Any:
+    return domain.state()
+
+
+def _translate(error: libvirt.libvirtError, *, is_alive: bool) -> HypervisorError:
+    code, message = error.get_error_code(), _message(error)
+    if not is_alive or code in _LOST or error.get_error_domain() == libvirt.VIR_FROM_RPC:
+        return ConnectionLostError(message)
+    if code in _GONE:
+        return GoneError(message)
+    if code in _UNSUPPORTED:
+        return UnsupportedError(message)
+    return HypervisorError(message)
+
+
+def _message(error: libvirt.libvirtError) -> str:
+    return str(error.get_error_message() or error)
+
+
+def _state(number: int | None) -> DomainState:
+    """Return the state with that number; one that is newer than this program counts as no state."""
+    try:
+        return DomainState(number)
+    except ValueError:
+        return DomainState.NOSTATE
+
+
+def _ignore_errors(call: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        call(*arguments)
+    except libvirt.libvirtError as error:
+        log.debug("libvirt refused a call that may fail", extra={"error": _message(error)})

@@ -1,0 +1,76 @@
+"""Declarations: what a metric family is called, means and is labelled with, and what a collector is.
+
+`/metrics`, docs/metrics.md and the tests all come from the same declarations. A wrong name fails at import, a
+wrong label in the collector that made the sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.model import Snapshot
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_BASE_UNITS = {"_seconds": "seconds", "_bytes": "bytes", "_mb": "MiB", "_gb": "GiB", "_ratio": "ratio"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One value of one metric family."""
+
+    metric: Metric
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric family.
+
+    :param name: as it is exposed: a counter's ends in `_total`, an info's in `_info`
+    :param unit: of its values; derived from the name's end where that tells it
+    :param source: the libvirt API or Nova function that it comes from
+    """
+
+    name: str
+    help: str
+    type: Literal["gauge", "counter", "info"] = "gauge"
+    labels: tuple[str, ...]
+    source: str
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.labels):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a metric or label")
+        if self.name.endswith("_total") != (self.type == "counter"):
+            raise ValueError(f"{self.name}: counters, and only they, end in _total")
+        if self.name.endswith("_info") != (self.type == "info"):
+            raise ValueError(f"{self.name}: infos, and only they, end in _info")
+        if not self.unit:
+            unit = next((unit for end, unit in _BASE_UNITS.items() if self.name.endswith(end)), "")
+            object.__setattr__(self, "unit", unit)
+
+    def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
+        """Return one sample with exactly the declared labels, or none for a value that could not be told.
+
+        :raises ValueError: when a label is missing or was not declared
+        """
+        if set(labels) != set(self.labels):
+            raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
+        return () if value is None else (Sample(metric=self, labels=labels, value=value),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collector:
+    """Maps a hypervisor's snapshot to samples of the metric families it declares; asks nobody.
+
+    :param name: its module's name, the NAME of `--collector.NAME`, and the value of `collect[]`
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    collect: Callable[[Snapshot], Iterable[Sample]]

@@ -1,0 +1,230 @@
+"""Nova's get_available_resource as pure steps on what was read of a hypervisor.
+
+Each step bears the name of the Nova function it answers for (nova/virt/libvirt/driver.py and host.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
+from exporter.disks import is_sized, overcommitted_bytes
+from exporter.model import DomainState, Guest, Problem, Reading, Resources, Severity, UnsizedImage
+
+MIB = 2**20
+GIB = 2**30
+KIB_PER_MIB = 2**10
+
+
+class Options(Protocol):
+    """Of a hypervisor's configuration, what the arithmetic depends on; each is Nova's option of that name."""
+
+    @property
+    def vcpu_pin_set(self) -> str | None:
+        """CPUs for guests, by the older option, which still wins."""
+
+    @property
+    def cpu_shared_set(self) -> str | None:
+        """CPUs that guests share."""
+
+    @property
+    def cpu_dedicated_set(self) -> str | None:
+        """CPUs that guests are pinned to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Memory:
+    """Nova's two numbers in MiB, and the bytes behind them."""
+
+    memory_mb: int | None = None
+    memory_mb_used: int | None = None
+    size_bytes: int | None = None
+    available_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _DiskOvercommit:
+    bytes: int
+    unsized_disks: int
+    problems: tuple[Problem, ...]
+
+
+def get_available_resource(reading: Reading, options: Options) -> Resources:
+    """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem."""
+    vcpus, cpu_problems = get_vcpu_total(reading, options)
+    memory = _get_memory(reading)
+    overcommit = get_disk_over_committed_size_total(reading)
+    storage = reading.storage
+    identity, capabilities = reading.identity, reading.capabilities
+    return Resources(
+        vcpus=vcpus,
+        vcpus_used=get_vcpu_used(reading),
+        memory_mb=memory.memory_mb,
+        memory_mb_used=memory.memory_mb_used,
+        local_gb=None if storage is None else storage.size_bytes // GIB,
+        local_gb_used=None if storage is None else storage.used_bytes // GIB,
+        disk_available_least=None if storage is None else (storage.free_bytes - overcommit.bytes) // GIB,
+        hypervisor_type=identity.hypervisor_type,
+        hypervisor_version=identity.hypervisor_version,
+        hypervisor_hostname=identity.hostname,
+        cpu_info=capabilities.cpu_info,
+        supported_instances=capabilities.supported_instances,
+        numa_topology=capabilities.cells or None,
+        host_ip=identity.host_ip,
+        uuid=capabilities.uuid,
+        libvirt_version=identity.libvirt_version,
+        memory_size_bytes=memory.size_bytes,
+        memory_available_bytes=memory.available_bytes,
+        storage=storage,
+        storage_overcommitted_bytes=overcommit.bytes,
+        unsized_disks=overcommit.unsized_disks,
+        domains_by_state=count_domains_by_state(reading),
+        running_vms=sum(domain.is_active for domain in reading.domains),
+        problems=(*reading.problems, *cpu_problems, *overcommit.problems),
+    )
+
+
+def verify_resources(resources: Resources) -> tuple[str, ...]:
+    """Return the names of the fields that Nova's ResourceTracker._verify_resources asks for and are missing.
+
+    numa_topology is not among them: there, too, None says that the host has none.
+    """
+    required = ("vcpus", "memory_mb", "local_gb", "cpu_info", "vcpus_used", "memory_mb_used", "local_gb_used")
+    return tuple(name for name in required if getattr(resources, name) is None)
+
+
+def get_vcpu_total(reading: Reading, options: Options) -> tuple[int | None, tuple[Problem, ...]]:
+    """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and why not.
+
+    Without any CPU set these are the node's online CPUs; a hypervisor that cannot tell them counts 0.
+    """
+    problems = tuple(_check_cpu_sets(reading, options))
+    if problems:
+        return None, problems
+    shared = options.vcpu_pin_set or options.cpu_shared_set
+    if shared:
+        return len(parse_cpu_spec(shared)), ()
+    if options.cpu_dedicated_set:
+        return 0, ()
+    if reading.node is None:
+        return 0, ()
+    return reading.node.online_cpus, ()
+
+
+def _check_cpu_sets(reading: Reading, options: Options) -> Iterator[Problem]:
+    """Name every configured CPU that is not online (`_get_vcpu_available`, `_get_pcpu_available`)."""
+    online = reading.online_cpus
+    for option in ("vcpu_pin_set", "cpu_shared_set", "cpu_dedicated_set"):
+        spec = getattr(options, option)
+        is_overridden = option == "cpu_shared_set" and options.vcpu_pin_set
+        if not spec or is_overridden or online is None:
+            continue
+        offline = parse_cpu_spec(spec) - online
+        if offline:
+            yield Problem(
+                severity=Severity.ERROR,
+                reason="cpu_set",
+                subject=option,
+                message=f"{option} {spec!r} names CPUs that are not online: {format_cpu_spec(offline)}"
+                f" (online: {format_cpu_spec(online)})",
+            )
+
+
+def get_vcpu_used(reading: Reading) -> int:
+    """Return the active domains' current vCPUs (`_get_vcpu_used`); one that cannot be asked counts 1."""
+    return sum(
+        guest.vcpus if guest is not None else 1
+        for domain in reading.domains
+        if domain.is_active
+        for guest in (reading.guests.get(domain.uuid),)
+    )
+
+
+def _get_memory(reading: Reading) -> _Memory:
+    """Return total and used memory (`get_memory_mb_total`, `get_memory_mb_used`).
+
+    Nova subtracts what /proc/meminfo says is available from what virNodeGetInfo says is there. Where the two
+    speak of different totals (memory plugged in outside any NUMA cell) that goes below zero; the statistics'
+    own total is taken then. A driver without memory statistics is asked for its guests' memory instead.
+    """
+    if reading.node is None:
+        return _Memory()
+    total_mib, stats = reading.node.memory_mib, reading.node_memory
+    if stats is None:
+        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=_guests_kib(reading))
+    if stats.total_kib // KIB_PER_MIB != total_mib:
+        used_kib = stats.total_kib - stats.available_kib
+        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=used_kib)
+    return _Memory(
+        memory_mb=total_mib,
+        memory_mb_used=max(0, total_mib - stats.available_kib // KIB_PER_MIB),
+        size_bytes=stats.total_kib * 1024,
+        available_bytes=stats.available_kib * 1024,
+    )
+
+
+def _memory(*, total_mib: int, total_kib: int, used_kib: int) -> _Memory:
+    return _Memory(
+        memory_mb=total_mib,
+        memory_mb_used=max(0, used_kib // KIB_PER_MIB),
+        size_bytes=total_kib * 1024,
+        available_bytes=max(0, total_kib - used_kib) * 1024,
+    )
+
+
+def _guests_kib(reading: Reading) -> int:
+    """Return the active guests' memory in KiB (`_sum_domain_memory_mb`)."""
+    return sum(
+        guest.memory_kib
+        for domain in reading.domains
+        if domain.is_active and (guest := reading.guests.get(domain.uuid)) is not None
+    )
+
+
+def get_disk_over_committed_size_total(reading: Reading) -> _DiskOvercommit:
+    """Return by how much all guests' images, of shut-off guests too, may still grow.
+
+    Like Nova, leave out every image of a guest of which one could not be read.
+    """
+    total, unsized, problems = 0, 0, []
+    for guest in reading.guests.values():
+        if guest is None:
+            continue
+        growth, unread = _guest_overcommit(guest, reading)
+        if unread:
+            unsized += len(unread)
+            problems.append(
+                Problem(
+                    severity=Severity.NOTE,
+                    reason="image",
+                    subject=guest.name,
+                    message=f"domain {guest.name}: its disks are left out of the over-commit: "
+                    + "; ".join(unread),
+                )
+            )
+        else:
+            total += growth
+    return _DiskOvercommit(bytes=total, unsized_disks=unsized, problems=tuple(problems))
+
+
+def _guest_overcommit(guest: Guest, reading: Reading) -> tuple[int, list[str]]:
+    """Return by how much the guest's images may still grow, and why each unsized one is so."""
+    growth, unread = 0, []
+    for disk in guest.disks:
+        if not is_sized(disk, guest):
+            continue
+        size = reading.images[guest.uuid, disk.target]
+        if isinstance(size, UnsizedImage):
+            unread.append(size.reason)
+        else:
+            growth += overcommitted_bytes(disk, size)
+    return growth, unread
+
+
+def count_domains_by_state(reading: Reading) -> Mapping[DomainState, int]:
+    """Return how many domains are in each of libvirt's states, 0 for a state that none is in."""
+    count = Counter(domain.state for domain in reading.domains)
+    return {state: count[state] for state in DomainState}

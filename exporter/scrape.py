@@ -1,0 +1,101 @@
+"""One scrape: runs the collectors over all snapshots, times them, and keeps their failures apart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric as Family
+
+from exporter.attempt import Failure, attempt
+from exporter.collectors import target
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import HostView, Snapshot
+
+log = logging.getLogger(__name__)
+
+COLLECTOR_SUCCESS = Metric(
+    name="hypervisor_exporter_collector_success",
+    help="Whether the collector mapped every hypervisor's snapshot.",
+    labels=("collector",),
+    source="exporter.scrape",
+)
+COLLECTOR_DURATION_SECONDS = Metric(
+    name="hypervisor_exporter_collector_duration_seconds",
+    help="How long the collector took for all hypervisors.",
+    labels=("collector",),
+    source="exporter.scrape",
+)
+METRICS = (COLLECTOR_SUCCESS, COLLECTOR_DURATION_SECONDS)
+
+
+class ScrapeCollector:
+    """The prometheus_client collector of one scrape, over the views that were ready by its deadline."""
+
+    def __init__(self, views: Sequence[HostView], collectors: Sequence[Collector]) -> None:
+        self._views = views
+        self._collectors = collectors
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric family that has a sample."""
+        samples = [sample for view in self._views for sample in target.collect(view)]
+        snapshots = [view.snapshot for view in self._views if view.snapshot is not None]
+        for collector in self._collectors:
+            samples += _run(collector, snapshots)
+        return _families(samples)
+
+
+def make_registry(
+    views: Sequence[HostView], collectors: Sequence[Collector], own: CollectorRegistry | None = None
+) -> CollectorRegistry:
+    """Return a registry of its own for one scrape.
+
+    :param own: what the exporter says of itself, if that is to be included
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ScrapeCollector(views, collectors))
+    if own is not None:
+        registry.register(own)
+    return registry
+
+
+def _run(collector: Collector, snapshots: Sequence[Snapshot]) -> list[Sample]:
+    """Run one collector over all snapshots. A snapshot that it fails on costs that snapshot only."""
+    started = time.perf_counter()
+    samples: list[Sample] = []
+    is_success = True
+    for snapshot in snapshots:
+        outcome = attempt(partial(_collect, collector, snapshot))
+        if isinstance(outcome, Failure):
+            is_success = False
+            log.error(
+                "collector failed",
+                exc_info=outcome.error,
+                extra={"collector": collector.name, "target": snapshot.target},
+            )
+        else:
+            samples += outcome.value
+    duration = time.perf_counter() - started
+    samples += COLLECTOR_SUCCESS.samples(float(is_success), collector=collector.name)
+    samples += COLLECTOR_DURATION_SECONDS.samples(duration, collector=collector.name)
+    return samples
+
+
+def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample]:
+    return list(collector.collect(snapshot))
+
+
+def _families(samples: Iterable[Sample]) -> Iterator[Family]:
+    """Group samples by metric, as the exposition formats want them, in the order in which they first came."""
+    families: dict[str, Family] = {}
+    for sample in samples:
+        metric = sample.metric
+        family = families.get(metric.name)
+        if family is None:
+            stem = metric.name.removesuffix("_total").removesuffix("_info")
+            family = families[metric.name] = Family(stem, metric.help, metric.type)
+        family.add_sample(metric.name, dict(sample.labels), sample.value)
+    return iter(families.values())

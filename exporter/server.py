@@ -1,0 +1,288 @@
+"""HTTP/1.1 over asyncio: connections, limits and time-outs. h11 reads and writes the protocol itself.
+
+A connection costs no thread, so slow and idle clients keep nobody out. When there are too many, the one that
+has owed us a request for the longest time makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+
+import h11
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A request without its body, which nothing here has a use for. Header names are in lower case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerLimits:
+    """Bounds of what clients may cost; times in seconds."""
+
+    connections: int = 512
+    requests: int = 256
+    header_bytes: int = 16 * 1024
+    body_bytes: int = 64 * 1024
+    request_timeout: float = 10.0  # from a request's first byte, or the connection, to its end
+    idle_timeout: float = 120.0  # between requests
+    write_timeout: float = 30.0
+    shutdown_timeout: float = 4.0
+
+
+class _RequestError(Exception):
+    """The client is answered with this status, and the connection closed."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+class Server:
+    """Serves `handler` on any number of listening sockets."""
+
+    def __init__(self, handler: Handler, *, limits: ServerLimits) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._listeners: list[asyncio.Server] = []
+        self._connections: dict[_Connection, None] = {}  # in the order in which their last answer ended
+        self._is_closing = False
+        self.requests_in_flight = 0
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept connections on these bound sockets from now on."""
+        for bound in sockets:
+            listener = await asyncio.start_server(self._serve, sock=bound, backlog=1024, limit=_READ_BYTES)
+            self._listeners.append(listener)
+
+    async def close(self) -> None:
+        """Stop accepting, let the requests under way end within their time, then close every connection."""
+        self._is_closing = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._connections):
+            if connection.owes_request:
+                connection.abort()
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._limits.shutdown_timeout)
+        for connection in list(self._connections):
+            connection.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._make_room():
+            writer.transport.abort()
+            return
+        connection = _Connection(reader, writer, limits=self._limits, task=asyncio.current_task())
+        self._connections[connection] = None
+        try:
+            await self._serve_requests(connection)
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+            log.debug("connection given up", extra={"client": connection.client})
+        finally:
+            self._connections.pop(connection, None)
+            connection.close()
+
+    def _make_room(self) -> bool:
+        """Whether one more connection may be served; one that still owes its request makes room for it."""
+        if len(self._connections) < self._limits.connections:
+            return True
+        debtor = next((connection for connection in self._connections if connection.owes_request), None)
+        if debtor is None:
+            return False
+        self._connections.pop(debtor)
+        debtor.abort()
+        return True
+
+    async def _serve_requests(self, connection: _Connection) -> None:
+        while True:
+            try:
+                request = await connection.receive()
+            except _RequestError as error:
+                await connection.send(_error(error.status), is_head=False, close=True)
+                return
+            if request is None:
+                return
+            response = await self._answer(request)
+            if self._is_closing:
+                await connection.send(response, is_head=request.method == "HEAD", close=True)
+                return
+            await connection.send(response, is_head=request.method == "HEAD", close=False)
+            if not connection.start_next():
+                return
+            self._connections[connection] = self._connections.pop(connection, None)
+
+    async def _answer(self, request: Request) -> Response:
+        if self.requests_in_flight >= self._limits.requests:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE)
+        self.requests_in_flight += 1
+        try:
+            return await self._handler(request)
+        finally:
+            self.requests_in_flight -= 1
+
+
+class _Connection:
+    """One client's connection: h11's state, the streams, and whether the client owes us a request."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        limits: ServerLimits,
+        task: asyncio.Task[None] | None,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._limits = limits
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
+        self._is_first = True
+        self.owes_request = True
+        self.task = task
+        # Then drain() waits until the kernel has everything, and its time-out covers all of a response.
+        writer.transport.set_write_buffer_limits(high=0)
+        self.client = writer.get_extra_info("peername")
+
+    async def receive(self) -> Request | None:
+        """Return the next request, its body thrown away; None when the client has closed the connection.
+
+        :raises _RequestError: when it is none, or too large
+        :raises asyncio.TimeoutError: when it does not come in time
+        """
+        try:
+            if not self._is_first:
+                await asyncio.wait_for(self._wait_for_bytes(), self._limits.idle_timeout)
+            return await asyncio.wait_for(self._receive(), self._limits.request_timeout)
+        except h11.RemoteProtocolError as error:
+            raise _RequestError(HTTPStatus(error.error_status_hint)) from error
+        finally:
+            self.owes_request = False
+
+    async def send(self, response: Response, *, is_head: bool, close: bool) -> None:
+        """Send a whole response.
+
+        :raises asyncio.TimeoutError: when the client does not take it in time
+        """
+        headers = {
+            "date": formatdate(usegmt=True),
+            "content-type": response.content_type,
+            "content-length": str(len(response.body)),
+            **response.headers,
+        }
+        if close:
+            headers["connection"] = "close"
+        head = h11.Response(status_code=response.status, headers=list(headers.items()))
+        payload = self._http.send(head) or b""
+        if not is_head:
+            payload += self._http.send(h11.Data(data=response.body)) or b""
+        payload += self._http.send(h11.EndOfMessage()) or b""
+        self._writer.write(payload)
+        await asyncio.wait_for(self._writer.drain(), self._limits.write_timeout)
+
+    def start_next(self) -> bool:
+        """Make ready for the next request; False where the protocol allows none on this connection."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        self._is_first = False
+        self.owes_request = True
+        return True
+
+    def close(self) -> None:
+        """Close the connection; what was written still arrives."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever the client was sent or has sent."""
+        self._writer.transport.abort()
+
+    async def _wait_for_bytes(self) -> None:
+        """Wait for the first byte of a request, so that idleness and slowness have each their own limit."""
+        if self._http.trailing_data[0]:
+            return
+        self._http.receive_data(await self._reader.read(_READ_BYTES))
+
+    async def _receive(self) -> Request | None:
+        request: Request | None = None
+        body_bytes = 0
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                if self._http.they_are_waiting_for_100_continue:
+                    raise _RequestError(HTTPStatus.EXPECTATION_FAILED)
+                self._http.receive_data(await self._reader.read(_READ_BYTES))
+            elif isinstance(event, h11.Request):
+                request = _request(event)
+            elif isinstance(event, h11.Data):
+                body_bytes += len(event.data)
+                if body_bytes > self._limits.body_bytes:
+                    raise _RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            elif isinstance(event, h11.EndOfMessage):
+                return request
+            else:  # h11.ConnectionClosed, or h11.PAUSED after it
+                return None
+
+
+def _request(event: h11.Request) -> Request:
+    return Request(
+        method=event.method.decode("ascii"),
+        target=event.target.decode("ascii"),
+        headers={name.decode("ascii"): value.decode("latin-1") for name, value in event.headers},
+    )
+
+
+def _error(status: HTTPStatus) -> Response:
+    return Response(status=status, body=f"{status.value} {status.phrase}\n".encode())
+
+
+def bind(address: str) -> socket.socket:
+    """Return a socket bound to `host:port`, `[v6]:port` or `:port`; the last is for both IP versions.
+
+    Nobody can connect to it before `Server.listen`.
+
+    :raises OSError: when the address is taken, or not this machine's
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    is_dual_stack = not host and socket.has_dualstack_ipv6()
+    where = "::" if is_dual_stack else host or "0.0.0.0"
+    family, kind, protocol, _, name = socket.getaddrinfo(where, int(port), type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not is_dual_stack))
+        bound.bind(name)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,71 @@
+"""Where the guests' images live: the file system of the instances path, or libvirt's storage pools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from exporter.errors import ExporterError
+from exporter.model import Storage, StoragePool
+
+# Nova's default, and what a host without Nova has instead. Tried in this order where nobody set the path.
+DEFAULT_INSTANCES_PATHS = ("/var/lib/nova/instances", "/var/lib/libvirt/images")
+
+
+class StorageError(ExporterError):
+    """The storage could not be told: the path is not there, or it is not clear which pool is meant."""
+
+
+def find_instances_path(configured: str | None) -> str:
+    """Return the configured path, else the first of the default ones that exists.
+
+    A configured path is never replaced: another file system's numbers would be wrong without a word.
+
+    :raises StorageError: when nothing was configured and none of the defaults exists
+    """
+    if configured is not None:
+        return configured
+    for path in DEFAULT_INSTANCES_PATHS:
+        if Path(path).is_dir():
+            return path
+    raise StorageError(
+        f"none of {', '.join(DEFAULT_INSTANCES_PATHS)} exists: set instances_path or storage_pool"
+    )
+
+
+def get_fs_info(path: str) -> Storage:
+    """Return the size and use of the file system that holds `path` (nova.virt.libvirt.utils.get_fs_info).
+
+    :raises StorageError: when the path is not there or may not be reached
+    """
+    try:
+        status = os.statvfs(path)
+    except OSError as error:
+        raise StorageError(f"instances_path {path}: {error.strerror}") from error
+    return Storage(
+        size_bytes=status.f_frsize * status.f_blocks,
+        used_bytes=status.f_frsize * (status.f_blocks - status.f_bfree),
+        free_bytes=status.f_frsize * status.f_bavail,
+    )
+
+
+def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> Storage:
+    """Return the sum of the configured pools, or the one active pool where none is configured.
+
+    :raises StorageError: when a configured pool is not active, when there is no active pool, and when there
+        are several of which none is configured
+    """
+    pools = {pool.name: pool for pool in active}
+    names = ", ".join(sorted(pools)) or "none"
+    missing = [name for name in configured if name not in pools]
+    if missing:
+        raise StorageError(f"storage_pool {', '.join(missing)}: no such active pool (active: {names})")
+    if not configured and len(pools) != 1:
+        raise StorageError(f"storage_pool is not set, and not exactly one pool is active (active: {names})")
+    chosen = [pools[name] for name in configured or pools]
+    return Storage(
+        size_bytes=sum(pool.capacity_bytes for pool in chosen),
+        used_bytes=sum(pool.allocation_bytes for pool in chosen),
+        free_bytes=sum(pool.available_bytes for pool in chosen),
+    )
