@@ -5,32 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
+from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
 from exporter import __version__
+from exporter.backoff import Backoff
 from exporter.collectors import COLLECTORS
 from exporter.config import Config, HypervisorConfig, load_config
 from exporter.driver import LibvirtDriver
 from exporter.errors import ConfigError
-from exporter.flags import parse_flags
-from exporter.host_state import HostState, Limits
+from exporter.flags import CommandLine, parse_flags
+from exporter.host_state import HostState
 from exporter.hypervisor import LibvirtHypervisor, start_event_loop
 from exporter.log import configure_logging
-from exporter.metric import Collector
-from exporter.own import make_own_registry
+from exporter.own import OwnMetrics
+from exporter.probe import ProbeTargets
 from exporter.scrape import make_registry
 from exporter.server import Server, ServerLimits
-from exporter.service import Service
-from exporter.tracker import ResourceTracker
+from exporter.service import Reloader, Service
+from exporter.tracker import MakeHost, ResourceTracker
 from exporter.web import Web
 
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REFRESHES = 64
+RECONNECT_FIRST_SECONDS = 0.5
+RECONNECT_MAX_SECONDS = 15.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,38 +46,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    configure_logging(level=config.log.level, form=config.log.format, stream=sys.stderr)
-    for warning in config.warnings:
-        log.warning(warning)
+    _apply_logging(config)
     if command.check:
         print(f"{command.config_file or 'built-in configuration'}: no mistakes found")
         return 0
+    disable_created_metrics()
     start_event_loop()
-    return asyncio.run(_once(config) if command.once else _serve(config))
+    return asyncio.run(_once(config) if command.once else _serve(config, command))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, command: CommandLine) -> int:
     """Serve until told to stop."""
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
-    tracker = _make_tracker(config)
+    own = OwnMetrics()
+    make_host = _host_maker(own)
+    tracker = ResourceTracker(config, make_host)
+    probe_targets = ProbeTargets(config, make_host, clock=time.monotonic)
+
+    def apply(new: Config) -> None:
+        _apply_logging(new)
+        tracker.configure(new)
+        probe_targets.configure(new)
+        web.configure(new)
+
+    reloader = Reloader(
+        lambda: load_config(command.config_file, command.flags), apply, own, wall_clock=time.time
+    )
     web = Web(
-        tracker,
-        collectors=_enabled_collectors(config),
-        own=make_own_registry(),
-        telemetry_path=config.web.telemetry_path,
-        scrape_timeout=config.scrape_timeout,
-        version=__version__,
+        config,
+        tracker=tracker,
+        probe_targets=probe_targets,
+        collectors=COLLECTORS,
+        own=own,
+        reloader=reloader,
         clock=time.monotonic,
     )
     service = Service(
         tracker,
+        probe_targets,
         Server(web.handle, limits=ServerLimits()),
-        listen_addresses=config.web.listen_address,
-        first_audit_timeout=config.scrape_timeout,
+        own,
         clock=time.monotonic,
+        wall_clock=time.time,
     )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.start)
     try:
-        await service.run()
+        await service.run(
+            listen_addresses=config.web.listen_address, first_audit_timeout=config.scrape_timeout
+        )
     except OSError as error:
         log.error("cannot listen: %s", error.strerror, extra={"addresses": config.web.listen_address})
         return 1
@@ -81,40 +102,48 @@ async def _serve(config: Config) -> int:
 
 async def _once(config: Config) -> int:
     """Print one scrape; 0 if every hypervisor answered."""
-    tracker = _make_tracker(config)
+    own = OwnMetrics()
+    tracker = ResourceTracker(config, _host_maker(own))
     deadline = time.monotonic() + config.scrape_timeout
-    views = await tracker.update_available_resource(deadline=deadline)
-    registry = make_registry(views, _enabled_collectors(config), make_own_registry())
-    sys.stdout.write(generate_latest(registry).decode())
+    await tracker.update_available_resource(deadline=deadline)
+    await tracker.finish_sizing(deadline=deadline)
+    views = await tracker.update_available_resource(deadline=deadline, refresh=True)
+    own.note_loaded(now=time.time())
+    collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
+    sys.stdout.write(generate_latest(make_registry(views, collectors, own.registry)).decode())
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
 
 
-def _make_tracker(config: Config) -> ResourceTracker:
+def _host_maker(own: OwnMetrics) -> MakeHost:
+    """Return what makes a HostState with everything below it."""
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
-    return ResourceTracker([_make_host(config, hypervisor, slots) for hypervisor in config.hypervisors])
+
+    def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
+        driver = LibvirtDriver(
+            LibvirtHypervisor(hypervisor.uri),
+            LibvirtHypervisor(hypervisor.uri),
+            hypervisor,
+            resync_interval=config.resync_interval,
+            clock=time.monotonic,
+        )
+        # Trying a local socket that nobody listens on takes a millisecond, so a scrape may always try.
+        wait = RECONNECT_MAX_SECONDS if hypervisor.is_remote else 0
+        return HostState(
+            target=hypervisor.target,
+            driver=driver,
+            config=config,
+            slots=slots,
+            backoff=Backoff(first=RECONNECT_FIRST_SECONDS, maximum=wait),
+            observe_duration=own.observe_refresh,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    return make_host
 
 
-def _make_host(config: Config, hypervisor: HypervisorConfig, slots: asyncio.Semaphore) -> HostState:
-    driver = LibvirtDriver(
-        LibvirtHypervisor(hypervisor.uri),
-        hypervisor,
-        resync_interval=config.resync_interval,
-        clock=time.monotonic,
-    )
-    return HostState(
-        target=hypervisor.target,
-        driver=driver,
-        limits=Limits(
-            cache_ttl=config.cache_ttl,
-            scrape_timeout=config.scrape_timeout,
-            stale_grace=config.stale_grace,
-        ),
-        slots=slots,
-        clock=time.monotonic,
-        wall_clock=time.time,
-    )
-
-
-def _enabled_collectors(config: Config) -> list[Collector]:
-    return [collector for collector in COLLECTORS if collector.name not in config.disabled_collectors]
+def _apply_logging(config: Config) -> None:
+    configure_logging(level=config.log.level, form=config.log.format, stream=sys.stderr)
+    for warning in config.warnings:
+        log.warning(warning)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from exporter.block_sizes import BlockHypervisor, BlockSizes
 from exporter.capabilities import parse_capabilities
 from exporter.config import HypervisorConfig
-from exporter.disks import ImageError, ImageReader, is_sized
+from exporter.disks import ImageReader
 from exporter.errors import UnsupportedError
+from exporter.files import Hung, PatientReader
 from exporter.guests import GuestCache
 from exporter.host_ip import get_host_ip
 from exporter.model import (
     Capabilities,
+    Disk,
     DomainRecord,
+    DriverStats,
     Guest,
     HostIdentity,
     ImageSize,
@@ -28,7 +32,7 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.resources import get_available_resource
-from exporter.storage import StorageError, find_instances_path, get_fs_info, get_pools_info
+from exporter.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
 
 T = TypeVar("T")
 
@@ -36,11 +40,19 @@ T = TypeVar("T")
 # set aside, which it does not. They are the slowest thing libvirt answers (0.4 s were seen).
 CAPABILITIES_MAX_AGE_SECONDS = 600
 
+# A size that libvirt told costs it 3 ms and a guest's job lock, so it is asked for again only this often.
+BLOCK_SIZE_MAX_AGE_RESYNCS = 5
+
 
 class Hypervisor(Protocol):
     """What the driver asks of a hypervisor; exporter.hypervisor.LibvirtHypervisor says how each is meant."""
 
+    calls: int
+    events: int
+    connects: int
+
     def connect(self) -> bool: ...  # noqa: D102
+    def watch(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
     def get_hostname(self) -> str: ...  # noqa: D102
     def get_type(self) -> str: ...  # noqa: D102
@@ -60,14 +72,18 @@ class LibvirtDriver:
     """Nova's LibvirtDriver, as far as it tells a host's resources.
 
     It keeps what does not change from one reading to the next: the connection, the capabilities, the guests'
-    XML, the images' headers. It is not for two threads at once.
+    XML, the images' sizes. `get_available_resource` is not for two threads at once; what upkeep calls may
+    run beside it.
 
+    :param hypervisor: the connection that refreshes use
+    :param block_hypervisor: another one to the same hypervisor, for calls that a frozen guest holds up
     :param clock: monotonic seconds
     """
 
     def __init__(
         self,
         hypervisor: Hypervisor,
+        block_hypervisor: BlockHypervisor,
         config: HypervisorConfig,
         *,
         resync_interval: float,
@@ -79,7 +95,12 @@ class LibvirtDriver:
         self._guests = GuestCache(
             read_xml=hypervisor.get_domain_xml, resync_interval=resync_interval, clock=clock
         )
+        self._file_systems = PatientReader(get_instances_info, path=_instances_path)
         self._images = ImageReader()
+        self._image_files = PatientReader(self._images.read, path=_image_path)
+        self._block_sizes = BlockSizes(
+            block_hypervisor, max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
+        )
         self._identity: HostIdentity | None = None
         self._capabilities: Capabilities | None = None
         self._capabilities_read_at = 0.0
@@ -91,12 +112,39 @@ class LibvirtDriver:
         :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
         """
         if self._hypervisor.connect():
+            self._hypervisor.watch()
             self._forget_everything()
         return get_available_resource(self._read(), self._config)
 
+    def get_stats(self) -> DriverStats:
+        """Return what was done so far."""
+        return DriverStats(
+            libvirt_calls=self._hypervisor.calls,
+            guests_read=self._guests.guests_read,
+            events=self._hypervisor.events,
+            connects=self._hypervisor.connects,
+        )
+
+    def needs_resync(self) -> bool:
+        """Whether a guest's XML is to be read again."""
+        return self._guests.needs_resync()
+
+    def resync(self) -> None:
+        """Read the XML of such guests again."""
+        self._guests.resync()
+
+    def next_guest_to_size(self, leave_out: Collection[str]) -> str | None:
+        """Return the UUID of a guest whose images libvirt is to be asked for."""
+        return self._block_sizes.next_guest(leave_out)
+
+    def size_guest(self, uuid: str) -> None:
+        """Ask libvirt for a guest's images."""
+        self._block_sizes.size_guest(uuid)
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._hypervisor.close()
+        self._block_sizes.close()
 
     def _forget_everything(self) -> None:
         """After a reconnection nobody knows what was missed: read everything anew."""
@@ -122,7 +170,7 @@ class LibvirtDriver:
             storage=self._get_storage(problems),
             domains=domains,
             guests=guests,
-            images=self._read_images(guests),
+            images=self._get_images(guests),
             problems=tuple(problems),
         )
 
@@ -165,31 +213,57 @@ class LibvirtDriver:
         try:
             if config.storage_pool or not config.is_local:
                 return get_pools_info(self._hypervisor.list_active_pools(), config.storage_pool)
-            return get_fs_info(find_instances_path(config.instances_path))
+            return self._get_instances_info()
         except StorageError as error:
             problems.append(
                 Problem(severity=Severity.ERROR, reason="storage", subject="storage", message=str(error))
             )
             return None
 
-    def _read_images(
-        self, guests: Mapping[str, Guest | None]
-    ) -> dict[tuple[str, str], ImageSize | UnsizedImage]:
-        return {
-            (guest.uuid, disk.target): self._read_image(disk.path, disk.driver_format)
-            for guest in guests.values()
-            if guest is not None
-            for disk in guest.disks
-            if is_sized(disk, guest) and disk.path is not None
-        }
+    def _get_instances_info(self) -> Storage:
+        """Return the instances path's numbers.
 
-    def _read_image(self, path: str, driver_format: str | None) -> ImageSize | UnsizedImage:
+        :raises StorageError: also when its file system does not answer
+        """
+        (info,) = self._file_systems.run([self._config.instances_path])
+        if isinstance(info, Hung):
+            raise StorageError(f"instances_path {info.path}: its file system does not answer")
+        return info
+
+    def _get_images(self, guests: Mapping[str, Guest | None]) -> dict[str, list[ImageSize | UnsizedImage]]:
+        """Return every image's size: what this process can read by itself, else what libvirt said of it."""
+        disks = [
+            (guest.uuid, disk) for guest in guests.values() if guest is not None for disk in guest.images
+        ]
+        sizes = self._read_images([disk for _, disk in disks])
+        left: dict[str, list[str]] = {}
+        images: dict[str, list[ImageSize | UnsizedImage]] = {
+            guest.uuid: [] for guest in guests.values() if guest is not None
+        }
+        for (uuid, disk), size in zip(disks, sizes, strict=True):
+            if size is None:
+                left.setdefault(uuid, []).append(disk.target)
+            images[uuid].append(self._block_sizes.get(uuid, disk.target) if size is None else size)
+        self._block_sizes.want(left)
+        return images
+
+    def _read_images(self, disks: Sequence[Disk]) -> list[ImageSize | UnsizedImage | None]:
+        """Return each image's size out of its file; None for one that this process may not read."""
         if not self._config.is_local:
-            return UnsizedImage(f"{path}: on another machine")
-        try:
-            return self._images.read(path, driver_format)
-        except ImageError as error:
-            return UnsizedImage(str(error))
+            return [None] * len(disks)
+        self._images.forget_others({disk.path for disk in disks if disk.path})
+        return [
+            UnsizedImage(f"{size.path}: its file system does not answer") if isinstance(size, Hung) else size
+            for size in self._image_files.run(disks)
+        ]
+
+
+def _image_path(disk: Disk) -> str:
+    return disk.path or ""
+
+
+def _instances_path(configured: str | None) -> str:
+    return configured or DEFAULT_INSTANCES_PATHS[0]
 
 
 def _supported(read: Callable[[], T], call: str, problems: list[Problem]) -> T | None:

@@ -45,19 +45,33 @@ def parse_guest(xml: str) -> Guest:
     """
     try:
         domain = ElementTree.fromstring(xml)
+        disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
+        has_nova_metadata = any(
+            domain.find(f"metadata/{{{namespace}}}instance") is not None
+            for namespace in NOVA_METADATA_NAMESPACES
+        )
         return Guest(
             uuid=_text(domain, "uuid"),
             name=_text(domain, "name"),
             vcpus=_vcpus(domain),
             memory_kib=_memory_kib(domain),
-            disks=tuple(_disk(element) for element in domain.iterfind("devices/disk")),
-            has_nova_metadata=any(
-                domain.find(f"metadata/{{{namespace}}}instance") is not None
-                for namespace in NOVA_METADATA_NAMESPACES
-            ),
+            disks=disks,
+            images=tuple(disk for disk in disks if is_image(disk, has_nova_metadata=has_nova_metadata)),
+            has_nova_metadata=has_nova_metadata,
         )
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error
+
+
+def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
+    """Whether Nova counts the disk's over-commit: an image file that is no Cinder volume.
+
+    Only a volume gets a serial from Nova, which skips its block device mappings. Block, network and volume
+    disks and empty drives commit nothing.
+    """
+    if disk.source_type != "file" or disk.path is None:
+        return False
+    return not (has_nova_metadata and disk.serial)
 
 
 def _text(domain: ElementTree.Element, tag: str) -> str:
@@ -140,6 +154,25 @@ class GuestCache:
                 entries[record.uuid] = entry
         with self._lock:
             self._entries = entries
+
+    def needs_resync(self) -> bool:
+        """Whether `resync` would read a guest."""
+        oldest = self._clock() - self._resync_interval / 2
+        return any(entry.read_at < oldest for entry in self._entries.values())
+
+    def resync(self) -> None:
+        """Read again the guests that would soon be too old; to be called between scrapes, by another thread.
+
+        One that started, stopped or vanished meanwhile is left to the next `reconcile`.
+        """
+        oldest = self._clock() - self._resync_interval / 2
+        for uuid, entry in self._entries.items():
+            if entry.read_at >= oldest:
+                continue
+            read = self._read(entry.record)
+            with self._lock:
+                if read is not None and self._entries.get(uuid) is entry:
+                    self._entries = {**self._entries, uuid: read}
 
     def get_guests(self) -> dict[str, Guest | None]:
         """Return each domain's guest by UUID; None for one whose XML could not be read."""

@@ -6,13 +6,17 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from exporter.attempt import Failure, Success, attempt_in_thread
-from exporter.errors import HypervisorError
-from exporter.model import HostView, Problem, Resources, Severity, Snapshot
+from exporter.backoff import Backoff
+from exporter.config import Config
+from exporter.errors import ConnectError, HypervisorError
+from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
 from exporter.resources import verify_resources
+from exporter.upkeep import Driver as UpkeepDriver
+from exporter.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +38,17 @@ REASONS = (
 )
 
 
-class Driver(Protocol):
+class Driver(UpkeepDriver, Protocol):
     """What HostState asks of a driver: exporter.driver.LibvirtDriver."""
 
     def get_available_resource(self) -> Resources:
         """Read the hypervisor; may block for ever."""
 
+    def get_stats(self) -> DriverStats:
+        """Return what was done so far."""
+
     def close(self) -> None:
         """Let go of the hypervisor; may block for ever."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """How long things may take or last, in seconds; the configuration's keys of these names."""
-
-    cache_ttl: float
-    scrape_timeout: float
-    stale_grace: float
 
 
 class HostState:
@@ -59,7 +57,10 @@ class HostState:
     All methods belong to the event loop's thread.
 
     :param target: what the hypervisor is called in the configuration
+    :param config: says how long things may take and last
     :param slots: bounds how many hypervisors are refreshed at once
+    :param backoff: says when to try again to connect
+    :param observe_duration: told of each refresh's seconds
     :param clock: monotonic seconds; ages are told by it, so that a stepped wall clock does no harm
     :param wall_clock: seconds since the epoch
     """
@@ -69,15 +70,21 @@ class HostState:
         *,
         target: str,
         driver: Driver,
-        limits: Limits,
+        config: Config,
         slots: asyncio.Semaphore,
+        backoff: Backoff,
+        observe_duration: Callable[[float], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.target = target
         self._driver = driver
-        self._limits = limits
+        self._config = config
         self._slots = slots
+        self._backoff = backoff
+        self._observe_duration = observe_duration
+        self._upkeep = Upkeep(driver, target=target)
+        self._upkeep_task: asyncio.Task[None] | None = None
         self._clock = clock
         self._wall_clock = wall_clock
         self._refresh: asyncio.Task[None] | None = None
@@ -87,7 +94,8 @@ class HostState:
         self._is_up = False
         self._is_late = False
         self._hostname: str | None = None
-        self._duration: float | None = None
+        self._cost: RefreshCost | None = None
+        self._cache_hits = 0
         self._errors = Counter(dict.fromkeys(REASONS, 0))
         self._problems: dict[tuple[str, str], Problem] = {}
         self._has_reported_view = False
@@ -98,7 +106,9 @@ class HostState:
         :param deadline: on the clock: when to answer with what is known. A refresh still under way then goes
             on by itself, and every other caller shares it.
         """
-        if refresh or not self._is_cached():
+        if self._is_cached() and not refresh:
+            self._cache_hits += 1
+        else:
             await self._wait_for_refresh(deadline)
         return self.get_view()
 
@@ -108,9 +118,12 @@ class HostState:
         return HostView(
             target=self.target,
             is_up=self._is_up and not self._is_late,
-            snapshot=self._snapshot if age <= self._limits.stale_grace else None,
-            refresh_duration_seconds=self._duration,
+            snapshot=self._snapshot if age <= self._config.stale_grace else None,
+            refresh=self._cost,
+            is_refreshing=self._refresh is not None,
             errors=dict(self._errors),
+            cache_hits=self._cache_hits,
+            driver=self._driver.get_stats(),
         )
 
     def note_duplicate(self, owner: str | None) -> None:
@@ -127,25 +140,48 @@ class HostState:
             )
         self._log_changes(problems)
 
+    def configure(self, config: Config) -> None:
+        """Go by this configuration's times from now on."""
+        self._config = config
+
+    async def keep_up(self) -> None:
+        """Read old guests again, and have libvirt size the images that the driver cannot read."""
+        await self._upkeep.run()
+
+    def tend(self) -> None:
+        """Do, beside the scrapes, what is due: reconnect, or keep guests and sizes fresh."""
+        if self._upkeep_task is not None and not self._upkeep_task.done():
+            return
+        if self._is_up:
+            self._upkeep_task = asyncio.get_running_loop().create_task(self.keep_up())
+        elif self._refresh is None and self._backoff.has_failed and self._backoff.may_try(self._clock()):
+            self._start_refresh()
+
     def close(self) -> None:
         """Let go of the hypervisor, without waiting for it."""
-        if self._refresh is not None:
-            self._refresh.cancel()
+        for task in (self._refresh, self._upkeep_task):
+            if task is not None:
+                task.cancel()
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:
-        return self._is_up and self._clock() - self._snapshot_taken < self._limits.cache_ttl
+        return self._is_up and self._clock() - self._snapshot_taken < self._config.cache_ttl
 
     async def _wait_for_refresh(self, deadline: float) -> None:
         now = self._clock()
-        if self._refresh is None:
-            self._refresh_started = now
-            self._refresh = asyncio.get_running_loop().create_task(self._refresh_once())
-        is_overdue = now - self._refresh_started >= self._limits.scrape_timeout
+        if self._refresh is None and not self._backoff.may_try(now):
+            return
+        refresh = self._refresh or self._start_refresh()
+        is_overdue = now - self._refresh_started >= self._config.scrape_timeout
         patience = 0 if is_overdue else max(0, deadline - now)
-        done, _pending = await asyncio.wait({self._refresh}, timeout=patience)
+        done, _pending = await asyncio.wait({refresh}, timeout=patience)
         if not done:
             self._note_late()
+
+    def _start_refresh(self) -> asyncio.Task[None]:
+        self._refresh_started = self._clock()
+        self._refresh = asyncio.get_running_loop().create_task(self._refresh_once())
+        return self._refresh
 
     def _note_late(self) -> None:
         """Take note that a scrape could not wait for the refresh; once for each refresh."""
@@ -176,11 +212,17 @@ class HostState:
     async def _read(self) -> Success[Resources] | Failure:
         """Have the driver read. The slot is given back when it is late: the hung must not starve the well."""
         async with self._slots:
-            started = self._clock()
+            started, before = self._clock(), self._driver.get_stats()
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
-            await asyncio.wait({reading}, timeout=self._limits.scrape_timeout)
+            await asyncio.wait({reading}, timeout=self._config.scrape_timeout)
         outcome = await reading
-        self._duration = self._clock() - started
+        after = self._driver.get_stats()
+        self._cost = RefreshCost(
+            duration_seconds=self._clock() - started,
+            libvirt_calls=after.libvirt_calls - before.libvirt_calls,
+            guests_read=after.guests_read - before.guests_read,
+        )
+        self._observe_duration(self._cost.duration_seconds)
         return outcome
 
     def _take_failure(self, outcome: Failure) -> None:
@@ -192,9 +234,12 @@ class HostState:
         if not is_expected and (reason, "") not in self._problems:
             log.error("a defect of this program", exc_info=error, extra={"target": self.target})
         self._is_up = False
+        if isinstance(error, ConnectError):
+            self._backoff.fail(self._clock())
         self._take_problems((problem,))
 
     def _take_resources(self, outcome: Success[Resources]) -> None:
+        self._backoff.reset()
         resources = outcome.value
         problems = [*resources.problems, *self._check_hostname(resources), *_check_complete(resources)]
         self._is_up = not any(problem.severity is Severity.FATAL for problem in problems)

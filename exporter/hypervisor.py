@@ -21,7 +21,7 @@ from exporter.errors import (
     HypervisorError,
     UnsupportedError,
 )
-from exporter.model import DomainRecord, DomainState, NodeInfo, NodeMemory, StoragePool
+from exporter.model import DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
 
 T = TypeVar("T")
 
@@ -107,8 +107,22 @@ class LibvirtHypervisor:
             raise ConnectError(_message(error)) from error
         self._connection = connection
         self.connects += 1
-        self._listen(connection)
         return True
+
+    def watch(self) -> None:
+        """Have libvirt tell of changed guests and of a dead connection, as far as its driver can."""
+        connection = self._connection
+        if connection is None:
+            return
+        _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
+        for event in _GUEST_EVENTS:
+            self.calls += 1
+            try:
+                callback = connection.domainEventRegisterAny(None, event, self._on_event, None)
+            except libvirt.libvirtError as error:
+                log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
+            else:
+                self._callbacks.append(callback)
 
     def close(self) -> None:
         """Close the connection, dead or alive, and forget what came by it."""
@@ -206,6 +220,19 @@ class LibvirtHypervisor:
             raise GoneError(f"domain {uuid} is not listed any more")
         return str(self._ask(lambda _: domain.XMLDesc()))
 
+    def get_block_size(self, uuid: str, target: str) -> ImageSize:
+        """Return the size of a domain's disk (virDomainGetBlockInfo: capacity and allocation).
+
+        Takes the guest's job lock and, if it runs, asks its monitor: it does not return before a frozen guest
+        thaws.
+
+        :param target: the disk's target/@dev
+        :raises GoneError: when the domain vanished
+        """
+        domain = self._ask(lambda connection: connection.lookupByUUIDString(uuid))
+        capacity, allocation, _physical = self._ask(lambda _: domain.blockInfo(target))
+        return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
+
     def list_active_pools(self) -> tuple[StoragePool, ...]:
         """Return the active storage pools with their sizes; none where the driver knows no pools."""
         try:
@@ -242,18 +269,6 @@ class LibvirtHypervisor:
                 continue
             rows.append((domain, {"state.state": state}))
         return rows
-
-    def _listen(self, connection: Any) -> None:
-        """Have libvirt tell of changed guests and of a dead connection, as far as the driver can."""
-        _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
-        for event in _GUEST_EVENTS:
-            self.calls += 1
-            try:
-                callback = connection.domainEventRegisterAny(None, event, self._on_event, None)
-            except libvirt.libvirtError as error:
-                log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
-            else:
-                self._callbacks.append(callback)
 
     def _on_event(self, _connection: Any, domain: Any, *_details: Any) -> None:
         with self._changed_lock:

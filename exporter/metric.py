@@ -14,7 +14,7 @@ from typing import Literal
 from exporter.model import Snapshot
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_BASE_UNITS = {"_seconds": "seconds", "_bytes": "bytes", "_mb": "MiB", "_gb": "GiB", "_ratio": "ratio"}
+_BASE_UNITS = {"_seconds": "seconds", "_bytes": "bytes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Metric:
 
     name: str
     help: str
-    type: Literal["gauge", "counter", "info"] = "gauge"
+    type: Literal["gauge", "counter", "histogram", "info"] = "gauge"
     labels: tuple[str, ...]
     source: str
     unit: str = ""

@@ -6,8 +6,9 @@ A raw field carries its unit in its name; conversion happens where a sample is m
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class DomainState(enum.Enum):
@@ -78,12 +79,15 @@ class Guest:
     vcpus: int  # vcpu/@current, else vcpu's text: the number plugged in now
     memory_kib: int  # <currentMemory>, else <memory>
     disks: tuple[Disk, ...]
+    images: tuple[Disk, ...]  # those of the disks whose over-commit Nova counts
     has_nova_metadata: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DomainRecord:
-    """One row of the list of domains. `id` is -1 for a domain that is not active."""
+class DomainRecord(NamedTuple):
+    """One row of the list of domains. `id` is -1 for a domain that is not active.
+
+    A tuple, because one is made for each domain on every scrape.
+    """
 
     uuid: str
     name: str
@@ -178,9 +182,9 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class UnsizedImage:
-    """An image whose size could not be read, and why."""
+    """An image whose size is not known, and why; None while libvirt is yet to be asked."""
 
-    reason: str
+    reason: str | None
 
 
 class Severity(enum.Enum):
@@ -201,6 +205,15 @@ class Problem:
     message: str
 
 
+class DriverStats(NamedTuple):
+    """What a driver has done so far, as counters."""
+
+    libvirt_calls: int
+    guests_read: int
+    events: int
+    connects: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """Everything that one refresh read, before anything was computed from it.
@@ -216,7 +229,7 @@ class Reading:
     storage: Storage | None
     domains: tuple[DomainRecord, ...]
     guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
-    images: Mapping[tuple[str, str], ImageSize | UnsizedImage]  # by guest's UUID and disk's target
+    images: Mapping[str, Sequence[ImageSize | UnsizedImage]]  # by guest's UUID, one for each of its `images`
     problems: tuple[Problem, ...] = ()
 
 
@@ -266,11 +279,23 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RefreshCost:
+    """What one refresh took."""
+
+    duration_seconds: float
+    libvirt_calls: int
+    guests_read: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostView:
     """What a scrape shows of one hypervisor: how reaching it went, and its snapshot, if there is one."""
 
     target: str
     is_up: bool
     snapshot: Snapshot | None
-    refresh_duration_seconds: float | None  # None before the first refresh has ended
-    errors: Mapping[str, int]  # by reason, since the target was configured
+    refresh: RefreshCost | None  # of the last one; None before the first has ended
+    is_refreshing: bool
+    errors: Mapping[str, int]  # by reason; all counts are since the target was configured
+    cache_hits: int
+    driver: DriverStats

@@ -1,10 +1,10 @@
-"""What the exporter says of itself: its build and its process."""
+"""What the exporter says of itself: its build, its process, its configuration, its refreshes."""
 
 from __future__ import annotations
 
 import platform
 
-from prometheus_client import CollectorRegistry, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
 
 from exporter import __version__
 from exporter.metric import Metric
@@ -21,13 +21,65 @@ BUILD_INFO = Metric(
     labels=("version", "revision", "python_version"),
     source="the package's metadata",
 )
-METRICS = (BUILD_INFO,)
+REFRESH_DURATION_SECONDS = Metric(
+    name="hypervisor_exporter_refresh_duration_seconds",
+    help="How long refreshes took, of all hypervisors.",
+    type="histogram",
+    labels=(),
+    source="exporter.host_state",
+)
+RELOAD_SUCCESSFUL = Metric(
+    name="hypervisor_exporter_config_last_reload_successful",
+    help="Whether the configuration was last loaded without a mistake; if not, the one before is in force.",
+    labels=(),
+    source="exporter.service",
+)
+RELOAD_TIMESTAMP_SECONDS = Metric(
+    name="hypervisor_exporter_config_last_reload_success_timestamp_seconds",
+    help="When the configuration in force was loaded, in seconds since the epoch.",
+    labels=(),
+    source="exporter.service",
+)
+METRICS = (BUILD_INFO, REFRESH_DURATION_SECONDS, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP_SECONDS)
+
+_REFRESH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-def make_own_registry() -> CollectorRegistry:
-    """Return a registry with the exporter's own metrics and its process's (process_cpu_seconds_total, …)."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.help, registry=registry)
-    build.info({"version": __version__, "revision": REVISION, "python_version": platform.python_version()})
-    return registry
+class OwnMetrics:
+    """The exporter's own metrics and its process's (process_cpu_seconds_total, …).
+
+    :ivar registry: holds them all
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.help, registry=self.registry)
+        build.info(
+            {"version": __version__, "revision": REVISION, "python_version": platform.python_version()}
+        )
+        self._refreshes = Histogram(
+            REFRESH_DURATION_SECONDS.name,
+            REFRESH_DURATION_SECONDS.help,
+            buckets=_REFRESH_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self._reload_successful = _gauge(RELOAD_SUCCESSFUL, self.registry)
+        self._reload_timestamp = _gauge(RELOAD_TIMESTAMP_SECONDS, self.registry)
+
+    def observe_refresh(self, duration_seconds: float) -> None:
+        """Take note of how long a refresh took."""
+        self._refreshes.observe(duration_seconds)
+
+    def note_loaded(self, *, now: float) -> None:
+        """Take note that a configuration was loaded and is in force, at this time since the epoch."""
+        self._reload_successful.set(1)
+        self._reload_timestamp.set(now)
+
+    def note_refused(self) -> None:
+        """Take note that a configuration was refused."""
+        self._reload_successful.set(0)
+
+
+def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    return Gauge(metric.name, metric.help, registry=registry)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
-from exporter.disks import is_sized, overcommitted_bytes
+from exporter.disks import overcommitted_bytes
 from exporter.model import DomainState, Guest, Problem, Reading, Resources, Severity, UnsizedImage
 
 MIB = 2**20
@@ -194,31 +194,24 @@ def get_disk_over_committed_size_total(reading: Reading) -> _DiskOvercommit:
         if guest is None:
             continue
         growth, unread = _guest_overcommit(guest, reading)
-        if unread:
-            unsized += len(unread)
-            problems.append(
-                Problem(
-                    severity=Severity.NOTE,
-                    reason="image",
-                    subject=guest.name,
-                    message=f"domain {guest.name}: its disks are left out of the over-commit: "
-                    + "; ".join(unread),
-                )
-            )
-        else:
+        unsized += len(unread)
+        if not unread:
             total += growth
+        reasons = [image.reason for image in unread if image.reason is not None]
+        if reasons:
+            message = f"domain {guest.name}: left out of the over-commit: {'; '.join(reasons)}"
+            problems.append(
+                Problem(severity=Severity.NOTE, reason="image", subject=guest.name, message=message)
+            )
     return _DiskOvercommit(bytes=total, unsized_disks=unsized, problems=tuple(problems))
 
 
-def _guest_overcommit(guest: Guest, reading: Reading) -> tuple[int, list[str]]:
-    """Return by how much the guest's images may still grow, and why each unsized one is so."""
+def _guest_overcommit(guest: Guest, reading: Reading) -> tuple[int, list[UnsizedImage]]:
+    """Return by how much the guest's images may still grow, and those whose size is not known."""
     growth, unread = 0, []
-    for disk in guest.disks:
-        if not is_sized(disk, guest):
-            continue
-        size = reading.images[guest.uuid, disk.target]
+    for disk, size in zip(guest.images, reading.images[guest.uuid], strict=True):
         if isinstance(size, UnsizedImage):
-            unread.append(size.reason)
+            unread.append(size)
         else:
             growth += overcommitted_bytes(disk, size)
     return growth, unread

@@ -43,9 +43,10 @@ class ScrapeCollector:
         """Yield every metric family that has a sample."""
         samples = [sample for view in self._views for sample in target.collect(view)]
         snapshots = [view.snapshot for view in self._views if view.snapshot is not None]
+        health: list[Sample] = []
         for collector in self._collectors:
-            samples += _run(collector, snapshots)
-        return _families(samples)
+            samples += _run(collector, snapshots, health)
+        return _families([*samples, *health])
 
 
 def make_registry(
@@ -62,8 +63,11 @@ def make_registry(
     return registry
 
 
-def _run(collector: Collector, snapshots: Sequence[Snapshot]) -> list[Sample]:
-    """Run one collector over all snapshots. A snapshot that it fails on costs that snapshot only."""
+def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample]:
+    """Run one collector over all snapshots. A snapshot that it fails on costs that snapshot only.
+
+    :param health: takes how it went
+    """
     started = time.perf_counter()
     samples: list[Sample] = []
     is_success = True
@@ -79,8 +83,8 @@ def _run(collector: Collector, snapshots: Sequence[Snapshot]) -> list[Sample]:
         else:
             samples += outcome.value
     duration = time.perf_counter() - started
-    samples += COLLECTOR_SUCCESS.samples(float(is_success), collector=collector.name)
-    samples += COLLECTOR_DURATION_SECONDS.samples(duration, collector=collector.name)
+    health += COLLECTOR_SUCCESS.samples(float(is_success), collector=collector.name)
+    health += COLLECTOR_DURATION_SECONDS.samples(duration, collector=collector.name)
     return samples
 
 

@@ -199,7 +199,9 @@ class _Connection:
         }
         if close:
             headers["connection"] = "close"
-        head = h11.Response(status_code=response.status, headers=list(headers.items()))
+        head = h11.Response(
+            status_code=response.status, headers=list(headers.items()), reason=response.status.phrase
+        )
         payload = self._http.send(head) or b""
         if not is_head:
             payload += self._http.send(h11.Data(data=response.body)) or b""

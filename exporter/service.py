@@ -8,59 +8,121 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
+from exporter.attempt import Failure, attempt_in_thread
+from exporter.config import Config
+from exporter.errors import ConfigError
+from exporter.own import OwnMetrics
+from exporter.probe import ProbeTargets
 from exporter.server import Server, bind
 from exporter.tracker import ResourceTracker
 
 log = logging.getLogger(__name__)
 
+TEND_INTERVAL_SECONDS = 1.0
+
 
 class Service:
-    """Runs one tracker behind one server until it is told to stop.
+    """Runs a tracker behind a server until it is told to stop.
 
-    :param listen_addresses: `host:port`, `[v6]:port` or `:port`
-    :param first_audit_timeout: seconds that the first audit may delay the opening of the port
+    :param clock: the tracker's monotonic clock
+    :param wall_clock: seconds since the epoch
     """
 
     def __init__(
         self,
         tracker: ResourceTracker,
+        probe_targets: ProbeTargets,
         server: Server,
+        own: OwnMetrics,
         *,
-        listen_addresses: Sequence[str],
-        first_audit_timeout: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self._tracker = tracker
+        self._probe_targets = probe_targets
         self._server = server
-        self._listen_addresses = listen_addresses
-        self._first_audit_timeout = first_audit_timeout
+        self._own = own
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._stop = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, *, listen_addresses: Sequence[str], first_audit_timeout: float) -> None:
         """Serve until SIGTERM or SIGINT.
 
+        :param listen_addresses: `host:port`, `[v6]:port` or `:port`
+        :param first_audit_timeout: seconds that the first audit may delay the opening of the port
         :raises OSError: when an address cannot be listened on
         """
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        sockets = self.init_host()
-        await self.pre_start_hook()
-        await self._server.listen(sockets)
-        log.info("listening", extra={"addresses": ",".join(_name(bound) for bound in sockets)})
-        await stop.wait()
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        sockets = self.init_host(listen_addresses)
+        serving = asyncio.get_running_loop().create_task(self._serve(sockets, first_audit_timeout))
+        stopping = asyncio.get_running_loop().create_task(self._stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
+        serving.cancel()
         await self._server.close()
         self._tracker.close()
+        self._probe_targets.close()
 
-    def init_host(self) -> list[socket.socket]:
+    def init_host(self, listen_addresses: Sequence[str]) -> list[socket.socket]:
         """Take the addresses, so that one that is taken already is told at once; nobody is let in yet."""
-        return [bind(address) for address in self._listen_addresses]
+        return [bind(address) for address in listen_addresses]
 
-    async def pre_start_hook(self) -> None:
+    async def pre_start_hook(self, timeout: float) -> None:
         """Make the first audit; hypervisors that do not answer in time are left to later scrapes."""
-        deadline = self._clock() + self._first_audit_timeout
-        await self._tracker.update_available_resource(deadline=deadline)
+        await self._tracker.update_available_resource(deadline=self._clock() + timeout)
+        self._own.note_loaded(now=self._wall_clock())
+
+    async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:
+        await self.pre_start_hook(first_audit_timeout)
+        await self._server.listen(sockets)
+        log.info("listening", extra={"addresses": ",".join(_name(bound) for bound in sockets)})
+        while True:
+            await asyncio.sleep(TEND_INTERVAL_SECONDS)
+            self._tracker.tend()
+            self._probe_targets.tend()
+
+
+class Reloader:
+    """Swaps the configuration for a newly read one, or keeps the old one if that has a mistake.
+
+    :param load: reads the configuration; raises ConfigError
+    :param apply: puts one in force
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        apply: Callable[[Config], None],
+        own: OwnMetrics,
+        *,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._load = load
+        self._apply = apply
+        self._own = own
+        self._wall_clock = wall_clock
+        self._reload: asyncio.Task[list[str]] | None = None
+
+    def start(self) -> None:
+        """Reload without anybody waiting for it: what SIGHUP does."""
+        self._reload = asyncio.get_running_loop().create_task(self.reload())
+
+    async def reload(self) -> list[str]:
+        """Read the configuration anew and put it in force; return its mistakes, if it has any."""
+        outcome = await attempt_in_thread(self._load, name="reload")
+        if isinstance(outcome, Failure):
+            error = outcome.error
+            mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
+            self._own.note_refused()
+            for mistake in mistakes:
+                log.error("configuration refused, the old one stays in force", extra={"mistake": mistake})
+            return mistakes
+        self._apply(outcome.value)
+        self._own.note_loaded(now=self._wall_clock())
+        log.info("configuration reloaded")
+        return []
 
 
 def _name(bound: socket.socket) -> str:

@@ -17,6 +17,14 @@ class StorageError(ExporterError):
     """The storage could not be told: the path is not there, or it is not clear which pool is meant."""
 
 
+def get_instances_info(configured: str | None) -> Storage:
+    """Return the size and use of the file system that holds the instances path.
+
+    :raises StorageError: when the path is not there or may not be reached
+    """
+    return get_fs_info(find_instances_path(configured))
+
+
 def find_instances_path(configured: str | None) -> str:
     """Return the configured path, else the first of the default ones that exists.
 

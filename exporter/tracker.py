@@ -3,64 +3,98 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
+from exporter.config import Config, HypervisorConfig
 from exporter.host_state import HostState
 from exporter.model import HostView
+
+MakeHost = Callable[[HypervisorConfig, Config], HostState]
 
 
 class ResourceTracker:
     """The configured hypervisors, in the configuration's order.
 
     It keeps nothing of a hypervisor beside its HostState: one that is taken out leaves nothing behind.
+
+    :param make_host: returns a new HostState
     """
 
-    def __init__(self, hosts: Sequence[HostState]) -> None:
-        self._hosts = tuple(hosts)
+    def __init__(self, config: Config, make_host: MakeHost) -> None:
+        self._make_host = make_host
+        self._hosts: dict[_Key, HostState] = {}
         self._owners: dict[str, HostState] = {}
+        self.configure(config)
 
     @property
-    def targets(self) -> tuple[str, ...]:
-        """What the hypervisors are called in the configuration."""
-        return tuple(host.target for host in self._hosts)
+    def hosts(self) -> tuple[HostState, ...]:
+        """The hypervisors, in the configuration's order."""
+        return tuple(self._hosts.values())
 
-    async def update_available_resource(self, *, deadline: float, refresh: bool = False) -> list[HostView]:
+    def configure(self, config: Config) -> None:
+        """Track this configuration's hypervisors; unchanged ones keep their connection and state."""
+        old, self._hosts = self._hosts, {}
+        for hypervisor in config.hypervisors:
+            key = (hypervisor, config.resync_interval)
+            host = old.pop(key, None)
+            if host is None:
+                host = self._make_host(hypervisor, config)
+            else:
+                host.configure(config)
+            self._hosts[key] = host
+        for host in old.values():
+            host.close()
+
+    async def update_available_resource(
+        self, *, deadline: float, refresh: bool = False, target: str | None = None
+    ) -> list[HostView]:
         """Bring every hypervisor up to date, all at once, and return their views by the deadline.
 
         :param deadline: on the hosts' clock
         :param refresh: whether to read them even if the cached snapshots are young enough
+        :param target: the one hypervisor to bring up to date and return, where not all are wanted
         """
-        views = await asyncio.gather(
-            *(host.get_host_stats(refresh=refresh, deadline=deadline) for host in self._hosts)
+        hosts = [host for host in self.hosts if target in (None, host.target)]
+        await asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in hosts))
+        views = {host: host.get_view() for host in self.hosts}
+        self._choose_owners(views)
+        return [self._refuse_duplicate(host, views[host]) for host in hosts]
+
+    def tend(self) -> None:
+        """Have every hypervisor do what is due between scrapes."""
+        for host in self.hosts:
+            host.tend()
+
+    async def finish_sizing(self, *, deadline: float) -> None:
+        """Wait until libvirt has sized the images that this process cannot read, or until the deadline."""
+        await asyncio.wait(
+            [asyncio.ensure_future(host.keep_up()) for host in self.hosts],
+            timeout=max(0, deadline - asyncio.get_running_loop().time()),
         )
-        return self._refuse_duplicates(views)
 
     def close(self) -> None:
         """Let go of all hypervisors."""
-        for host in self._hosts:
+        for host in self.hosts:
             host.close()
 
-    def _refuse_duplicates(self, views: Sequence[HostView]) -> list[HostView]:
-        """Show each host name once: by the target that had it first, for as long as that one shows it."""
-        shown = {
-            view.snapshot.resources.hypervisor_hostname: host
-            for host, view in zip(reversed(self._hosts), reversed(views), strict=True)
-            if view.snapshot is not None
-        }
-        still_shown = {
-            (host, view.snapshot.resources.hypervisor_hostname)
-            for host, view in zip(self._hosts, views, strict=True)
-            if view.snapshot is not None
-        }
-        kept = {name: host for name, host in self._owners.items() if (host, name) in still_shown}
-        self._owners = {**shown, **kept}
-        return [self._own_or_refuse(host, view) for host, view in zip(self._hosts, views, strict=True)]
+    def _choose_owners(self, views: dict[HostState, HostView]) -> None:
+        """Give each host name to the target that had it first, for as long as that one shows it."""
+        shown = {host: _hostname(view) for host, view in views.items() if view.snapshot is not None}
+        kept = {name: host for name, host in self._owners.items() if shown.get(host) == name}
+        self._owners = {**{name: host for host, name in reversed(shown.items())}, **kept}
 
-    def _own_or_refuse(self, host: HostState, view: HostView) -> HostView:
-        owner = view.snapshot and self._owners[view.snapshot.resources.hypervisor_hostname]
+    def _refuse_duplicate(self, host: HostState, view: HostView) -> HostView:
+        owner = None if view.snapshot is None else self._owners[_hostname(view)]
         if owner is None or owner is host:
             host.note_duplicate(None)
             return view
         host.note_duplicate(owner.target)
         return replace(host.get_view(), is_up=False, snapshot=None)
+
+
+_Key = tuple[HypervisorConfig, float]
+
+
+def _hostname(view: HostView) -> str:
+    return "" if view.snapshot is None else view.snapshot.resources.hypervisor_hostname

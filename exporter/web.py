@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import html
+import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -13,10 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from exporter import __version__
+from exporter.config import Config
 from exporter.metric import Collector
 from exporter.model import HostView
+from exporter.own import OwnMetrics
+from exporter.probe import ProbeError, ProbeTargets
 from exporter.scrape import make_registry
 from exporter.server import Request, Response
+from exporter.service import Reloader
 from exporter.tracker import ResourceTracker
 
 # Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
@@ -25,75 +31,118 @@ SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
+_READ_METHODS = ("GET", "HEAD")
 
 _LANDING_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>hypervisor-exporter</title></head>
 <body><h1>hypervisor-exporter</h1>
 <p>Version {version}. Watching {count} hypervisor(s).</p>
-<ul><li><a href="{metrics}">Metrics</a></li><li><a href="/-/healthy">Healthy</a></li>
-<li><a href="/-/ready">Ready</a></li></ul></body></html>
+<ul><li><a href="{metrics}">Metrics</a></li><li><a href="/sd">Service discovery</a></li>
+<li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul></body></html>
 """
+
+Route = Callable[[Request], Awaitable[Response]]
+
+
+class BadRequestError(Exception):
+    """The client asks for what there is not; the message says so in one line."""
 
 
 class Web:
-    """Answers requests out of what the tracker knows.
+    """Answers requests out of what the tracker and the probe targets know.
 
-    :param own: what the exporter says of itself
-    :param scrape_timeout: upper bound of a scrape in seconds; Prometheus' header only lowers it
+    :param collectors: all there are
     :param clock: the hosts' monotonic clock
     """
 
     def __init__(
         self,
-        tracker: ResourceTracker,
+        config: Config,
         *,
+        tracker: ResourceTracker,
+        probe_targets: ProbeTargets,
         collectors: Sequence[Collector],
-        own: CollectorRegistry,
-        telemetry_path: str,
-        scrape_timeout: float,
-        version: str,
+        own: OwnMetrics,
+        reloader: Reloader,
         clock: Callable[[], float],
     ) -> None:
+        self._config = config
         self._tracker = tracker
-        self._collectors = {collector.name: collector for collector in collectors}
+        self._probe_targets = probe_targets
+        self._all_collectors = collectors
         self._own = own
-        self._telemetry_path = telemetry_path
-        self._scrape_timeout = scrape_timeout
-        self._version = version
+        self._reloader = reloader
         self._clock = clock
-        self._routes: Mapping[str, Callable[[Request], Awaitable[Response]]] = {
-            telemetry_path: self._metrics,
-            "/": self._landing_page,
-            "/-/healthy": self._healthy,
-            "/-/ready": self._ready,
-        }
+
+    def configure(self, config: Config) -> None:
+        """Go by this configuration from now on."""
+        self._config = config
 
     async def handle(self, request: Request) -> Response:
         """Answer one request."""
-        route = self._routes.get(urlsplit(request.target).path)
+        methods, route = self._find_route(urlsplit(request.target).path)
         if route is None:
-            return _plain(HTTPStatus.NOT_FOUND, f"Not found. Metrics are at {self._telemetry_path}")
-        if request.method not in ("GET", "HEAD"):
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", allow="GET, HEAD")
-        return await route(request)
+            telemetry_path = self._config.web.telemetry_path
+            return _plain(HTTPStatus.NOT_FOUND, f"Not found. Metrics are at {telemetry_path}")
+        if request.method not in methods:
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed", allow=", ".join(methods))
+        try:
+            return await route(request)
+        except (BadRequestError, ProbeError) as error:
+            return _plain(HTTPStatus.BAD_REQUEST, str(error))
+
+    def _find_route(self, path: str) -> tuple[Sequence[str], Route | None]:
+        routes: dict[str, tuple[Sequence[str], Route]] = {
+            self._config.web.telemetry_path: (_READ_METHODS, self._metrics),
+            "/": (_READ_METHODS, self._landing_page),
+            "/probe": (_READ_METHODS, self._probe),
+            "/sd": (_READ_METHODS, self._service_discovery),
+            "/-/healthy": (_READ_METHODS, self._healthy),
+            "/-/ready": (_READ_METHODS, self._ready),
+            "/-/reload": (("POST", "PUT"), self._reload),
+        }
+        return routes.get(path, ((), None))
 
     async def _metrics(self, request: Request) -> Response:
-        deadline = self._clock() + scrape_timeout(request.headers, self._scrape_timeout)
-        wanted = parse_qs(urlsplit(request.target).query).get("collect[]", [])
-        unknown = [name for name in wanted if name not in self._collectors]
-        if unknown:
-            known = ", ".join(self._collectors)
-            return _plain(HTTPStatus.BAD_REQUEST, f"No collector {', '.join(unknown)!r} (enabled: {known})")
-        collectors = [self._collectors[name] for name in wanted or self._collectors]
-        views = await self._tracker.update_available_resource(deadline=deadline)
-        own = None if wanted else self._own
+        parameters = _parameters(request)
+        collectors = self._choose_collectors(parameters)
+        own = None if "collect[]" in parameters else self._own.registry
+        views = await self._tracker.update_available_resource(deadline=self._deadline(request))
         return await asyncio.to_thread(_render, views, collectors, own, request.headers)
+
+    async def _probe(self, request: Request) -> Response:
+        """Answer for one hypervisor: a configured one by its name, or one that a module allows."""
+        parameters = _parameters(request)
+        collectors = self._choose_collectors(parameters)
+        target, module = _one(parameters, "target"), _one(parameters, "module")
+        deadline = self._deadline(request)
+        if not module and any(host.target == target for host in self._tracker.hosts):
+            views = await self._tracker.update_available_resource(deadline=deadline, target=target)
+        else:
+            host = self._probe_targets.get(module or "default", target)
+            views = [await host.get_host_stats(refresh=False, deadline=deadline)]
+        return await asyncio.to_thread(_render, views, collectors, None, request.headers)
+
+    async def _service_discovery(self, request: Request) -> Response:
+        """Answer with one target group for each configured hypervisor, to be scraped by `/probe`."""
+        groups = [
+            {
+                "targets": [request.headers.get("host", "localhost:9177")],
+                "labels": {
+                    "__metrics_path__": "/probe",
+                    "__param_target": host.target,
+                    "instance": host.target,
+                },
+            }
+            for host in self._tracker.hosts
+        ]
+        return Response(body=json.dumps(groups).encode(), content_type="application/json")
 
     async def _landing_page(self, _request: Request) -> Response:
         page = _LANDING_PAGE.format(
-            version=html.escape(self._version),
-            count=len(self._tracker.targets),
-            metrics=html.escape(self._telemetry_path),
+            version=html.escape(__version__),
+            count=len(self._tracker.hosts),
+            metrics=html.escape(self._config.web.telemetry_path),
         )
         return Response(body=page.encode(), content_type="text/html; charset=utf-8")
 
@@ -104,9 +153,29 @@ class Web:
         # The port opens only after the first audit: whoever can ask is served.
         return _plain(HTTPStatus.OK, "Ready")
 
+    async def _reload(self, _request: Request) -> Response:
+        mistakes = await self._reloader.reload()
+        if mistakes:
+            text = "\n".join(["The old configuration stays in force:", *mistakes])
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, text)
+        return _plain(HTTPStatus.OK, "Reloaded")
+
+    def _deadline(self, request: Request) -> float:
+        return self._clock() + scrape_timeout(request.headers, self._config.scrape_timeout)
+
+    def _choose_collectors(self, parameters: Mapping[str, list[str]]) -> list[Collector]:
+        """Return the enabled collectors, or those of them that `collect[]` names."""
+        disabled = self._config.disabled_collectors
+        enabled = {each.name: each for each in self._all_collectors if each.name not in disabled}
+        wanted = parameters.get("collect[]", list(enabled))
+        unknown = [name for name in wanted if name not in enabled]
+        if unknown:
+            raise BadRequestError(f"no collector {unknown[0]!r} (enabled: {', '.join(enabled)})")
+        return [enabled[name] for name in dict.fromkeys(wanted)]
+
 
 def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
-    """Return how many seconds a scrape may take, by Prometheus' header less a margin, and at most the bound.
+    """Return how many seconds a scrape may take: Prometheus' header less a margin, and at most the bound.
 
     A header that is no positive number says nothing.
     """
@@ -118,6 +187,21 @@ def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
         return upper_bound
     margin = min(SCRAPE_TIMEOUT_MARGIN_SECONDS, promised / 2)
     return min(upper_bound, promised - margin)
+
+
+def _parameters(request: Request) -> dict[str, list[str]]:
+    try:
+        return parse_qs(urlsplit(request.target).query, keep_blank_values=True, max_num_fields=100)
+    except ValueError as error:
+        raise BadRequestError("too many parameters") from error
+
+
+def _one(parameters: Mapping[str, list[str]], name: str) -> str:
+    """Return the parameter's one value, or nothing where it is not given."""
+    values = parameters.get(name, [""])
+    if len(values) > 1:
+        raise BadRequestError(f"the parameter {name} is given more than once")
+    return values[0]
 
 
 def _render(

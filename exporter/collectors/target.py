@@ -36,13 +36,97 @@ REFRESH_ERRORS_TOTAL = Metric(
     labels=("target", "reason"),
     source="exporter.host_state",
 )
-METRICS = (UP, SNAPSHOT_TIMESTAMP_SECONDS, REFRESH_DURATION_SECONDS, REFRESH_ERRORS_TOTAL)
+REFRESH_LIBVIRT_CALLS = Metric(
+    name="hypervisor_refresh_libvirt_calls",
+    help="Calls that the last refresh made to libvirt; the same number whatever the number of guests.",
+    unit="calls",
+    labels=("target",),
+    source="exporter.hypervisor",
+)
+REFRESH_GUESTS_READ = Metric(
+    name="hypervisor_refresh_guests_read",
+    help="Guests whose XML the last refresh had to read: the new, changed and outdated ones.",
+    unit="guests",
+    labels=("target",),
+    source="exporter.guests",
+)
+REFRESHES_IN_FLIGHT = Metric(
+    name="hypervisor_refreshes_in_flight",
+    help="Refreshes under way: never more than 1; one that stays is a call that libvirt does not answer.",
+    unit="refreshes",
+    labels=("target",),
+    source="exporter.host_state",
+)
+CACHE_HITS_TOTAL = Metric(
+    name="hypervisor_cache_hits_total",
+    help="Scrapes that were answered by a snapshot younger than cache_ttl.",
+    type="counter",
+    unit="scrapes",
+    labels=("target",),
+    source="exporter.host_state",
+)
+CONNECTS_TOTAL = Metric(
+    name="hypervisor_connects_total",
+    help="Connections opened to libvirt; each beyond the first is a reconnection.",
+    type="counter",
+    unit="connections",
+    labels=("target",),
+    source="exporter.hypervisor",
+)
+EVENTS_TOTAL = Metric(
+    name="hypervisor_events_total",
+    help="Domain events received from libvirt.",
+    type="counter",
+    unit="events",
+    labels=("target",),
+    source="exporter.hypervisor",
+)
+LIBVIRT_CALLS_TOTAL = Metric(
+    name="hypervisor_libvirt_calls_total",
+    help="Calls made to libvirt, in refreshes and between them.",
+    type="counter",
+    unit="calls",
+    labels=("target",),
+    source="exporter.hypervisor",
+)
+GUESTS_READ_TOTAL = Metric(
+    name="hypervisor_guests_read_total",
+    help="Guests whose XML was read, in refreshes and between them.",
+    type="counter",
+    unit="guests",
+    labels=("target",),
+    source="exporter.guests",
+)
+METRICS = (
+    UP,
+    SNAPSHOT_TIMESTAMP_SECONDS,
+    REFRESH_DURATION_SECONDS,
+    REFRESH_LIBVIRT_CALLS,
+    REFRESH_GUESTS_READ,
+    REFRESHES_IN_FLIGHT,
+    CACHE_HITS_TOTAL,
+    CONNECTS_TOTAL,
+    EVENTS_TOTAL,
+    LIBVIRT_CALLS_TOTAL,
+    GUESTS_READ_TOTAL,
+    REFRESH_ERRORS_TOTAL,
+)
 
 
 def collect(view: HostView) -> Iterator[Sample]:
     """Yield the samples of one target."""
     yield from UP.samples(float(view.is_up), target=view.target)
-    yield from REFRESH_DURATION_SECONDS.samples(view.refresh_duration_seconds, target=view.target)
+    if view.refresh is not None:
+        cost = view.refresh
+        yield from REFRESH_DURATION_SECONDS.samples(cost.duration_seconds, target=view.target)
+        yield from REFRESH_LIBVIRT_CALLS.samples(cost.libvirt_calls, target=view.target)
+        yield from REFRESH_GUESTS_READ.samples(cost.guests_read, target=view.target)
+    yield from REFRESHES_IN_FLIGHT.samples(float(view.is_refreshing), target=view.target)
+    yield from CACHE_HITS_TOTAL.samples(view.cache_hits, target=view.target)
+    yield from CONNECTS_TOTAL.samples(view.driver.connects, target=view.target)
+    yield from EVENTS_TOTAL.samples(view.driver.events, target=view.target)
+    yield from LIBVIRT_CALLS_TOTAL.samples(view.driver.libvirt_calls, target=view.target)
+    yield from GUESTS_READ_TOTAL.samples(view.driver.guests_read, target=view.target)
     for reason, count in view.errors.items():
         yield from REFRESH_ERRORS_TOTAL.samples(count, target=view.target, reason=reason)
     if view.snapshot is not None:

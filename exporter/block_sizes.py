@@ -1,0 +1,104 @@
+"""Sizes of images that the exporter cannot read itself, as libvirt tells them.
+
+An unprivileged exporter may not open its host's images, and a remote hypervisor's are not there at all.
+libvirt can tell (virDomainGetBlockInfo), but for that it takes the guest's job lock and asks its monitor: the
+answer takes 3 ms, or for ever while the guest is frozen. So it is asked between scrapes, one guest at a time,
+over a connection of its own, and scrapes take what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.errors import GoneError, HypervisorError
+from exporter.model import ImageSize, UnsizedImage
+
+
+class BlockHypervisor(Protocol):
+    """A connection to the hypervisor, for nothing but this."""
+
+    def connect(self) -> bool:
+        """Open the connection unless it is open; may block for ever."""
+
+    def close(self) -> None:
+        """Close it."""
+
+    def get_block_size(self, uuid: str, target: str) -> ImageSize:
+        """Return the size of a domain's disk; may block for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    size: ImageSize | UnsizedImage
+    read_at: float
+
+
+class BlockSizes:
+    """What libvirt said of the disks that scrapes want, by domain's UUID and disk's target.
+
+    :param max_age: seconds after which a disk is asked for again
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, hypervisor: BlockHypervisor, *, max_age: float, clock: Callable[[], float]) -> None:
+        self._hypervisor = hypervisor
+        self._max_age = max_age
+        self._clock = clock
+        self._wanted: Mapping[str, Collection[str]] = {}
+        self._known: dict[tuple[str, str], _Known] = {}
+
+    def get(self, uuid: str, target: str) -> ImageSize | UnsizedImage:
+        """Return what is known of a disk."""
+        known = self._known.get((uuid, target))
+        return UnsizedImage(None) if known is None else known.size
+
+    def want(self, disks: Mapping[str, Collection[str]]) -> None:
+        """Say which disks are to be known from now on; all others are forgotten.
+
+        :param disks: each domain's targets, by its UUID
+        """
+        self._wanted = disks
+        self._known = {
+            (uuid, target): known
+            for (uuid, target), known in self._known.items()
+            if target in disks.get(uuid, ())
+        }
+
+    def next_guest(self, leave_out: Collection[str]) -> str | None:
+        """Return the UUID of a domain with a disk that is not known, or was read too long ago."""
+        oldest = self._clock() - self._max_age
+        for uuid, targets in self._wanted.items():
+            if uuid not in leave_out and any(self._is_old(uuid, target, oldest) for target in targets):
+                return uuid
+        return None
+
+    def size_guest(self, uuid: str) -> None:
+        """Ask libvirt for all wanted disks of a domain. May block for ever.
+
+        :raises HypervisorError: when the connection is lost
+        """
+        self._hypervisor.connect()
+        for target in self._wanted.get(uuid, ()):
+            size = self._size(uuid, target)
+            # A dict of its own each time: `want` may be taking its pick of the old one right now.
+            self._known = {**self._known, (uuid, target): _Known(size, self._clock())}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._hypervisor.close()
+
+    def _size(self, uuid: str, target: str) -> ImageSize | UnsizedImage:
+        try:
+            return self._hypervisor.get_block_size(uuid, target)
+        except GoneError as error:
+            return UnsizedImage(f"disk {target}: {error}")
+        except HypervisorError as error:
+            if error.reason == "connection_lost":
+                raise
+            return UnsizedImage(f"disk {target}: {error}")
+
+    def _is_old(self, uuid: str, target: str, oldest: float) -> bool:
+        known = self._known.get((uuid, target))
+        return known is None or known.read_at < oldest

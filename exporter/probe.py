@@ -1,0 +1,123 @@
+"""Probe targets: hypervisors that Prometheus names in the request, as far as a configured module allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from exporter.config import Config, ModuleConfig
+from exporter.errors import ExporterError
+from exporter.host_state import HostState
+from exporter.tracker import MakeHost
+
+IDLE_SECONDS = 600.0
+MAX_TARGETS = 2000
+
+# A target becomes the host in a URI: nothing that could end the host there gets in, whatever the module's
+# pattern says.
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+
+
+class ProbeError(ExporterError):
+    """The request asks for what no module allows; the message says why."""
+
+
+@dataclass(slots=True)
+class _Probed:
+    host: HostState
+    asked_at: float
+
+
+class ProbeTargets:
+    """The hypervisors that were probed lately; the connections of those no longer asked for are closed.
+
+    :param make_host: returns a new HostState
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, config: Config, make_host: MakeHost, *, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._make_host = make_host
+        self._clock = clock
+        self._probed: dict[tuple[str, str], _Probed] = {}
+
+    @property
+    def hosts(self) -> tuple[HostState, ...]:
+        """The hypervisors that are connected to at present."""
+        return tuple(probed.host for probed in self._probed.values())
+
+    def configure(self, config: Config) -> None:
+        """Go by this configuration's modules from now on; targets of changed ones begin anew."""
+        for (module, target), probed in list(self._probed.items()):
+            is_same = config.modules.get(module) == self._config.modules.get(module)
+            if is_same and config.resync_interval == self._config.resync_interval:
+                probed.host.configure(config)
+            else:
+                self._forget(module, target)
+        self._config = config
+
+    def get(self, module_name: str, target: str) -> HostState:
+        """Return the hypervisor that the module makes of the target.
+
+        :raises ProbeError: when there is no such module, or it does not allow the target
+        """
+        self.close_idle()
+        probed = self._probed.get((module_name, target))
+        if probed is None:
+            probed = _Probed(self._connect(module_name, target), 0.0)
+            self._probed[module_name, target] = probed
+        probed.asked_at = self._clock()
+        return probed.host
+
+    def tend(self) -> None:
+        """Do what is due between probes."""
+        self.close_idle()
+        for host in self.hosts:
+            host.tend()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody has asked for lately."""
+        oldest = self._clock() - IDLE_SECONDS
+        for (module, target), probed in list(self._probed.items()):
+            if probed.asked_at < oldest:
+                self._forget(module, target)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for module, target in list(self._probed):
+            self._forget(module, target)
+
+    def _connect(self, module_name: str, target: str) -> HostState:
+        module = find_module(self._config.modules, module_name)
+        check_target(module_name, module, target)
+        if len(self._probed) >= MAX_TARGETS:
+            raise ProbeError(f"{MAX_TARGETS} targets are being probed already")
+        return self._make_host(module.make_hypervisor(target), self._config)
+
+    def _forget(self, module: str, target: str) -> None:
+        self._probed.pop((module, target)).host.close()
+
+
+def find_module(modules: Mapping[str, ModuleConfig], name: str) -> ModuleConfig:
+    """Return the module of this name.
+
+    :raises ProbeError: when there is none
+    """
+    if name not in modules:
+        known = ", ".join(modules) or "none"
+        raise ProbeError(f"unknown module {name!r} (configured: {known})")
+    return modules[name]
+
+
+def check_target(module_name: str, module: ModuleConfig, target: str) -> None:
+    """Refuse a target that is no host, or not one of the module's.
+
+    :raises ProbeError: saying why
+    """
+    if not target:
+        raise ProbeError("the parameter target is missing: /probe?target=HOST&module=NAME")
+    if not _HOST.fullmatch(target):
+        raise ProbeError("target is not a host name or address")
+    if not re.fullmatch(module.target, target):
+        raise ProbeError(f"module {module_name!r} does not allow this target (pattern {module.target!r})")
