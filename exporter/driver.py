@@ -9,7 +9,7 @@ from exporter.block_sizes import BlockHypervisor, BlockSizes
 from exporter.capabilities import parse_capabilities
 from exporter.config import HypervisorConfig
 from exporter.disks import ImageReader
-from exporter.errors import UnsupportedError
+from exporter.errors import ConnectionLostError, UnsupportedError
 from exporter.files import Hung, PatientReader
 from exporter.guests import GuestCache
 from exporter.host_ip import get_host_ip
@@ -111,10 +111,16 @@ class LibvirtDriver:
 
         :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
         """
-        if self._hypervisor.connect():
-            self._hypervisor.watch()
-            self._forget_everything()
-        return get_available_resource(self._read(), self._config)
+        is_new = self._connect()
+        try:
+            reading = self._read()
+        except ConnectionLostError:
+            # libvirtd was restarted since the last refresh: no reason to fail.
+            if is_new:
+                raise
+            self._connect()
+            reading = self._read()
+        return get_available_resource(reading, self._config)
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""
@@ -146,11 +152,15 @@ class LibvirtDriver:
         self._hypervisor.close()
         self._block_sizes.close()
 
-    def _forget_everything(self) -> None:
-        """After a reconnection nobody knows what was missed: read everything anew."""
+    def _connect(self) -> bool:
+        """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
+        if not self._hypervisor.connect():
+            return False
+        self._hypervisor.watch()
         self._identity = None
         self._capabilities = None
         self._guests.clear()
+        return True
 
     def _read(self) -> Reading:
         problems: list[Problem] = []

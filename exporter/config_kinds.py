@@ -1,0 +1,228 @@
+"""The kinds of values that a configuration takes: what each is called in a message, and how it is read."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+from exporter.cpu_spec import parse_cpu_spec
+from exporter.libvirt_uri import LibvirtUri
+
+# Above any sense, and low enough that no capacity computed with it overflows.
+MAX_ALLOCATION_RATIO = 1_000_000
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["logfmt", "json"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A kind of value.
+
+    `expected` completes "expected …". `parse` raises ValueError for what is not of this kind, with a detail
+    worth adding or with no text.
+    """
+
+    expected: str
+    parse: Callable[[Any], T]
+
+    def read(self, value: object, found: str) -> T:
+        """Return the value as this kind; `found` is how a message describes it.
+
+        :raises ValueError: with "found X, expected Y" if it is not of this kind
+        """
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            detail = f" ({error})" if str(error) else ""
+            raise ValueError(f"found {found}, expected {self.expected}{detail}") from error
+
+
+def _parse_text(value: object) -> str:
+    """Accept one line of text: it ends up in labels, logs and paths."""
+    if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
+        raise ValueError
+    return value
+
+
+def _parse_count(value: object) -> int:
+    # Python takes True for a number.
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError
+    return value
+
+
+def _parse_ratio(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+        raise ValueError
+    if value > MAX_ALLOCATION_RATIO:
+        raise ValueError(f"{MAX_ALLOCATION_RATIO} at most")
+    return float(value)
+
+
+_MILLISECONDS = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
+_DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _MILLISECONDS))
+
+
+def parse_duration(value: object) -> float:
+    """Read a duration as Prometheus writes them ("5s", "1m30s", "500ms", "0"), and return seconds.
+
+    :raises ValueError: if it is none, or above a year: timers overflow somewhere beyond
+    """
+    if value == "0" or (value == 0 and type(value) is int):
+        return 0.0
+    match = _DURATION.fullmatch(_parse_text(value))
+    if match is None:
+        raise ValueError
+    milliseconds = sum(
+        int(count) * unit for count, unit in zip(match.groups("0"), _MILLISECONDS.values(), strict=True)
+    )
+    if milliseconds > _MILLISECONDS["y"]:
+        raise ValueError("1y at most")
+    return milliseconds / 1000
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds as the shortest duration that parse_duration reads: "1m30s"."""
+    rest = round(seconds * 1000)
+    written = ""
+    for unit, milliseconds in _MILLISECONDS.items():
+        count, rest = divmod(rest, milliseconds)
+        written += f"{count}{unit}" if count else ""
+    return written or "0s"
+
+
+def _parse_positive_duration(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise ValueError
+    return seconds
+
+
+def _parse_cpu_set(value: object) -> str:
+    # A set of one CPU is a number to YAML.
+    spec = str(value) if type(value) is int else _parse_text(value)
+    parse_cpu_spec(spec)
+    return spec
+
+
+def _parse_absolute_path(value: object) -> str:
+    path = _parse_text(value)
+    if not path.startswith("/"):
+        raise ValueError
+    return path
+
+
+def _parse_uri(value: object) -> str:
+    uri = _parse_text(value)
+    LibvirtUri.parse(uri)
+    return uri
+
+
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
+_MAX_PORT = 65535
+
+
+def _parse_address(value: object) -> str:
+    address = _parse_text(value)
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise ValueError
+    if int(match["port"]) > _MAX_PORT:
+        raise ValueError(f"the highest port is {_MAX_PORT}")
+    if match["ipv6"]:
+        _require_ip(match["ipv6"], 6)
+    elif match["host"].replace(".", "").isdigit():
+        _require_ip(match["host"], 4)
+    return address
+
+
+def _require_ip(text: str, version: int) -> None:
+    """Check an IP address; what Python says is wrong with it differs from version to version."""
+    try:
+        found = ipaddress.ip_address(text).version
+    except ValueError:
+        raise ValueError from None
+    if found != version:
+        raise ValueError
+
+
+_URL_PATH = re.compile(r"/[\w/.~-]+", re.ASCII)
+_OTHER_ENDPOINTS = re.compile(r"/+|/probe|/sd|/-/.*")
+
+
+def _parse_url_path(value: object) -> str:
+    path = _parse_text(value)
+    if _OTHER_ENDPOINTS.fullmatch(path):
+        raise ValueError("another endpoint is there")
+    if not _URL_PATH.fullmatch(path):
+        raise ValueError
+    return path
+
+
+TARGET_PLACE = "{target}"
+
+
+def _parse_uri_template(value: object) -> str:
+    template = _parse_text(value)
+    uri = LibvirtUri.parse(template.replace(TARGET_PLACE, "host.example"))
+    if template.count(TARGET_PLACE) != 1 or uri.host != "host.example":
+        raise ValueError
+    return template
+
+
+def _parse_pattern(value: object) -> str:
+    pattern = _parse_text(value)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(str(error)) from error
+    return pattern
+
+
+def _parse_log_level(value: object) -> str:
+    # The Prometheus family says warn.
+    return _parse_choice("warning" if value == "warn" else value, get_args(LogLevel))
+
+
+def _parse_log_format(value: object) -> str:
+    return _parse_choice(value, get_args(LogFormat))
+
+
+def _parse_choice(value: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError
+    return value
+
+
+NAME = Kind("a name, as one line of text", _parse_text)
+STORAGE_POOL = Kind("a storage pool's name, as one line of text", _parse_text)
+COUNT = Kind("a whole number, 0 or more", _parse_count)
+RATIO = Kind("a number above 0", _parse_ratio)
+DURATION = Kind("a duration such as 5s or 1m30s", parse_duration)
+POSITIVE_DURATION = Kind("a duration above 0s such as 5s or 1m30s", _parse_positive_duration)
+CPU_SET = Kind("a CPU set such as 0-3,^2,8", _parse_cpu_set)
+FILE = Kind("the path of a file", _parse_text)
+ABSOLUTE_PATH = Kind("a path that begins with /", _parse_absolute_path)
+URI = Kind("a libvirt URI such as qemu:///system", _parse_uri)
+ADDRESS = Kind("an address such as :9177, 127.0.0.1:9177 or [::1]:9177", _parse_address)
+URL_PATH = Kind("a path such as /metrics", _parse_url_path)
+URI_TEMPLATE = Kind(
+    "a libvirt URI with {target} for its host, such as qemu+tls://{target}/system", _parse_uri_template
+)
+PATTERN = Kind("a regular expression such as kvm[0-9]+", _parse_pattern)
+LOG_LEVEL = Kind("debug, info, warning or error", _parse_log_level)
+LOG_FORMAT = Kind("logfmt or json", _parse_log_format)

@@ -1,0 +1,206 @@
+"""The command line, with the names of the Prometheus family."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from exporter.config import DEFAULT_URI, Flags, LogConfig, WebConfig
+from exporter.config_kinds import LOG_FORMAT, LOG_LEVEL
+from exporter.libvirt_uri import quote
+
+PROGRAM = "hypervisor-exporter"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandLine:
+    """What to do, and with which configuration."""
+
+    flags: Flags
+    config_file: Path | None
+    check: bool  # validate the configuration and exit
+    once: bool  # print one scrape and exit
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with 2, without argparse's usage lines."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: str) -> CommandLine:
+    """Parse the command line; None is that of this process. What the flags say is checked by load_config.
+
+    :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
+    :raises SystemExit: with 0 after --help and --version, with 2 after one line about what is no flag
+    """
+    parser = _Parser(
+        prog=PROGRAM,
+        usage="%(prog)s [flags]",
+        description="Export what libvirt hypervisors can hold, counted as OpenStack Nova does it.",
+        epilog="A flag wins over the configuration file.",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    actions = [
+        *_add_configuration_flags(parser),
+        *_add_web_flags(parser),
+        *_add_log_flags(parser),
+        *_add_collector_flags(parser, collectors),
+        *_add_other_flags(parser, version),
+    ]
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [flag for action in actions for flag in action.option_strings]
+        parser.error(_describe_unknown(unknown[0], known))
+    return _make_command_line(given)
+
+
+def _make_command_line(given: argparse.Namespace) -> CommandLine:
+    return CommandLine(
+        flags=Flags(
+            libvirt_uri=tuple(given.libvirt_uri),
+            instances_path=given.instances_path,
+            listen_address=tuple(given.listen_address),
+            telemetry_path=given.telemetry_path,
+            log_level=given.log_level,
+            log_format=given.log_format,
+            collectors=dict(given.collectors),
+        ),
+        config_file=given.config_file,
+        check=given.check,
+        once=given.once,
+    )
+
+
+def _describe_unknown(argument: str, known: Sequence[str]) -> str:
+    """Name the nearest flag; of the argument, a value that follows = is left out."""
+    if not argument.startswith("-"):
+        return f"found the argument {quote(argument)}, expected flags only"
+    flag = argument.partition("=")[0]
+    begun = [each for each in known if each.startswith(flag)]
+    nearest = begun or difflib.get_close_matches(flag, known, n=1)
+    suggestion = f"did you mean {nearest[0]}?" if nearest else "--help lists those there are"
+    return f"unknown flag {quote(flag)[1:-1]}, {suggestion}"
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Room for the longest flag beside its sentence."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36)
+
+
+def _add_configuration_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    group = parser.add_argument_group("Configuration")
+    return [
+        group.add_argument(
+            "--config.file",
+            dest="config_file",
+            metavar="FILE",
+            type=Path,
+            help="Read this configuration file (default: none, every setting has its own default).",
+        ),
+        group.add_argument(
+            "--config.check",
+            dest="check",
+            action="store_true",
+            help="Check the configuration, name every mistake in it, and exit with 0 or 1.",
+        ),
+        group.add_argument(
+            "--libvirt.uri",
+            dest="libvirt_uri",
+            metavar="URI",
+            action="append",
+            default=[],
+            help="Read this hypervisor instead of the file's; may be given several times "
+            f"(default: nova.conf's connection_uri, else {DEFAULT_URI}).",
+        ),
+        group.add_argument(
+            "--instances-path",
+            dest="instances_path",
+            metavar="PATH",
+            help="The directory whose file system holds the guests' disks (default: /var/lib/nova/instances, "
+            "or /var/lib/libvirt/images where that is missing).",
+        ),
+    ]
+
+
+def _add_web_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    defaults = WebConfig()
+    group = parser.add_argument_group("Web")
+    return [
+        group.add_argument(
+            "--web.listen-address",
+            dest="listen_address",
+            metavar="ADDRESS",
+            action="append",
+            default=[],
+            help="Listen here, HOST:PORT or :PORT for every address; may be given several times "
+            f"(default: {' '.join(defaults.listen_address)}).",
+        ),
+        group.add_argument(
+            "--web.telemetry-path",
+            dest="telemetry_path",
+            metavar="PATH",
+            help=f"Serve the metrics under this path (default: {defaults.telemetry_path}).",
+        ),
+    ]
+
+
+def _add_log_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    defaults = LogConfig()
+    group = parser.add_argument_group("Log")
+    return [
+        group.add_argument(
+            "--log.level",
+            dest="log_level",
+            metavar="LEVEL",
+            help=f"Write messages from this level on, {LOG_LEVEL.expected} (default: {defaults.level}).",
+        ),
+        group.add_argument(
+            "--log.format",
+            dest="log_format",
+            metavar="FORMAT",
+            help=f"Write messages as {LOG_FORMAT.expected} (default: {defaults.format}).",
+        ),
+    ]
+
+
+def _add_collector_flags(
+    parser: argparse.ArgumentParser, collectors: Sequence[str]
+) -> Iterator[argparse.Action]:
+    parser.set_defaults(collectors=[])
+    group = parser.add_argument_group("Collectors")
+    for name in collectors:
+        for flag, enabled in ((f"--collector.{name}", True), (f"--no-collector.{name}", False)):
+            yield group.add_argument(
+                flag,
+                dest="collectors",
+                action="append_const",
+                const=(name, enabled),
+                help=f"{'Export' if enabled else 'Leave out'} the metrics of the collector {name}"
+                f"{' (default)' if enabled else ''}.",
+            )
+
+
+def _add_other_flags(parser: argparse.ArgumentParser, version: str) -> list[argparse.Action]:
+    group = parser.add_argument_group("Other")
+    return [
+        group.add_argument(
+            "--once",
+            action="store_true",
+            help="Print one scrape and exit, with 0 if every hypervisor answered and 1 otherwise.",
+        ),
+        group.add_argument(
+            "--version", action="version", version=f"{PROGRAM} {version}", help="Print the version and exit."
+        ),
+        group.add_argument("-h", "--help", action="help", help="Print this and exit."),
+    ]

@@ -1,0 +1,88 @@
+"""libvirt's connection URIs: what they say about where a hypervisor is, and how to show them.
+
+The format is driver[+transport]://[user[:password]@][host][:port]/path[?parameters]
+(https://libvirt.org/uri.html).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+_URI = re.compile(
+    r"""(?P<driver>[a-z][a-z0-9]*) (?:\+(?P<transport>[a-z0-9]+))? :
+    (?: // (?:[^/?#]*@)? (?P<host>[\w.~-]*|\[[0-9a-f:.]+(?:%[\w.~-]+)?\]) (?::\d{0,5})? | (?!//) )
+    (?:/[^?#]*)? (?:\?[^#]*)? (?:\#.*)?""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+
+# From the colon after a user to the last @ of the text, for a password may hold any character that somebody
+# forgot to escape. Digits that end in a slash are a port and no password. The user stands after "://", or at
+# the beginning of what is no URI.
+_PASSWORD = re.compile(
+    r"(://[^/?#:@\[]*|^[^/?#:@\[]*(?=:(?!//))):(?!\d+(?:[/?#]|$)).*@",
+    re.DOTALL,
+)
+_SECRET_PARAMETER = re.compile("pass|pwd|secret|token", re.IGNORECASE)
+
+_QUOTED_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtUri:
+    """The parts of a URI that tell where the hypervisor is."""
+
+    driver: str
+    transport: str | None
+    host: str
+
+    @classmethod
+    def parse(cls, uri: str) -> LibvirtUri:
+        """Take a URI apart, as in "qemu+ssh://root@kvm02/system".
+
+        :raises ValueError: if it is not a URI; the message is empty, so that it cannot hold a password
+        """
+        match = _URI.fullmatch(uri)
+        if match is None or " " in uri or not uri.isprintable():
+            raise ValueError
+        transport = match["transport"]
+        return cls(match["driver"].lower(), transport and transport.lower(), match["host"] or "")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is libvirt's test driver, which has pools but no file system."""
+        return self.driver == "test"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the hypervisor is this machine.
+
+        A host or a transport makes it remote, even if they lead back here: paths are then its own.
+        """
+        return not self.is_embedded and not self.host and self.transport in (None, "unix")
+
+
+def redact_uri(uri: str) -> str:
+    """Return the URI without passwords, be it between user and host or in a parameter.
+
+    Any text may be given, for what is no URI may still hold a password.
+    """
+    return _replace_passwords(uri, "")
+
+
+def quote(text: str) -> str:
+    """Quote what somebody wrote for one line of a log: shortened, escaped, and *** for a password."""
+    harmless = _replace_passwords(text, ":***")
+    if len(harmless) > _QUOTED_LENGTH:
+        harmless = harmless[:_QUOTED_LENGTH] + "…"
+    return repr(harmless)
+
+
+def _replace_passwords(uri: str, replacement: str) -> str:
+    address, mark, query = _PASSWORD.sub(rf"\1{replacement}@", uri).partition("?")
+    parameters = re.split("[&;]", query)
+    harmless = [text for text in parameters if not _SECRET_PARAMETER.search(unquote(text.partition("=")[0]))]
+    if len(harmless) == len(parameters):
+        return address + mark + query
+    return address + (mark + "&".join(harmless) if harmless else "")

@@ -1,0 +1,366 @@
+"""The options that count here, out of the nova.conf that nova-compute itself runs with.
+
+The dialect is oslo.config's (oslo_config.iniparser and oslo_config.cfg): a line that begins with a blank
+continues the value before it, even where it looks like a comment; `=` and `:` both assign; one pair of
+quotes around a value is dropped; of an option written twice the last one counts; `$option`,
+`${group.option}` and `$$` in a value are replaced. Names of groups are alike in upper and lower case, but
+for DEFAULT; names of options are not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from exporter.config_kinds import COUNT, CPU_SET, NAME, RATIO, URI, Kind
+from exporter.errors import ConfigError
+from exporter.libvirt_uri import quote
+
+T = TypeVar("T")
+
+_REFERENCE = re.compile(r"\$(?:(\$)|([_a-z][._a-z0-9]*)|\{([_a-z][._a-z0-9]*)\})", re.IGNORECASE | re.ASCII)
+_MAX_REFERENCE_DEPTH = 10
+# To oslo.config an option that somebody wrote into the wrong group is not there. Which group is the wrong one
+# is known here of those that others refer to.
+_REFERENCED_IN_DEFAULT = frozenset({"my_ip", "host", "state_path", "instances_path"})
+_WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+_NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NovaConf:
+    """What a nova.conf says, by Nova's names. None is an option that it leaves to Nova's default."""
+
+    vcpu_pin_set: str | None = None
+    cpu_shared_set: str | None = None
+    cpu_dedicated_set: str | None = None
+    reserved_host_cpus: int | None = None
+    reserved_host_memory_mb: int | None = None
+    reserved_host_disk_mb: int | None = None
+
+    # Where *_allocation_ratio is unset (0.0 was once the way to say so): initial_*_allocation_ratio.
+    cpu_allocation_ratio: float | None = None
+    ram_allocation_ratio: float | None = None
+    disk_allocation_ratio: float | None = None
+
+    instances_path: str | None = None  # $state_path/instances, where only state_path is set
+    my_ip: str | None = None
+    host: str | None = None
+
+    connection_uri: str | None = None
+    virt_type: str | None = None
+    images_type: str | None = None
+    images_volume_group: str | None = None
+    images_rbd_pool: str | None = None
+    images_rbd_ceph_conf: str | None = None
+
+    # What this exporter cannot honour: one sentence each, with file, line, value and what happens instead.
+    unsupported: tuple[str, ...] = ()
+
+
+class Option(NamedTuple):
+    """The name of an option, as in `[libvirt] virt_type`."""
+
+    group: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"[{self.group}] {self.name}"
+
+
+def read_nova_conf(path: Path) -> NovaConf:
+    """Read one nova.conf.
+
+    Only the named file is read: not /etc/nova/nova.conf.d or whatever else nova-compute is given by
+    --config-file and --config-dir, and not the environment variables that oslo.config looks at. A path that
+    refers to an option which the file does not set, or that is relative, means something to Nova and
+    nothing here: it is reported as unsupported and counts as unset.
+
+    :raises ConfigError: with every mistake of the file: that it cannot be read, a line that is no
+        assignment, a value of the wrong kind, references in a circle
+    """
+    try:
+        # oslo.config takes the locale's encoding. A comment in an older one must not matter.
+        text = path.read_bytes().decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    conf = _ConfFile(str(path), text)
+    nova_conf = _take_options(conf)
+    if conf.mistakes:
+        raise ConfigError(conf.mistakes)
+    return nova_conf
+
+
+def _take_options(conf: _ConfFile) -> NovaConf:
+    return NovaConf(
+        vcpu_pin_set=conf.take(Option("DEFAULT", "vcpu_pin_set"), _CPU_SET),
+        cpu_shared_set=conf.take(Option("compute", "cpu_shared_set"), _CPU_SET),
+        cpu_dedicated_set=conf.take(Option("compute", "cpu_dedicated_set"), _CPU_SET),
+        reserved_host_cpus=conf.take(Option("DEFAULT", "reserved_host_cpus"), _COUNT),
+        reserved_host_memory_mb=conf.take(Option("DEFAULT", "reserved_host_memory_mb"), _COUNT),
+        reserved_host_disk_mb=conf.take(Option("DEFAULT", "reserved_host_disk_mb"), _COUNT),
+        cpu_allocation_ratio=_take_allocation_ratio(conf, "cpu"),
+        ram_allocation_ratio=_take_allocation_ratio(conf, "ram"),
+        disk_allocation_ratio=_take_allocation_ratio(conf, "disk"),
+        instances_path=_take_instances_path(conf),
+        my_ip=conf.take(Option("DEFAULT", "my_ip"), _TEXT),
+        host=conf.take(Option("DEFAULT", "host"), _TEXT),
+        connection_uri=conf.take(Option("libvirt", "connection_uri"), URI),
+        virt_type=conf.take(Option("libvirt", "virt_type"), _TEXT),
+        images_type=conf.take(Option("libvirt", "images_type"), _TEXT),
+        images_volume_group=conf.take(Option("libvirt", "images_volume_group"), _TEXT),
+        images_rbd_pool=conf.take(Option("libvirt", "images_rbd_pool"), _TEXT),
+        images_rbd_ceph_conf=conf.take(Option("libvirt", "images_rbd_ceph_conf"), _TEXT),
+        unsupported=_list_unsupported(conf),
+    )
+
+
+def _take_allocation_ratio(conf: _ConfFile, resource: str) -> float | None:
+    """Do as ComputeDriver._get_allocation_ratios for a resource provider new to Placement."""
+    # Both are read, so that a mistake in either is seen.
+    initial = conf.take(Option("DEFAULT", f"initial_{resource}_allocation_ratio"), _RATIO)
+    return conf.take(Option("DEFAULT", f"{resource}_allocation_ratio"), _RATIO_OR_ZERO) or initial
+
+
+def _take_instances_path(conf: _ConfFile) -> str | None:
+    own = Option("DEFAULT", "instances_path")
+    if conf.has(own):
+        return _take_path(conf, own)
+    state_path = _take_path(conf, Option("DEFAULT", "state_path"))
+    return state_path and f"{state_path}/instances"
+
+
+def _take_path(conf: _ConfFile, option: Option) -> str | None:
+    path = conf.take(option, _TEXT)
+    if path is None or path.startswith("/"):
+        return path
+    conf.report_unsupported(option, "the path is relative, the option counts as unset")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """An option of which only some values can be honoured."""
+
+    option: Option
+    honoured: frozenset[str]
+    consequence: str
+
+
+_LIMITS = (
+    _Limit(
+        Option("DEFAULT", "compute_driver"),
+        frozenset({"libvirt.libvirtdriver", "nova.virt.libvirt.libvirtdriver"}),
+        "only what libvirt shows is reported",
+    ),
+    _Limit(
+        Option("libvirt", "virt_type"),
+        frozenset({"kvm", "qemu"}),
+        "without [libvirt] connection_uri, qemu:///system is read",
+    ),
+    _Limit(
+        Option("libvirt", "images_type"),
+        frozenset({"default", "flat", "raw", "qcow2"}),
+        "disk space is that of instances_path or storage_pool",
+    ),
+    _Limit(
+        Option("libvirt", "file_backed_memory"),
+        frozenset({"0"}),
+        "the hypervisor's own memory is reported",
+    ),
+    _Limit(
+        Option("libvirt", "cpu_power_management"),
+        frozenset({"false", "0", "off", "no"}),
+        "a CPU that Nova has powered down counts as offline",
+    ),
+)
+
+
+def _list_unsupported(conf: _ConfFile) -> tuple[str, ...]:
+    for limit in _LIMITS:
+        value = conf.take(limit.option, _TEXT)
+        if value is not None and value.lower() not in limit.honoured:
+            conf.report_unsupported(limit.option, f"not supported, {limit.consequence}")
+    return tuple(dict.fromkeys(conf.unsupported))
+
+
+def _parse_text(value: str) -> str:
+    if "\ufffd" in value:
+        raise ValueError("it is not UTF-8")
+    return NAME.parse(value)
+
+
+def _parse_count(value: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(value.strip()):
+        raise ValueError
+    return COUNT.parse(int(value))
+
+
+def _parse_ratio_or_zero(value: str) -> float:
+    if not _NUMBER.fullmatch(value.strip()):
+        raise ValueError
+    return float(value) and RATIO.parse(float(value))
+
+
+def _parse_ratio(value: str) -> float:
+    return RATIO.parse(_parse_ratio_or_zero(value))
+
+
+def _parse_cpu_set(value: str) -> str:
+    # Continuation lines leave line ends in it, which would be ugly in a log.
+    return CPU_SET.parse(" ".join(value.split()))
+
+
+# What an option takes is what our own keys take; only that here everything is text.
+_TEXT = Kind("one line of text", _parse_text)
+_COUNT = Kind(COUNT.expected, _parse_count)
+_RATIO = Kind(RATIO.expected, _parse_ratio)
+_RATIO_OR_ZERO = Kind("a number, 0 or more", _parse_ratio_or_zero)
+_CPU_SET = Kind(CPU_SET.expected, _parse_cpu_set)
+
+
+class _Setting(NamedTuple):
+    value: str  # as written, references and all; continuation lines come after line ends
+    line: int
+
+    def continue_with(self, line: str) -> _Setting:
+        """Add a continuation line."""
+        return _Setting(f"{self.value}\n{line.lstrip()}", self.line)
+
+
+class _UnknownReferenceError(Exception):
+    """A value refers to an option that the file does not set."""
+
+
+class _CircularReferenceError(Exception):
+    """A value refers to itself, be it by way of others."""
+
+
+class _ConfFile:
+    """One nova.conf while it is read, with what is wrong with it and what cannot be honoured."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.mistakes: list[str] = []
+        self.unsupported: list[str] = []
+        self._settings = _parse_settings(file, text, self.mistakes)
+
+    def has(self, option: Option) -> bool:
+        """Tell whether the file sets an option to anything but blanks, which to Nova are no value."""
+        return option in self._settings and bool(self._settings[option].value.strip())
+
+    def take(self, option: Option, kind: Kind[T]) -> T | None:
+        """Return an option's value, or None if it is unset; the mistake is noted if it is a wrong one."""
+        if option not in self._settings:
+            return None
+        try:
+            value = self._expand(self._settings[option].value, option.group, (option,))
+        except _UnknownReferenceError as error:
+            reason = f"refers to ${error}, which the file does not set; the option counts as unset"
+            self.report_unsupported(option, reason)
+            return None
+        except _CircularReferenceError as error:
+            self._report_mistake(option, f"refers to ${error} in a circle, or through too many others")
+            return None
+        if not value.strip():
+            return None
+        try:
+            return kind.read(value, quote(value))
+        except ValueError as error:
+            self._report_mistake(option, str(error))
+            return None
+
+    def report_unsupported(self, option: Option, consequence: str) -> None:
+        """Note that an option's value cannot be honoured, and what happens instead."""
+        value, line = self._settings[option]
+        self.unsupported.append(f"{self.file}:{line}: {option} = {quote(value)[1:-1]}: {consequence}")
+
+    def _report_mistake(self, option: Option, mistake: str) -> None:
+        self.mistakes.append(f"{self.file}:{self._settings[option].line}: {option}: {mistake}")
+
+    def _expand(self, value: str, group: str, trail: tuple[Option, ...]) -> str:
+        """Replace the references in a value; the `trail` are the options that led to it."""
+
+        def expand_reference(match: re.Match[str]) -> str:
+            dollar, bare, braced = match.groups()
+            if dollar:
+                return "$"
+            name = bare or braced
+            target = self._find(name, group)
+            if target is None:
+                raise _UnknownReferenceError(name)
+            if target in trail or len(trail) > _MAX_REFERENCE_DEPTH:
+                raise _CircularReferenceError(name)
+            return self._expand(self._settings[target].value, target.group, (*trail, target))
+
+        # oslo.config takes a backslash for the dollar sign's other escape.
+        return _REFERENCE.sub(expand_reference, value.replace(r"\$", "$$"))
+
+    def _find(self, name: str, group: str) -> Option | None:
+        """Find what a reference means: its own group comes before DEFAULT, which ${DEFAULT.x} cannot name."""
+        head, dot, tail = name.partition(".")
+        own = Option(head.lower(), tail) if dot else Option(group, name)
+        common = Option("DEFAULT", name)
+        candidates = (common,) if name in _REFERENCED_IN_DEFAULT else (own, common)
+        return next((option for option in candidates if option in self._settings), None)
+
+
+def _parse_settings(file: str, text: str, mistakes: list[str]) -> dict[Option, _Setting]:
+    """Split a file into settings, line by line as oslo_config.iniparser.BaseParser.parse does.
+
+    What cannot be used is kept under a name that nobody asks for, so that the lines which continue it are
+    not mistakes too. No mistake quotes a line: any of them may hold a password.
+    """
+    settings: dict[Option, _Setting] = {}
+    group: str | None = None
+    current: Option | None = None
+    for number, line in enumerate(map(str.rstrip, _split_lines(text)), start=1):
+        mistake = ""
+        if not line or line.startswith(("#", ";")):
+            current = None
+        elif line.startswith((" ", "\t")):
+            if current is None:
+                mistake = "found a line that begins with a blank, expected an option before it"
+            else:
+                settings[current] = settings[current].continue_with(line)
+        elif line.startswith("["):
+            current, group = None, _parse_group(line)
+            mistake = "" if group else "found a group without a name or without its ], expected [GROUP]"
+        else:
+            name, value = _parse_assignment(line)
+            current = Option(group or "", name)
+            settings[current] = _Setting(value, number)
+            if not name:
+                mistake = "found a line that sets nothing, expected NAME = VALUE"
+            elif group is None:
+                mistake = "found an option, expected a [GROUP] before it"
+        if mistake:
+            mistakes.append(f"{file}:{number}: {mistake}")
+    return settings
+
+
+def _split_lines(text: str) -> list[str]:
+    """Split where Python's text files do; str.splitlines would also split at a form feed and others."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _parse_group(line: str) -> str:
+    """Return the group that a line such as "[libvirt]" begins; empty if it begins none."""
+    return _normalize_group(line[1:-1]) if line.endswith("]") else ""
+
+
+def _normalize_group(name: str) -> str:
+    return name if name == "DEFAULT" else name.lower()
+
+
+def _parse_assignment(line: str) -> tuple[str, str]:
+    """Split at the first of `=` and `:`; the name is empty if there is neither, or nothing before it."""
+    sign = re.search("[=:]", line)
+    if sign is None:
+        return "", ""
+    name, value = line[: sign.start()].strip(), line[sign.end() :].strip()
+    if value and value[0] in "\"'" and value[0] == value[-1]:
+        value = value[1:-1]
+    return name, value

@@ -1,0 +1,190 @@
+"""YAML read strictly: every value knows where it was written, and nothing is guessed in silence.
+
+Refused, because each has hidden a mistake or worse in somebody's file: a key written twice (PyYAML keeps
+the last), anchors and aliases (a few lines of them can expand to gigabytes), tags, several documents in one
+file. Numbers that YAML 1.1 reads in its own way (010 is 8, 1:30 is 90, 1_0 is 10) are no numbers here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from exporter.libvirt_uri import quote
+
+# Deeper than any configuration, and shallow enough for PyYAML's recursive composer.
+_MAX_DEPTH = 16
+
+# 15 digits are what a float still holds exactly, and a sample is a float.
+_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,14})", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_PLAIN_KEY = re.compile(r"[\w.-]{1,60}", re.ASCII)
+
+_TAG_PREFIX = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was written: what the line that reports a mistake in it begins with."""
+
+    source: str  # "config.yaml:3", or "--log.level"
+    path: str = ""  # "hypervisors[1].uri"; empty for the whole document and for a flag
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.path}" if self.path else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A scalar that no key of ours takes, such as a date."""
+
+    text: str
+    kind: str  # "date"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value and its place."""
+
+    place: Place
+    value: str | int | float | bool | Other | tuple[Item, ...] | dict[str, Item] | None
+
+    def describe(self) -> str:
+        """Say what was found, as "'four' (text)" or "a list", without a password."""
+        match self.value:
+            case None:
+                return "nothing"
+            case bool():
+                return f"{str(self.value).lower()} (boolean)"
+            case str():
+                return f"{quote(self.value)} (text)"
+            case Other(text, kind):
+                return f"{quote(text)[1:-1]} ({kind})"
+            case tuple():
+                return "a list"
+            case dict():
+                return "a mapping"
+        return f"{self.value} (number)"
+
+
+def read_yaml(path: Path, mistakes: list[str]) -> Item:
+    """Read a YAML file; what is wrong with it is added to `mistakes`, one line each.
+
+    What cannot be read at all comes back as a document without anything in it, which is also what an empty
+    file is.
+    """
+    source = str(path)
+    text = _read_text(path, mistakes)
+    return _build(_compose(text, source, mistakes), source, mistakes)
+
+
+def _read_text(path: Path, mistakes: list[str]) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        mistakes.append(f"{path}: cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        mistakes.append(f"{path}:{line}: found the byte 0x{error.object[error.start]:02x}, expected UTF-8")
+    return ""
+
+
+def _compose(text: str, source: str, mistakes: list[str]) -> yaml.Node | None:
+    try:
+        refused = list(_find_refused(text, source))
+        mistakes += refused
+        return None if refused else yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        found = f"found the character U+{ord(text[error.position]):04X}"
+        mistakes.append(f"{source}:{line}: not YAML: {found}")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        mistakes.append(f"{source}{position}: not YAML: {error.problem or error.context}")
+    except (ValueError, OverflowError):
+        # PyYAML hands the number in an escape such as "\UFFFFFFFF" to chr() unchecked.
+        mistakes.append(f"{source}: not YAML: found an escape or a number that is out of bounds")
+    return None
+
+
+def _find_refused(text: str, source: str) -> Iterator[str]:
+    """Go through the file's events, which need no recursion and expand nothing, before it is composed."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        place = f"{source}:{event.start_mark.line + 1 if event.start_mark else 1}"
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                yield f"{place}: found a second document, expected one"
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            yield f"{place}: found an anchor or alias (& or *), expected every value to be written out"
+        if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
+            yield f"{place}: found a tag (!), expected a plain value"
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            yield f"{place}: found more than {_MAX_DEPTH} values inside one another"
+            return
+
+
+def _build(root: yaml.Node | None, source: str, mistakes: list[str]) -> Item:
+    """Turn PyYAML's nodes into items."""
+
+    def build(node: yaml.Node, place: Place) -> Item:
+        if isinstance(node, yaml.SequenceNode):
+            return Item(place, tuple(build_list(node, place)))
+        if isinstance(node, yaml.MappingNode):
+            return Item(place, build_mapping(node, place))
+        return Item(place, _read_scalar(node))
+
+    def build_list(node: yaml.SequenceNode, place: Place) -> Iterator[Item]:
+        for index, child in enumerate(node.value):
+            yield build(child, Place(line_of(child), f"{place.path}[{index}]"))
+
+    def build_mapping(node: yaml.MappingNode, place: Place) -> dict[str, Item]:
+        entries: dict[str, Item] = {}
+        for key, child in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                mistakes.append(f"{Place(line_of(key), place.path)}: found a list or mapping as a key")
+                continue
+            # The key's line stands for its value, which may begin further down.
+            child_place = Place(line_of(key), join_path(place.path, key.value))
+            if key.value in entries:
+                first = entries[key.value].place.source.rpartition(":")[2]
+                mistakes.append(f"{child_place}: written twice, first on line {first}")
+                continue
+            entries[key.value] = build(child, child_place)
+        return entries
+
+    def line_of(node: yaml.Node) -> str:
+        return f"{source}:{node.start_mark.line + 1}"
+
+    if root is None:
+        return Item(Place(source), None)
+    return build(root, Place(line_of(root)))
+
+
+def join_path(parent: str, key: str) -> str:
+    """Write the path of a key, quoting one that could be mistaken for something else, or hold a password."""
+    written = key if _PLAIN_KEY.fullmatch(key) else quote(key)
+    return f"{parent}.{written}" if parent else written
+
+
+def _read_scalar(node: yaml.Node) -> str | int | float | bool | Other | None:
+    text: str = node.value
+    match node.tag.removeprefix(_TAG_PREFIX):
+        case "null":
+            return None
+        case "bool":
+            return bool(yaml.SafeLoader.bool_values[text.lower()])
+        case "int":
+            return int(text) if _INTEGER.fullmatch(text) else Other(text, "number")
+        case "float":
+            return float(text) if _FLOAT.fullmatch(text) else Other(text, "number")
+        case "timestamp":
+            return Other(text, "date")
+    return text

@@ -1,0 +1,524 @@
+"""The configuration is merged by rank, and whatever is wrong in it is named at once and exactly."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from exporter.config import (
+    Config,
+    Flags,
+    HypervisorConfig,
+    LogConfig,
+    WebConfig,
+    list_declarations,
+    load_config,
+)
+from exporter.config_kinds import ADDRESS, format_duration, parse_duration
+from exporter.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config.example.yaml"
+MISTAKES = sorted((Path(__file__).parent / "config_mistakes").glob("*.yaml"))
+EXPECT = "# expect: "
+
+NOVA_CONF = """
+[DEFAULT]
+reserved_host_cpus = 2
+reserved_host_memory_mb = 4096
+cpu_allocation_ratio = 8.0
+instances_path = /srv/nova
+my_ip = 192.0.2.7
+[libvirt]
+connection_uri = qemu+unix:///system
+images_type = rbd
+"""
+
+
+RBD_CONSEQUENCE = "not supported, disk space is that of instances_path or storage_pool"
+
+
+class Directory:
+    """A directory with a configuration file and what it refers to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, text: str) -> Path:
+        (self.path / name).write_text(text)
+        return self.path / name
+
+    def load(self, text: str, flags: Flags | None = None) -> Config:
+        return load_config(self.write("config.yaml", text), flags or Flags())
+
+    def load_one(self, text: str, flags: Flags | None = None) -> HypervisorConfig:
+        (hypervisor,) = self.load(text, flags).hypervisors
+        return hypervisor
+
+    def fail(self, text: str | bytes, flags: Flags | None = None) -> list[str]:
+        file = self.path / "config.yaml"
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return fail(file, flags or Flags())
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    return Directory(tmp_path)
+
+
+def fail(file: Path | None, flags: Flags) -> list[str]:
+    """Load what is wrong; return the mistakes, with a file's name for its path."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, flags)
+    return [mistake.replace(f"{file.parent}/", "") if file else mistake for mistake in caught.value.mistakes]
+
+
+@pytest.mark.parametrize("file", MISTAKES, ids=lambda file: file.stem)
+def test_a_mistake_is_answered_with_exactly_its_message(file: Path) -> None:
+    expected = [
+        line.removeprefix(EXPECT) for line in file.read_text().splitlines() if line.startswith(EXPECT)
+    ]
+    assert expected, f"{file.name} says nowhere what is expected"
+    assert fail(file, Flags()) == expected
+
+
+@pytest.mark.parametrize("path", [each.path for each in list_declarations()])
+def test_every_key_refuses_a_mapping_and_says_where(directory: Directory, path: str) -> None:
+    document: Any = {"x": 1}
+    for part in reversed(path.replace("[]", ".[]").split(".")):
+        document = [document] if part == "[]" else {part: document}
+    mistakes = directory.fail(yaml.safe_dump(document))
+    place = path.replace("[]", "[0]")
+    assert [
+        m for m in mistakes if re.fullmatch(rf"config\.yaml:\d: {re.escape(place)}: found a mapping, .+", m)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"web:\n  telemetry_path: \xff", "config.yaml:2: found the byte 0xff, expected UTF-8"),
+        (b"web: 1\n\x00", "config.yaml:2: not YAML: found the character U+0000"),
+        ("web: {}".encode("utf-16"), "config.yaml:1: found the byte 0xff, expected UTF-8"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_with_their_line(
+    directory: Directory, content: bytes, message: str
+) -> None:
+    assert directory.fail(content) == [message]
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    assert fail(tmp_path / "none.yaml", Flags()) == ["none.yaml: cannot be read: No such file or directory"]
+    (tmp_path / "directory.yaml").mkdir()
+    assert fail(tmp_path / "directory.yaml", Flags()) == ["directory.yaml: cannot be read: Is a directory"]
+
+
+def test_an_expansion_bomb_of_aliases_is_refused_before_it_expands(directory: Directory) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    mistakes = directory.fail("\n".join(lines))
+    assert mistakes[0].startswith("config.yaml:1: found an anchor or alias")
+
+
+def test_mistakes_of_file_flags_and_nova_conf_come_all_at_once(directory: Directory) -> None:
+    directory.write("nova.conf", "[DEFAULT]\nreserved_host_cpus = two\n")
+    mistakes = directory.fail(
+        "cache_ttl: 5\ndefaults: {nova_conf: nova.conf}\n", Flags(log_level="loud", libvirt_uri=("kvm01",))
+    )
+    assert mistakes == [
+        "config.yaml:1: cache_ttl: found 5 (number), expected a duration such as 5s or 1m30s",
+        "--libvirt.uri: found 'kvm01' (text), expected a libvirt URI such as qemu:///system",
+        "--log.level: found 'loud' (text), expected debug, info, warning or error",
+        "nova.conf:2: [DEFAULT] reserved_host_cpus: found 'two', expected a whole number, 0 or more",
+    ]
+
+
+def test_the_error_shows_one_mistake_a_line(directory: Directory) -> None:
+    with pytest.raises(ConfigError) as caught:
+        directory.load("cache_ttl: 5\nstale_grace: 6\n")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_without_a_file_everything_has_its_default() -> None:
+    assert load_config(None, Flags()) == Config()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "---\n", "web:\nlog:\ndefaults:\nhypervisors:\n", "hypervisors: []"]
+)
+def test_an_empty_file_and_empty_sections_are_all_defaults(directory: Directory, text: str) -> None:
+    assert directory.load(text) == Config()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(directory: Directory) -> None:
+    assert directory.load("\ufeffcache_ttl: 7s\r\nlog: {level: debug}\r\n").cache_ttl == 7
+
+
+def test_every_setting_reaches_its_record(directory: Directory) -> None:
+    config = directory.load("""
+web: {listen_address: ["127.0.0.1:0", "[::1]:9177"], telemetry_path: /hypervisors/metrics}
+log: {level: warn, format: json}
+cache_ttl: 0
+scrape_timeout: 1m30s
+stale_grace: 500ms
+resync_interval: 1d
+hypervisors:
+  - uri: qemu+tls://kvm02/system
+    name: kvm02
+    instances_path: /srv
+    storage_pool: [vms, fast]
+    vcpu_pin_set: 4
+    cpu_shared_set: "0-3"
+    cpu_dedicated_set: 4-7,^5
+    reserved_host_cpus: 1
+    reserved_host_memory_mb: 2
+    reserved_host_disk_mb: 3
+    cpu_allocation_ratio: 1.5
+    ram_allocation_ratio: 2
+    disk_allocation_ratio: 0.5
+""")
+    assert config.web == WebConfig(
+        listen_address=("127.0.0.1:0", "[::1]:9177"), telemetry_path="/hypervisors/metrics"
+    )
+    assert config.log == LogConfig(level="warning", format="json")
+    assert (config.cache_ttl, config.scrape_timeout) == (0, 90)
+    assert (config.stale_grace, config.resync_interval) == (0.5, 86400)
+    assert config.hypervisors == (
+        HypervisorConfig(
+            uri="qemu+tls://kvm02/system",
+            name="kvm02",
+            instances_path="/srv",
+            storage_pool=("vms", "fast"),
+            vcpu_pin_set="4",
+            cpu_shared_set="0-3",
+            cpu_dedicated_set="4-7,^5",
+            reserved_host_cpus=1,
+            reserved_host_memory_mb=2,
+            reserved_host_disk_mb=3,
+            cpu_allocation_ratio=1.5,
+            ram_allocation_ratio=2.0,
+            disk_allocation_ratio=0.5,
+        ),
+    )
+
+
+@pytest.mark.parametrize("address", [":9177", ":0", "0.0.0.0:9177", "[::]:9177", "kvm01.example:80"])
+def test_one_address_need_not_be_a_list(directory: Directory, address: str) -> None:
+    assert directory.load(f"web: {{listen_address: '{address}'}}").web.listen_address == (address,)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5s", 5),
+        ("1m30s", 90),
+        ("500ms", 0.5),
+        ("0s", 0),
+        ("0", 0),
+        ("2h", 7200),
+        ("1w2d", 777600),
+        ("1y", 31536000),
+    ],
+)
+def test_durations_are_prometheus(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.integers(min_value=0, max_value=365 * 86_400_000))
+def test_a_duration_that_is_written_reads_back(milliseconds: int) -> None:
+    assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
+
+
+def test_the_target_is_the_name_or_the_uri_without_password() -> None:
+    uri = "qemu+tcp://root:secret@kvm02/system"
+    assert HypervisorConfig(uri=uri).target == "qemu+tcp://root@kvm02/system"
+    assert HypervisorConfig(uri=uri, name="kvm02").target == "kvm02"
+
+
+def test_a_hypervisor_knows_whether_it_is_this_machine() -> None:
+    local, remote, embedded = (
+        HypervisorConfig(uri=uri)
+        for uri in ("qemu:///system", "qemu+tcp://127.0.0.1/system", "test:///default")
+    )
+    assert (local.is_local, remote.is_local, embedded.is_local) == (True, False, False)
+    assert (local.is_embedded, remote.is_embedded, embedded.is_embedded) == (False, False, True)
+
+
+def test_a_hypervisors_own_key_comes_before_defaults(directory: Directory) -> None:
+    config = directory.load("""
+defaults: {reserved_host_cpus: 1, cpu_allocation_ratio: 2.0}
+hypervisors:
+  - {uri: "qemu:///system", reserved_host_cpus: 3}
+  - {uri: "qemu+tls://kvm02/system"}
+""")
+    assert [h.reserved_host_cpus for h in config.hypervisors] == [3, 1]
+    assert [h.cpu_allocation_ratio for h in config.hypervisors] == [2.0, 2.0]
+
+
+def test_options_come_from_nova_conf_where_the_file_has_none(directory: Directory) -> None:
+    directory.write("nova.conf", NOVA_CONF)
+    hypervisor = directory.load_one("defaults: {nova_conf: nova.conf, reserved_host_cpus: 1}")
+    assert hypervisor == HypervisorConfig(
+        uri="qemu+unix:///system",
+        nova_conf=str(directory.path / "nova.conf"),
+        instances_path="/srv/nova",
+        reserved_host_cpus=1,
+        reserved_host_memory_mb=4096,
+        cpu_allocation_ratio=8.0,
+        images_type="rbd",
+        my_ip="192.0.2.7",
+    )
+
+
+def test_a_hypervisors_nova_conf_comes_between_its_own_keys_and_defaults(directory: Directory) -> None:
+    directory.write("nova.conf", NOVA_CONF)
+    hypervisor = directory.load_one("""
+defaults: {reserved_host_cpus: 7, reserved_host_memory_mb: 7, reserved_host_disk_mb: 7}
+hypervisors: [{uri: "qemu:///system", nova_conf: nova.conf, reserved_host_cpus: 1}]
+""")
+    assert hypervisor.uri == "qemu:///system"
+    assert hypervisor.reserved_host_cpus == 1
+    assert hypervisor.reserved_host_memory_mb == 4096
+    assert hypervisor.reserved_host_disk_mb == 7
+
+
+def test_a_hypervisors_nova_conf_stands_in_for_the_common_one(directory: Directory) -> None:
+    directory.write("common.conf", "[compute]\ncpu_dedicated_set = 2-15\n")
+    directory.write("own.conf", "[DEFAULT]\nreserved_host_cpus = 2\n")
+    config = directory.load("""
+defaults: {nova_conf: common.conf}
+hypervisors:
+  - {uri: "qemu:///system"}
+  - {uri: "qemu+tls://kvm02/system", nova_conf: own.conf}
+  - {uri: "qemu+tls://kvm03/system", nova_conf: null}
+""")
+    assert [h.cpu_dedicated_set for h in config.hypervisors] == ["2-15", None, None]
+    assert [h.reserved_host_cpus for h in config.hypervisors] == [0, 2, 0]
+
+
+def test_null_in_defaults_leaves_an_option_to_nova_conf(directory: Directory) -> None:
+    directory.write("nova.conf", NOVA_CONF)
+    assert (
+        directory.load_one("defaults: {nova_conf: nova.conf, instances_path: null}").instances_path
+        == "/srv/nova"
+    )
+
+
+def test_null_in_a_hypervisor_takes_back_what_defaults_say(directory: Directory) -> None:
+    hypervisor = directory.load_one("""
+defaults: {storage_pool: vms, cpu_shared_set: 0-3}
+hypervisors: [{uri: "qemu:///system", storage_pool: null, cpu_shared_set: null}]
+""")
+    assert (hypervisor.storage_pool, hypervisor.cpu_shared_set) == ((), None)
+
+
+def test_flags_come_first(directory: Directory) -> None:
+    config = directory.load(
+        """
+web: {listen_address: ":1", telemetry_path: /file}
+log: {level: error, format: json}
+hypervisors: [{uri: "qemu:///system", instances_path: /file}]
+""",
+        Flags(
+            instances_path="/flag",
+            listen_address=(":2", ":3"),
+            telemetry_path="/flag",
+            log_level="debug",
+            log_format="logfmt",
+        ),
+    )
+    assert config.web == WebConfig(listen_address=(":2", ":3"), telemetry_path="/flag")
+    assert config.log == LogConfig(level="debug", format="logfmt")
+    assert config.hypervisors[0].instances_path == "/flag"
+
+
+def test_an_empty_flag_is_a_mistake_and_not_an_absent_one() -> None:
+    assert fail(None, Flags(instances_path="", listen_address=("",))) == [
+        f"--web.listen-address: found '' (text), expected {ADDRESS.expected}",
+        "--instances-path: found '' (text), expected a path that begins with /",
+    ]
+
+
+def test_flags_replace_the_hypervisors_and_keep_the_options_of_those_in_the_file(
+    directory: Directory,
+) -> None:
+    config = directory.load(
+        """
+defaults: {reserved_host_cpus: 1}
+hypervisors:
+  - {uri: "qemu:///system", name: here, reserved_host_cpus: 2}
+  - {uri: "qemu+tls://kvm02/system"}
+""",
+        Flags(libvirt_uri=("qemu+tls://kvm03/system", "qemu:///system")),
+    )
+    assert [(h.target, h.reserved_host_cpus) for h in config.hypervisors] == [
+        ("qemu+tls://kvm03/system", 1),
+        ("here", 2),
+    ]
+
+
+def test_a_uri_given_by_two_flags_is_a_mistake() -> None:
+    assert fail(None, Flags(libvirt_uri=("qemu:///system", "qemu:///system"))) == [
+        "--libvirt.uri: found 'qemu:///system' (text) twice, expected it once"
+    ]
+
+
+def test_the_collectors_that_flags_switch_off_are_disabled() -> None:
+    config = load_config(None, Flags(collectors={"capacity": True, "numa": False}))
+    assert config.disabled_collectors == {"numa"}
+
+
+def test_of_path_and_pool_the_one_of_the_higher_rank_counts_here_and_only_here(directory: Directory) -> None:
+    config = directory.load(
+        """
+defaults: {storage_pool: vms}
+hypervisors:
+  - {uri: "qemu:///system"}
+  - {uri: "qemu:///session", instances_path: /srv}
+  - {uri: "qemu:///embed", instances_path: /srv, storage_pool: fast}
+  - {uri: "qemu+tls://kvm02/system", instances_path: /srv}
+""",
+    )
+    assert [h.storage_pool for h in config.hypervisors] == [("vms",), (), ("fast",), ("vms",)]
+
+
+def test_the_flag_for_the_path_replaces_a_pool_of_this_machine(directory: Directory) -> None:
+    text = """
+hypervisors:
+  - {uri: "qemu:///system", storage_pool: vms}
+  - {uri: "test:///default", storage_pool: vms}
+"""
+    config = directory.load(text, Flags(instances_path="/srv"))
+    assert [h.storage_pool for h in config.hypervisors] == [(), ("vms",)]
+
+
+def test_what_nova_conf_says_in_vain_is_a_warning(directory: Directory) -> None:
+    path = directory.write("nova.conf", NOVA_CONF)
+    assert directory.load("defaults: {nova_conf: nova.conf}").warnings == (
+        f"{path}:10: [libvirt] images_type = rbd: {RBD_CONSEQUENCE}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        (
+            "vcpu_pin_set: 0-3, cpu_dedicated_set: 4-7",
+            "both vcpu_pin_set and cpu_dedicated_set are set",
+        ),
+        (
+            "cpu_shared_set: 0-4, cpu_dedicated_set: 3-7",
+            "cpu_shared_set and cpu_dedicated_set both have the CPUs 3-4",
+        ),
+        (
+            "cpu_shared_set: 0-4, reserved_host_cpus: 1",
+            "reserved_host_cpus is set beside cpu_shared_set or cpu_dedicated_set",
+        ),
+    ],
+)
+def test_cpu_sets_with_which_nova_would_not_start_are_a_warning(
+    directory: Directory, options: str, warning: str
+) -> None:
+    config = directory.load(f"defaults: {{{options}}}")
+    assert config.warnings == (f"qemu:///system: {warning}: nova-compute refuses to start with that",)
+
+
+def test_cpu_sets_with_which_nova_starts_are_none(directory: Directory) -> None:
+    config = directory.load("defaults: {vcpu_pin_set: 0-3, cpu_shared_set: 0-1, reserved_host_cpus: 1}")
+    assert config.warnings == ()
+    assert directory.load("defaults: {cpu_shared_set: 0-3, cpu_dedicated_set: 4-7}").warnings == ()
+
+
+def test_the_example_says_what_holds_without_it_but_for_the_module_it_shows() -> None:
+    assert replace(load_config(EXAMPLE, Flags()), modules={}) == Config()
+
+
+def test_a_module_makes_a_hypervisor_of_a_target_with_its_own_and_the_default_options(
+    directory: Directory,
+) -> None:
+    config = directory.load(
+        "defaults: {reserved_host_cpus: 2, storage_pool: a}\n"
+        "modules: {x: {uri: 'qemu+tls://{target}/system', target: 'k.*', storage_pool: b}}"
+    )
+    hypervisor = config.modules["x"].make_hypervisor("kvm01")
+    assert (hypervisor.uri, hypervisor.target) == ("qemu+tls://kvm01/system", "kvm01")
+    assert (hypervisor.reserved_host_cpus, hypervisor.storage_pool) == (2, ("b",))
+
+
+def test_the_example_has_every_key() -> None:
+    document = yaml.safe_load(EXAMPLE.read_text())
+    found = {"hypervisors[]." + key for key in document["hypervisors"][0]}
+    found |= {"modules.NAME." + key for module in document["modules"].values() for key in module}
+    found |= {key for key in document if key not in ("web", "log", "defaults", "hypervisors", "modules")}
+    found |= {f"{section}.{key}" for section in ("web", "log", "defaults") for key in document[section]}
+    assert found == {each.path for each in list_declarations()}
+
+
+def test_the_examples_commented_hypervisor_is_valid_too(directory: Directory) -> None:
+    text, count = re.subn(r"^  # - \{", "  - {", EXAMPLE.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    assert [h.target for h in directory.load(text).hypervisors] == ["qemu:///system", "kvm02"]
+
+
+paths = [each.path for each in list_declarations()]
+keys = st.sampled_from(sorted({part for path in paths for part in re.split(r"[.\[\]]+", path)})) | st.text(
+    max_size=8
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.dates()
+    | st.text(max_size=12)
+    | st.sampled_from(["qemu:///system", "0-3", "5s", ":9177", "/metrics", "vms", "debug"])
+)
+documents = st.recursive(
+    scalars,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(keys, children, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(document=documents, nested=st.dictionaries(keys, documents, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_document_is_a_configuration_or_a_list_of_mistakes(
+    directory: Directory, document: object, nested: dict[str, object]
+) -> None:
+    text = yaml.safe_dump({**nested, "defaults": document}, allow_unicode=True)
+    assert_config_or_mistakes(directory, text.encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary() | st.text(alphabet="[]{}:-?&*!|>'\"%@`,# \n\tab01\\Ux").map(str.encode))
+@example(b'web: "\\UFFFFFFFF"')
+@example(b"%YAML " + b"9" * 5000 + b".1\n---\n")
+@example(b"[" * 5000)
+@example(b"cache_ttl: " + b"9" * 5000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_are_a_configuration_or_a_list_of_mistakes(directory: Directory, content: bytes) -> None:
+    assert_config_or_mistakes(directory, content)
+
+
+def assert_config_or_mistakes(directory: Directory, content: bytes) -> None:
+    file = directory.path / "config.yaml"
+    file.write_bytes(content)
+    try:
+        config = load_config(file, Flags())
+    except ConfigError as error:
+        mistakes = error.mistakes
+    else:
+        assert all(hypervisor.target.isprintable() for hypervisor in config.hypervisors)
+        return
+    assert mistakes
+    for mistake in mistakes:
+        assert mistake.startswith(str(directory.path))
+        assert "\n" not in mistake
+        mistake.encode()

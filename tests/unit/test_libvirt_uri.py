@@ -1,0 +1,111 @@
+"""A URI tells where its hypervisor is, and is shown without passwords."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.libvirt_uri import LibvirtUri, quote, redact_uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_local", "is_embedded"),
+    [
+        ("qemu:///system", True, False),
+        ("qemu:///session", True, False),
+        ("qemu:///system?socket=/run/libvirt/libvirt-sock-ro", True, False),
+        ("qemu:///embed?root=/srv/lab", True, False),
+        ("qemu+unix:///system?socket=/run/x", True, False),
+        ("QEMU+UNIX:///system", True, False),
+        ("lxc:///", True, False),
+        ("xen:/system", True, False),
+        ("qemu://localhost/system", False, False),
+        ("qemu+tcp://127.0.0.1/system", False, False),
+        ("qemu+tls://[::1]:16514/system", False, False),
+        ("qemu+tls://[fe80::1%eth0]/system", False, False),
+        ("qemu+ssh://root@kvm02.example:22/system", False, False),
+        ("qemu+ssh:///system", False, False),
+        ("qemu+unix://kvm02/system", False, False),
+        ("test:///default", False, True),
+        ("test:///etc/hypervisor.xml", False, True),
+        ("test+tcp://127.0.0.1/default", False, True),
+    ],
+)
+def test_host_and_transport_tell_where_the_hypervisor_is(uri: str, is_local: bool, is_embedded: bool) -> None:
+    parsed = LibvirtUri.parse(uri)
+    assert (parsed.is_local, parsed.is_embedded) == (is_local, is_embedded)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "kvm02",
+        "//kvm02/system",
+        "qemu://[::1/system",
+        "qemu+tcp://kvm02:port/system",
+        "qemu://kvm 02/system",
+        "qemu:///system\n",
+        "qemu+ssh://root:se/cret@kvm02/system",
+        "qemu+ssh+tls://kvm02/system",
+    ],
+)
+def test_what_is_no_uri_is_refused_without_being_quoted(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        LibvirtUri.parse(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("qemu:///system", "qemu:///system"),
+        ("qemu+ssh://root@kvm02/system", "qemu+ssh://root@kvm02/system"),
+        ("qemu+tcp://root:secret@kvm02/system", "qemu+tcp://root@kvm02/system"),
+        ("qemu+tcp://:secret@kvm02/system", "qemu+tcp://@kvm02/system"),
+        ("qemu+tcp://root:se:cr@et@kvm02:16509/system", "qemu+tcp://root@kvm02:16509/system"),
+        ("qemu+tcp://root:se/cr?et#@kvm02/system", "qemu+tcp://root@kvm02/system"),
+        ("qemu+tcp://root:se\ncret@kvm02/system", "qemu+tcp://root@kvm02/system"),
+        ("qemu+tcp://root:1234@kvm02/system", "qemu+tcp://root@kvm02/system"),
+        ("root:secret@kvm02", "root@kvm02"),
+        ("root:se://cr:et@kvm02", "root@kvm02"),
+        ("qemu+tcp://root://secret@kvm02/system", "qemu+tcp://root@kvm02/system"),
+        ("see qemu+tcp://root:secret@kvm02/system", "see qemu+tcp://root@kvm02/system"),
+        (
+            "qemu+ssh://kvm02:22/system?keyfile=/home/a@b/key",
+            "qemu+ssh://kvm02:22/system?keyfile=/home/a@b/key",
+        ),
+        ("qemu+tls://[::1]:16514/system?pki=/a@b", "qemu+tls://[::1]:16514/system?pki=/a@b"),
+        ("qemu:///embed?root=/srv/a@b", "qemu:///embed?root=/srv/a@b"),
+        ("esx://vc/?password=secret", "esx://vc/"),
+        ("esx://vc/?no_verify=1&password=secret&auto_answer=1", "esx://vc/?no_verify=1&auto_answer=1"),
+        ("esx://vc/?P%61ssword=secret;no_verify=1", "esx://vc/?no_verify=1"),
+        ("esx://vc/?auth_token=secret", "esx://vc/"),
+        ("qemu:///system?mode=direct&socket=/x;y=1", "qemu:///system?mode=direct&socket=/x;y=1"),
+    ],
+)
+def test_passwords_are_removed_and_nothing_else(uri: str, shown: str) -> None:
+    assert redact_uri(uri) == shown
+
+
+def test_a_quoted_uri_shows_that_there_was_a_password() -> None:
+    assert quote("qemu+tcp://root:secret@kvm02/system") == "'qemu+tcp://root:***@kvm02/system'"
+
+
+def test_a_quoted_text_is_one_short_line() -> None:
+    assert quote("a\nb\x1b[0m" + "x" * 100) == f"'a\\nb\\x1b[0m{'x' * 53}…'"
+
+
+@given(
+    user=st.text(alphabet="abcäöü._-", max_size=5),
+    password=st.text(min_size=1).map(lambda text: f"S3cret{text}S3cret"),
+    rest=st.sampled_from(["kvm02/system", "kvm02:16509/system?mode=direct", "[::1]/system", ""]),
+)
+def test_no_character_lets_a_password_through(user: str, password: str, rest: str) -> None:
+    assert "S3cret" not in redact_uri(f"qemu+tcp://{user}:{password}@{rest}")
+    assert "S3cret" not in quote(f"{user}:{password}@{rest}")
+
+
+@given(st.text())
+def test_redacting_twice_is_redacting_once(text: str) -> None:
+    assert redact_uri(redact_uri(text)) == redact_uri(text)

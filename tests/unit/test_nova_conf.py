@@ -1,0 +1,372 @@
+"""A nova.conf is read as oslo.config reads it; what cannot be honoured or is wrong is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import ConfigError
+from exporter.nova_conf import NovaConf, read_nova_conf
+
+UNRESOLVED = "which the file does not set; the option counts as unset"
+CONTINUES_NOTHING = "found a line that begins with a blank, expected an option before it"
+SETS_NOTHING = "found a line that sets nothing, expected NAME = VALUE"
+INDENTED_COMMENT = "found '0-3\\n# or more', expected a CPU set such as 0-3,^2,8"
+CIRCLE = "in a circle, or through too many others"
+NO_GROUP = "found a group without a name or without its ], expected [GROUP]"
+
+
+def read(directory: Path, text: str | bytes) -> NovaConf:
+    file = directory / "nova.conf"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_nova_conf(file)
+
+
+def fail(directory: Path, text: str) -> list[str]:
+    """Read what is wrong; return the mistakes without the directory."""
+    with pytest.raises(ConfigError) as caught:
+        read(directory, text)
+    return [mistake.removeprefix(f"{directory}/") for mistake in caught.value.mistakes]
+
+
+def unsupported(directory: Path, text: str) -> list[str]:
+    return [sentence.removeprefix(f"{directory}/") for sentence in read(directory, text).unsupported]
+
+
+def test_every_option_is_taken_from_its_group(tmp_path: Path) -> None:
+    conf = read(
+        tmp_path,
+        """
+[DEFAULT]
+vcpu_pin_set = 4-12,^8,15
+reserved_host_cpus = 1
+reserved_host_memory_mb = 2048
+reserved_host_disk_mb = 3
+cpu_allocation_ratio = 16.0
+ram_allocation_ratio = 1.5
+disk_allocation_ratio = 2
+instances_path = /srv/instances
+my_ip = 192.0.2.7
+host = kvm01
+[compute]
+cpu_shared_set = 0-3
+cpu_dedicated_set = 4-7
+[libvirt]
+connection_uri = qemu+unix:///system
+virt_type = qemu
+images_type = qcow2
+images_volume_group = vg
+images_rbd_pool = vms
+images_rbd_ceph_conf = /etc/ceph/ceph.conf
+""",
+    )
+    assert conf == NovaConf(
+        vcpu_pin_set="4-12,^8,15",
+        reserved_host_cpus=1,
+        reserved_host_memory_mb=2048,
+        reserved_host_disk_mb=3,
+        cpu_allocation_ratio=16.0,
+        ram_allocation_ratio=1.5,
+        disk_allocation_ratio=2.0,
+        instances_path="/srv/instances",
+        my_ip="192.0.2.7",
+        host="kvm01",
+        cpu_shared_set="0-3",
+        cpu_dedicated_set="4-7",
+        connection_uri="qemu+unix:///system",
+        virt_type="qemu",
+        images_type="qcow2",
+        images_volume_group="vg",
+        images_rbd_pool="vms",
+        images_rbd_ceph_conf="/etc/ceph/ceph.conf",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n; at all\n", "[DEFAULT]\n", "[neutron]\nreserved_host_cpus = x\n"]
+)
+def test_what_is_not_set_is_none(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == NovaConf()
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("[DEFAULT]\nhost = a\n", "a"),
+        ("[DEFAULT]\nhost=a", "a"),
+        ("[DEFAULT]\nhost: a\n", "a"),
+        ("[DEFAULT]\nhost = a:b=c\n", "a:b=c"),
+        ("[DEFAULT]\nhost : a=b\n", "a=b"),
+        ("[DEFAULT]\nhost = a # b\n", "a # b"),
+        ("[DEFAULT]\nhost = 'a b'\n", "a b"),
+        ('[DEFAULT]\nhost = "a"b"\n', 'a"b'),
+        ("[DEFAULT]\nhost = \"a'\n", "\"a'"),
+        ("[DEFAULT]\nhost = a\nhost = b\n", "b"),
+        ("[DEFAULT]\nhost = a\n[libvirt]\nhost = b\n[DEFAULT]\n", "a"),
+        ("[DEFAULT]\nhost = a\n[libvirt]\n[DEFAULT]\nhost = b\n", "b"),
+        ("[DEFAULT]\nhost =\n", None),
+        ("[DEFAULT]\nhost = ''\n", None),
+        ("[DEFAULT]\nHost = a\n", None),
+        ("[default]\nhost = a\n", None),
+        ("[DEFAULT]\r\nhost = a\r\n", "a"),
+        ("\ufeff[DEFAULT]\nhost = a\n", "a"),
+        ("[DEFAULT]\n# a\x0bb\x85c\nhost = a\n", "a"),
+        ("[DEFAULT]\nhost = $$a\n", "$a"),
+        ("[DEFAULT]\nhost = \\$a\n", "$a"),
+        ("[DEFAULT]\nhost = $5 a$\n", "$5 a$"),
+        ("[DEFAULT]\nhost = n-$my_ip\nmy_ip = 192.0.2.7\n", "n-192.0.2.7"),
+        ("[DEFAULT]\nhost = n-${my_ip}x\nmy_ip = 192.0.2.7\n", "n-192.0.2.7x"),
+        ("[DEFAULT]\nhost = $a\na = $b\nb = c$$b\n", "c$b"),
+        ("[DEFAULT]\nhost = ${libvirt.virt_type}\n[LibVirt]\nvirt_type = kvm\n", "kvm"),
+    ],
+)
+def test_the_dialect_is_that_of_oslo_config(tmp_path: Path, text: str, host: str | None) -> None:
+    assert read(tmp_path, text).host == host
+
+
+def test_a_reference_means_its_own_group_before_default(tmp_path: Path) -> None:
+    text = "[DEFAULT]\na = qemu:///default\nb = session\n[libvirt]\na = qemu:///\nconnection_uri = $a$b\n"
+    assert read(tmp_path, text).connection_uri == "qemu:///session"
+
+
+def test_a_reference_does_not_find_an_option_in_a_group_where_it_means_nothing(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nmy_ip = 192.0.2.1\n[libvirt]\nmy_ip = 192.0.2.2\nconnection_uri = qemu+tcp://$my_ip/\n"
+    assert read(tmp_path, text).connection_uri == "qemu+tcp://192.0.2.1/"
+
+
+def test_names_of_groups_are_alike_in_upper_and_lower_case(tmp_path: Path) -> None:
+    assert (
+        read(tmp_path, "[Compute]\ncpu_shared_set = 0\n[COMPUTE]\ncpu_shared_set = 1\n").cpu_shared_set == "1"
+    )
+
+
+def test_a_line_that_begins_with_a_blank_continues_the_value(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nvcpu_pin_set = 0-3,\n  8,\n\t10\nreserved_host_cpus = 1\n"
+    conf = read(tmp_path, text)
+    assert (conf.vcpu_pin_set, conf.reserved_host_cpus) == ("0-3, 8, 10", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "ratio"),
+    [
+        ("", None),
+        ("cpu_allocation_ratio = 2.5", 2.5),
+        ("cpu_allocation_ratio = 1e1", 10),
+        ("initial_cpu_allocation_ratio = 3", 3),
+        ("cpu_allocation_ratio = 2\ninitial_cpu_allocation_ratio = 3", 2),
+        ("cpu_allocation_ratio = 0.0\ninitial_cpu_allocation_ratio = 3", 3),
+        ("cpu_allocation_ratio = 0.0", None),
+        ("cpu_allocation_ratio =\ninitial_cpu_allocation_ratio = 3", 3),
+    ],
+)
+def test_an_allocation_ratio_that_is_unset_is_the_initial_one(
+    tmp_path: Path, text: str, ratio: float | None
+) -> None:
+    assert read(tmp_path, f"[DEFAULT]\n{text}\n").cpu_allocation_ratio == ratio
+
+
+def test_each_resource_has_its_own_initial_ratio(tmp_path: Path) -> None:
+    names = ("cpu", "ram", "disk")
+    lines = [f"initial_{name}_allocation_ratio = {n}" for n, name in enumerate(names, start=2)]
+    conf = read(tmp_path, "\n".join(["[DEFAULT]", *lines]))
+    assert (conf.cpu_allocation_ratio, conf.ram_allocation_ratio, conf.disk_allocation_ratio) == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("state_path = /srv/nova", "/srv/nova/instances"),
+        ("state_path = /srv/nova\ninstances_path = /mnt", "/mnt"),
+        ("state_path = /srv/nova\ninstances_path = $state_path/guests", "/srv/nova/guests"),
+        ("state_path = /srv/nova\ninstances_path =", "/srv/nova/instances"),
+        # What is not needed is not asked where it leads.
+        ("state_path = $pybasedir\ninstances_path = /mnt", "/mnt"),
+    ],
+)
+def test_guests_are_below_state_path_unless_they_have_their_own(tmp_path: Path, text: str, path: str) -> None:
+    assert read(tmp_path, f"[DEFAULT]\n{text}\n") == NovaConf(instances_path=path)
+
+
+@pytest.mark.parametrize(
+    ("group", "setting", "consequence"),
+    [
+        ("DEFAULT", "instances_path = $pybasedir/x", f"refers to $pybasedir, {UNRESOLVED}"),
+        ("DEFAULT", "state_path = $pybasedir", f"refers to $pybasedir, {UNRESOLVED}"),
+        ("DEFAULT", "host = ${neutron.url}", f"refers to $neutron.url, {UNRESOLVED}"),
+        ("DEFAULT", "host = ${DEFAULT.a}\na = b", f"refers to $DEFAULT.a, {UNRESOLVED}"),
+        ("DEFAULT", "instances_path = srv", "the path is relative, the option counts as unset"),
+        (
+            "DEFAULT",
+            "compute_driver = ironic.IronicDriver",
+            "not supported, only what libvirt shows is reported",
+        ),
+        (
+            "libvirt",
+            "virt_type = lxc",
+            "not supported, without [libvirt] connection_uri, qemu:///system is read",
+        ),
+        (
+            "libvirt",
+            "images_type = lvm",
+            "not supported, disk space is that of instances_path or storage_pool",
+        ),
+        (
+            "libvirt",
+            "file_backed_memory = 1048576",
+            "not supported, the hypervisor's own memory is reported",
+        ),
+        (
+            "libvirt",
+            "cpu_power_management = True",
+            "not supported, a CPU that Nova has powered down counts as offline",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_is_said_in_one_sentence(
+    tmp_path: Path, group: str, setting: str, consequence: str
+) -> None:
+    first_line = setting.partition("\n")[0]
+    expected = [f"nova.conf:2: [{group}] {first_line}: {consequence}"]
+    assert unsupported(tmp_path, f"[{group}]\n{setting}\n") == expected
+
+
+def test_what_can_be_honoured_is_not_mentioned(tmp_path: Path) -> None:
+    text = """
+[DEFAULT]
+compute_driver = libvirt.LibvirtDriver
+[libvirt]
+virt_type = kvm
+images_type = raw
+file_backed_memory = 0
+cpu_power_management = False
+"""
+    assert unsupported(tmp_path, text) == []
+
+
+def test_an_option_that_cannot_be_resolved_is_mentioned_once(tmp_path: Path) -> None:
+    assert len(unsupported(tmp_path, "[libvirt]\nvirt_type = $nothing\nimages_type = $nothing\n")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("[DEFAULT]\nnonsense\n", f"2: {SETS_NOTHING}"),
+        ("[DEFAULT]\n= x\n", f"2: {SETS_NOTHING}"),
+        ("[DEFAULT]\n  host = x\n", f"2: {CONTINUES_NOTHING}"),
+        ("  host = a\n", f"1: {CONTINUES_NOTHING}"),
+        ("[DEFAULT]\nhost = a\n\n  b\n", f"4: {CONTINUES_NOTHING}"),
+        ("[DEFAULT]\nhost = a\n# b\n  c\n", f"4: {CONTINUES_NOTHING}"),
+        ("host = a\n", "1: found an option, expected a [GROUP] before it"),
+        ("[DEFAULT\nhost = a\n", f"1: {NO_GROUP}"),
+        ("[]\nhost = a\n", f"1: {NO_GROUP}"),
+        ("[DEFAULT] # x\n", f"1: {NO_GROUP}"),
+    ],
+)
+def test_a_line_that_oslo_config_refuses_is_a_mistake(tmp_path: Path, text: str, mistake: str) -> None:
+    assert fail(tmp_path, text) == [f"nova.conf:{mistake}"]
+
+
+@pytest.mark.parametrize(
+    ("group", "setting", "mistake"),
+    [
+        ("DEFAULT", "reserved_host_cpus = 1.5", "found '1.5', expected a whole number, 0 or more"),
+        ("DEFAULT", "reserved_host_memory_mb = -1", "found '-1', expected a whole number, 0 or more"),
+        ("DEFAULT", "reserved_host_disk_mb = 1_0", "found '1_0', expected a whole number, 0 or more"),
+        ("DEFAULT", "reserved_host_disk_mb = ٣", "found '٣', expected a whole number, 0 or more"),
+        ("DEFAULT", "cpu_allocation_ratio = nan", "found 'nan', expected a number, 0 or more"),
+        ("DEFAULT", "cpu_allocation_ratio = inf", "found 'inf', expected a number, 0 or more"),
+        (
+            "DEFAULT",
+            "ram_allocation_ratio = 1e9",
+            "found '1e9', expected a number, 0 or more (1000000 at most)",
+        ),
+        ("DEFAULT", "initial_disk_allocation_ratio = 0", "found '0', expected a number above 0"),
+        ("DEFAULT", "host = a\n  b", "found 'a\\nb', expected one line of text"),
+        (
+            "DEFAULT",
+            "vcpu_pin_set = 0-3\n  # or more",
+            f"{INDENTED_COMMENT} ('0-3 # or more' is neither a CPU number nor a range of them)",
+        ),
+        (
+            "compute",
+            "cpu_shared_set = 3-1",
+            "found '3-1', expected a CPU set such as 0-3,^2,8 ('3-1' starts past its end)",
+        ),
+        (
+            "libvirt",
+            "connection_uri = root:secret@kvm02",
+            "found 'root:***@kvm02', expected a libvirt URI such as qemu:///system",
+        ),
+        ("DEFAULT", "host = $host", f"refers to $host {CIRCLE}"),
+        ("DEFAULT", "host = $a\na = ${host}", f"refers to $host {CIRCLE}"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_exactly_its_message(
+    tmp_path: Path, group: str, setting: str, mistake: str
+) -> None:
+    option = setting.partition(" ")[0]
+    assert fail(tmp_path, f"[{group}]\n{setting}\n") == [f"nova.conf:2: [{group}] {option}: {mistake}"]
+
+
+def test_all_mistakes_come_at_once_and_a_line_has_no_second_one(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nnonsense\n  that goes on\nreserved_host_cpus = x\n[compute\n  cpu_shared_set = y\n"
+    assert [mistake.split(": ")[0] for mistake in fail(tmp_path, text)] == [
+        "nova.conf:2",
+        "nova.conf:5",
+        "nova.conf:6",
+        "nova.conf:4",
+    ]
+
+
+def test_no_mistake_quotes_a_line_which_may_hold_a_password(tmp_path: Path) -> None:
+    assert not any("secret" in mistake for mistake in fail(tmp_path, "[DEFAULT]\npassword secret\n[secret\n"))
+
+
+def test_a_long_chain_of_references_is_refused_and_not_followed_forever(tmp_path: Path) -> None:
+    chain = "".join(f"a{n} = $a{n + 1}$a{n + 1}\n" for n in range(2000))
+    assert "through too many others" in fail(tmp_path, f"[DEFAULT]\nhost = $a0\n{chain}a2000 = x\n")[0]
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nova\.conf: cannot be read: No such file or directory$"):
+        read_nova_conf(tmp_path / "nova.conf")
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        read_nova_conf(tmp_path)
+
+
+def test_a_comment_in_another_encoding_does_not_matter_and_a_value_does(tmp_path: Path) -> None:
+    assert read(tmp_path, b"# gr\xfc\xdfe\n[DEFAULT]\nhost = a\n").host == "a"
+    with pytest.raises(ConfigError, match="it is not UTF-8"):
+        read(tmp_path, b"[DEFAULT]\nhost = gr\xfc\xdfe\n")
+
+
+lines = st.lists(
+    st.text(alphabet="[]=:#; \t\"'$\\{}.ax0-9\x0b\x85é", max_size=10)
+    | st.sampled_from(
+        [
+            "[DEFAULT]",
+            "[libvirt]",
+            "host = $my_ip",
+            "my_ip = ${DEFAULT.host}",
+            "vcpu_pin_set = ",
+            "  0-3",
+            "$$",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(lines)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_is_a_nova_conf_or_a_list_of_mistakes(tmp_path: Path, written: list[str]) -> None:
+    try:
+        read(tmp_path, "\n".join(written))
+    except ConfigError as error:
+        mistakes = error.mistakes
+    else:
+        return
+    assert all(mistake.startswith(f"{tmp_path}/nova.conf:") and "\n" not in mistake for mistake in mistakes)
