@@ -1,0 +1,105 @@
+# hypervisor-exporter beside the libvirtd of a hypervisor:
+#
+#   docker build --build-arg REVISION=$(git rev-parse --short=12 HEAD) -t hypervisor-exporter .
+#   docker run -d --name hypervisor-exporter -p 9177:9177 \
+#       -v /run/libvirt/libvirt-sock-ro:/run/libvirt/libvirt-sock-ro \
+#       -v /var/lib/nova/instances:/var/lib/nova/instances:ro \
+#       hypervisor-exporter
+#
+# Where libvirt runs as one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
+# A mounted socket stays the one that was there at the start: where a restart of libvirt makes a new one (systemd
+# keeps it, other service managers do not), mount the folder /run/libvirt instead. That also shows the container the
+# socket that can write, which only its own mode and polkit then guard.
+# Another user (`--user`) has to be one that the hypervisor knows, or its libvirtd closes the connection; for the same
+# reason there must be no user namespace in between (for podman without root: --userns=keep-id).
+# Images that only their group may read are sized by libvirt, which is slower: `--group-add $(getent group kvm |
+# cut -d: -f3)`, or whatever group they have, lets the exporter read them itself.
+# Arguments replace the CMD below: name --instances-path again among them, or mount a file and name --config.file.
+# libvirt's transports tls, tcp, libssh and libssh2 are in the image; qemu+ssh:// needs a program that is not:
+#   docker build --build-arg EXTRA_PACKAGES=openssh-client ...
+#
+# Without a container engine or a registry `make image` builds the same with buildah on Debian 12.
+
+ARG BASE=debian:12-slim
+
+FROM ${BASE} AS build
+# Python by its version, because the package python3 brings dpkg, tar and what they need along.
+ARG PYTHON=python3.11
+RUN apt-get update -q \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends \
+        gcc libc6-dev libvirt-dev pkg-config ${PYTHON}-dev ${PYTHON}-venv
+
+# The runtime is unpacked from its packages alone: no shell, no package tools, nothing else to keep up to date.
+# An empty list of installed packages makes apt fetch all that they depend on; what only unused modules of Python,
+# libsasl's server side and the packages' own scripts want is left out. What describes each package is kept where
+# scanners for vulnerabilities look for it, and so are the licences. libvirt looks for its sockets in /var/run.
+ARG EXTRA_PACKAGES=
+RUN mkdir -p /packages/partial /rootfs/var/lib/dpkg/status.d \
+    && apt-get install -yq --no-install-recommends --download-only \
+        -o Dir::State::status=/dev/null -o Dir::Cache::archives=/packages \
+        ${PYTHON} libvirt0 ${EXTRA_PACKAGES} \
+    && cd /packages \
+    && rm -f dpkg_* tar_* libdb5* libncursesw6_* libreadline8_* libsasl2-modules-db_* libsqlite3-0_* readline-common_* \
+    && for package in *.deb; do \
+        dpkg-deb --extract "$package" /rootfs \
+        && dpkg-deb --field "$package" > "/rootfs/var/lib/dpkg/status.d/${package%%_*}" \
+        || exit 1; \
+    done \
+    && cd /rootfs/usr/lib/${PYTHON} \
+    && rm -rf /rootfs/usr/bin/pdb* /rootfs/usr/bin/py[dg]* curses dbm lib2to3 pydoc_data sqlite3 unittest \
+        lib-dynload/_curses* lib-dynload/_dbm* lib-dynload/_sqlite3* lib-dynload/readline* \
+    && cd /rootfs/usr/share \
+    && find doc -type f ! -name copyright -delete \
+    && rm -rf info lintian locale man /rootfs/usr/lib/*-linux-gnu/gconv \
+    && mkdir /rootfs/run && ln -s /run /rootfs/var/run && mkdir -m 1777 /rootfs/tmp \
+    && printf '%s\n' 'root:x:0:0:root:/:/sbin/nologin' \
+        'nobody:x:65534:65534:nobody:/:/sbin/nologin' > /rootfs/etc/passwd \
+    && printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' > /rootfs/etc/group \
+    && printf '%s\n' 'hosts: files dns' > /rootfs/etc/nsswitch.conf
+
+# What the exporter needs comes before itself, so that a change of its code does not compile libvirt-python again.
+# The secret is optional: a pip.conf for a package index of one's own, which the image must not remember.
+COPY pyproject.toml /src/
+RUN --mount=type=secret,id=pip.conf \
+    ${PYTHON} -m venv --without-pip /opt/hypervisor-exporter \
+    && ${PYTHON} -m venv /tools \
+    && ${PYTHON} -c 'import tomllib; print(*tomllib.load(open("/src/pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        > /tools/requirements.txt \
+    && PIP_CONFIG_FILE=/run/secrets/pip.conf /tools/bin/pip --python /opt/hypervisor-exporter/bin/python \
+        install -qq --no-cache-dir --no-compile --requirement /tools/requirements.txt \
+    && find /opt/hypervisor-exporter -name '*.so' -exec strip --strip-unneeded {} +
+
+# Compiled here, since the user it runs as cannot; time stamps of a layer may change, hence no look at them.
+COPY . /src
+ARG REVISION=
+RUN --mount=type=secret,id=pip.conf \
+    PIP_CONFIG_FILE=/run/secrets/pip.conf SOURCE_REVISION=${REVISION} \
+        /tools/bin/pip --python /opt/hypervisor-exporter/bin/python \
+        install -qq --no-cache-dir --no-compile --no-deps /src \
+    && rm -f /opt/hypervisor-exporter/bin/*ctivate* \
+    && cp -a --parents /opt/hypervisor-exporter /rootfs \
+    && ${PYTHON} -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s /rootfs \
+        /rootfs/usr/lib/${PYTHON} /rootfs/opt/hypervisor-exporter
+
+
+FROM scratch
+ARG VERSION=
+ARG REVISION=
+LABEL org.opencontainers.image.title="hypervisor-exporter" \
+      org.opencontainers.image.description="Prometheus exporter of a libvirt hypervisor's capacity, as Nova computes it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /rootfs /
+ENV PATH=/opt/hypervisor-exporter/bin:/usr/bin
+# A number, so that Kubernetes' runAsNonRoot can tell. This one, nobody's, because libvirtd turns away users that its
+# own machine does not know, and every machine knows nobody. It owns no file, and its group is Debian's nogroup.
+USER 65534:65534
+EXPOSE 9177
+STOPSIGNAL SIGTERM
+# There is no shell and no curl. Whoever changes the port or turns on TLS gives a check of their own, or none.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \
+    CMD ["python3", "-IS", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 9177, timeout=4); c.request('GET', '/-/healthy'); raise SystemExit(c.getresponse().status != 200)"]
+ENTRYPOINT ["hypervisor-exporter"]
+# Named although it is the default: a mount that was forgotten is then an error, and not the container's own disk.
+CMD ["--instances-path=/var/lib/nova/instances"]

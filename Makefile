@@ -1,0 +1,96 @@
+# `make` or `make help` lists what there is. Each target installs what it needs, once.
+
+PYTHON ?= python3
+URI ?= test:///default
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL_PACKAGES := PYTHON='$(PYTHON)' scripts/install-packages
+SHELL_SCRIPTS = .ci/run $(filter-out %.py,$(wildcard scripts/*))
+
+# Nova comes from Debian's packages only; elsewhere there is nothing to compare with, and make says so.
+NOVA := /usr/lib/python3/dist-packages/nova
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List the targets
+	@echo 'hypervisor-exporter: what make can do here'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  URI=...     what make run watches (default $(URI), libvirt'"'"'s embedded test hypervisor)'
+	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, make test-pythons)'
+	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'
+
+.PHONY: run
+run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
+	@echo '==> Running on $(URI); metrics are at $(if $(findstring listen-address,$(ARGS)),the address logged below,http://localhost:9177/metrics) (Ctrl-C stops)'
+	@exec $(BIN)/hypervisor-exporter --libvirt.uri='$(URI)' $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
+	@$(INSTALL_PACKAGES) test image
+	@echo '==> Testing (pytest)'
+	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
+	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
+	$(BIN)/python -m pytest $$left_out $(ARGS)
+
+.PHONY: test-pythons
+test-pythons: ## Run the unit tests under every Python 3.10 to 3.14 found on this machine
+	@$(INSTALL_PACKAGES) run
+	@scripts/test-pythons $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style and types
+	@$(INSTALL_PACKAGES) lint
+	@echo '==> Checking style (ruff)'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo '==> Checking types (mypy)'
+	@$(BIN)/mypy
+	@echo '==> Checking shell scripts (shellcheck)'
+	@shellcheck $(SHELL_SCRIPTS)
+
+.PHONY: check
+check: lint test ## Check and test, as CI does
+
+.PHONY: image
+image: ## Build the container image without a container engine (with one: docker build .)
+	@$(INSTALL_PACKAGES) image
+	@scripts/build-image dist/hypervisor-exporter-image.tar
+
+.PHONY: clean
+clean: ## Remove everything that make made here
+	@echo '==> Removing $(VENV), .cache, dist and the tools'"'"' caches'
+	@rm -rf --one-file-system $(VENV) .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps lie in the virtual environment, so that they vanish with it. The checks of the system come first, and
+# only when there is something to install.
+$(VENV)/.python:
+	@if command -v '$(PYTHON)' >/dev/null; then \
+	    '$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	        echo "hypervisor-exporter needs Python 3.10 or newer, and '$(PYTHON)' is" \
+	            "$$('$(PYTHON)' -c 'import platform; print(platform.python_version())')." \
+	            "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+	fi
+	@$(INSTALL_PACKAGES) run
+	@echo "==> Making a virtual environment in $(VENV) ($$('$(PYTHON)' --version))"
+	@'$(PYTHON)' -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run: pyproject.toml $(VENV)/.python
+	@echo '==> Installing hypervisor-exporter into $(VENV) (pip; compiles libvirt-python)'
+	@$(BIN)/python -m pip install -qq --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.run
+	@echo '==> Installing the development tools into $(VENV) (pip)'
+	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Nova's own driver and the exporter look at the same hypervisor."""

@@ -1,0 +1,239 @@
+"""A nova.conf means the same to this exporter as to oslo.config with Nova's own declarations of the options.
+
+Nova (Debian's python3-nova) runs in a process of its own under the system's Python, one for all files.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.errors import ConfigError
+from exporter.nova_conf import NovaConf, read_nova_conf
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+# Reads names of files, one a line; prints for each what it sets, or null for a file that Nova refuses.
+NOVA = """
+import json, sys
+import nova.conf
+from nova import exception
+from nova.virt import hardware
+from oslo_config import cfg
+
+OPTIONS = json.loads(sys.argv[1])
+
+def read(path):
+    conf = nova.conf.CONF
+    try:
+        conf([], project="nova", default_config_files=[path])
+        return {name: get(conf, group, name) for group, name in OPTIONS if is_set(conf, group, name)}
+    except (cfg.Error, exception.Invalid, RecursionError):
+        return None
+    finally:
+        conf.reset()
+        conf.clear()
+
+def is_set(conf, group, name):
+    location = conf.get_location(name, None if group == "DEFAULT" else group)
+    return location is not None and location.location is cfg.Locations.user
+
+def get(conf, group, name):
+    value = conf[name] if group == "DEFAULT" else conf[group][name]
+    if name.endswith("_set") and value and not hardware.parse_cpu_spec(value):
+        raise exception.Invalid("an empty set")
+    return value
+
+for line in sys.stdin:
+    print(json.dumps(read(line.rstrip("\\n"))))
+"""
+
+OPTIONS = (
+    ("DEFAULT", "vcpu_pin_set"),
+    ("DEFAULT", "reserved_host_cpus"),
+    ("DEFAULT", "reserved_host_memory_mb"),
+    ("DEFAULT", "reserved_host_disk_mb"),
+    ("DEFAULT", "cpu_allocation_ratio"),
+    ("DEFAULT", "ram_allocation_ratio"),
+    ("DEFAULT", "disk_allocation_ratio"),
+    ("DEFAULT", "initial_cpu_allocation_ratio"),
+    ("DEFAULT", "initial_ram_allocation_ratio"),
+    ("DEFAULT", "initial_disk_allocation_ratio"),
+    ("DEFAULT", "instances_path"),
+    ("DEFAULT", "state_path"),
+    ("DEFAULT", "my_ip"),
+    ("DEFAULT", "host"),
+    ("compute", "cpu_shared_set"),
+    ("compute", "cpu_dedicated_set"),
+    ("libvirt", "connection_uri"),
+    ("libvirt", "virt_type"),
+    ("libvirt", "images_type"),
+    ("libvirt", "images_volume_group"),
+    ("libvirt", "images_rbd_pool"),
+    ("libvirt", "images_rbd_ceph_conf"),
+)
+
+# images_volume_group takes any text, whereas Nova wants a domain for host.
+WRITTEN_BY_HAND = (
+    "",
+    "# nothing\n",
+    "[DEFAULT]\nmy_ip = 192.0.2.7\nhost = $my_ip\n",
+    "[DEFAULT]\nmy_ip: 192.0.2.7\n[libvirt]\nimages_volume_group: ${my_ip}-$my_ip:$$x-\\$y$5$\n",
+    "[DEFAULT]\nhost = ${libvirt.virt_type}\n[LibVirt]\nvirt_type = kvm\n",
+    "[libvirt]\nimages_rbd_pool = a\nimages_volume_group = ${images_rbd_pool}.${unclosed\n",
+    "[DEFAULT]\nhost = a\nhost = b\n[libvirt]\nvirt_type = qemu\n[DEFAULT]\nhost = c\n",
+    "[DEFAULT]\nvcpu_pin_set = 0-3,\n    8,\n\t10-12\nreserved_host_cpus = 2\n",
+    "[DEFAULT]\nvcpu_pin_set =\n    8\n",
+    '[libvirt]\nimages_volume_group = \'a b\'\nimages_rbd_pool = "a"b"\n',
+    "[libvirt]\nimages_volume_group = 'a b\nimages_rbd_pool = a'\nimages_rbd_ceph_conf = \"a'\n",
+    "[libvirt]\nimages_volume_group = '\nimages_rbd_pool = ''\n",
+    "[libvirt]\nimages_volume_group = a ; b # c\n;images_volume_group = d\n",
+    "[libvirt]\nimages_volume_group = a:b=c\nimages_rbd_pool: a=b:c\n",
+    "[Compute]\ncpu_shared_set = 0\n[COMPUTE]\ncpu_shared_set = 1\ncpu_dedicated_set = 2-3,^2\n",
+    "[default]\nhost = a\n[DEFAULT]\nHOST = b\n",
+    "[DEFAULT]\nstate_path = /srv/nova\n",
+    "[DEFAULT]\nstate_path = /srv/nova\ninstances_path = $state_path/guests\n",
+    "[DEFAULT]\ncpu_allocation_ratio = 0.0\ninitial_cpu_allocation_ratio = 3\nram_allocation_ratio = 1e1\n",
+    "[DEFAULT]\ncpu_allocation_ratio =\ninitial_cpu_allocation_ratio = 3\nreserved_host_cpus =\n",
+    "[DEFAULT]\r\nhost = a\r\nreserved_host_disk_mb = 5\r\n",
+    "[DEFAULT]\rhost = a\rreserved_host_disk_mb = 5\r",
+    "[DEFAULT]\n# a\x0bb\x0cc\x85d\u2028e\nhost = a\n",
+    "[DEFAULT]\nmy_ip = 192.0.2.7\n[libvirt]\nconnection_uri = qemu+tcp://$my_ip/system\nimages_type = rbd\n",
+    "[libvirt]\nvirt_type = lxc\nconnection_uri = ${libvirt.virt_type}:///\n",
+    "[DEFAULT]\nhost = a\n# b\n  c\n",
+    "[DEFAULT]\nhost = a\n\n  c\n",
+    "host = a\n",
+    "[DEFAULT\nhost = a\n",
+    "[DEFAULT] # x\nhost = a\n",
+    "[]\nhost = a\n",
+    "[DEFAULT]\nhost\n",
+    "[DEFAULT]\n= a\n",
+    "[DEFAULT]\nreserved_host_cpus = two\n",
+    "[DEFAULT]\nreserved_host_cpus = -2\n",
+    "[DEFAULT]\ncpu_allocation_ratio = -1.0\n",
+    "[DEFAULT]\nmy_ip = $my_ip\n",
+    "[DEFAULT]\nmy_ip = $host\nhost = $my_ip\n",
+)
+
+# Put together at random: the first ones usually make a file that Nova accepts, the others one it refuses.
+GOOD_LINES = (
+    "[DEFAULT]",
+    "[DEFAULT]",
+    "[libvirt]",
+    "[Compute]",
+    "",
+    "# comment",
+    "; comment",
+    "vcpu_pin_set = 0-3,\n  5,\n\t7",
+    "cpu_shared_set = 0-3,",
+    "cpu_dedicated_set = '4-7'",
+    "cpu_dedicated_set: ^5, 4-7",
+    "host = a",
+    "host=$my_ip",
+    "my_ip=192.0.2.2",
+    "my_ip : 192.0.2.3",
+    "reserved_host_cpus = 4",
+    'reserved_host_cpus = "6"',
+    "reserved_host_memory_mb: 1024",
+    "reserved_host_disk_mb = $reserved_host_memory_mb",
+    "cpu_allocation_ratio = .5",
+    "cpu_allocation_ratio = 0",
+    "initial_cpu_allocation_ratio = 2.",
+    "instances_path = /srv/${my_ip}",
+    "instances_path =",
+    "state_path = /srv/$$x",
+    "virt_type = qemu",
+    "images_volume_group = $images_rbd_pool:x # y",
+    "images_rbd_pool = ${my_ip}_",
+    "connection_uri = qemu+tcp://$my_ip/system",
+    "other = $nothing",
+)
+BAD_LINES = ("[broken", "  continued", "\t# continued comment", "nonsense", "reserved_host_cpus = 4x")
+
+
+def make_files(directory: Path, count: int) -> list[Path]:
+    """Write the files above and `count` drawn from the lines, the same in every run."""
+    choice = random.Random(3)
+    beginning = (
+        "[DEFAULT]",
+        "my_ip = 192.0.2.1",
+        "reserved_host_memory_mb = 256",
+        "[libvirt]",
+        "images_rbd_pool = vms",
+    )
+    drawn = [
+        (*beginning, *choice.choices(GOOD_LINES, k=12), *choice.sample(BAD_LINES, k=number % 4 == 0))
+        for number in range(count)
+    ]
+    files = []
+    for number, text in enumerate([*WRITTEN_BY_HAND, *map("\n".join, drawn)]):
+        file = directory / f"{number}.conf"
+        file.write_bytes(text.encode())
+        files.append(file)
+    return files
+
+
+def ask_nova(files: list[Path]) -> list[dict[str, Any] | None]:
+    process = subprocess.run(
+        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA, json.dumps(OPTIONS)],
+        input="".join(f"{file}\n" for file in files),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "ModuleNotFoundError" in process.stderr:
+        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
+    assert process.returncode == 0, process.stderr
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def expect(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Do to what Nova says what read_nova_conf is documented to do to it.
+
+    Blank is unset, an initial ratio stands in for one that is unset or 0, the lines of a CPU set become one.
+    """
+    if options is None:
+        return None
+    expected = {name: value for name, value in options.items() if value not in (None, "")}
+    for resource in ("cpu", "ram", "disk"):
+        initial = expected.pop(f"initial_{resource}_allocation_ratio", None)
+        ratio = expected.pop(f"{resource}_allocation_ratio", None) or initial
+        if ratio is not None:
+            expected[f"{resource}_allocation_ratio"] = ratio
+    state_path = expected.pop("state_path", None)
+    if state_path is not None:
+        expected.setdefault("instances_path", f"{state_path}/instances")
+    for name in ("vcpu_pin_set", "cpu_shared_set", "cpu_dedicated_set"):
+        if name in expected:
+            expected[name] = " ".join(expected[name].split())
+    # A line end in any other value is a mistake here, where Nova goes on to fail at its use.
+    return None if any("\n" in str(value) for value in expected.values()) else expected
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    try:
+        conf = read_nova_conf(file)
+    except ConfigError:
+        return None
+    names = [name for name in NovaConf.__dataclass_fields__ if name != "unsupported"]
+    options = {name: getattr(conf, name) for name in names}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def test_every_file_means_the_same_to_nova(tmp_path: Path) -> None:
+    files = make_files(tmp_path, 600)
+    answers = ask_nova(files)
+    assert len(answers) == len(files)
+    for file, answer in zip(files, answers, strict=True):
+        assert read(file) == expect(answer), file.read_text()
+
+
+def test_the_files_are_both_such_as_nova_takes_and_such_as_it_refuses(tmp_path: Path) -> None:
+    answers = ask_nova(make_files(tmp_path, 400))
+    assert 50 < answers.count(None) < 250

@@ -1,0 +1,38 @@
+"""Fixtures that several kinds of tests share: one libvirtd for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.libvirtd import LibvirtDaemon
+from tests.support.sandbox import SandboxError
+
+# What libvirt found out about QEMU, which takes it 8 s; it knows by itself when that has become stale.
+_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt"
+
+
+@pytest.fixture(scope="session")
+def libvirt_cache() -> Path:
+    """A directory in which libvirt finds what it once found out about QEMU."""
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    return _CACHE
+
+
+@pytest.fixture(scope="session")
+def shared_libvirtd(libvirt_cache: Path) -> Iterator[LibvirtDaemon]:
+    """The session's libvirtd; tests ask for `libvirtd`, which finds it empty."""
+    try:
+        with LibvirtDaemon(cache=libvirt_cache) as daemon:
+            yield daemon
+    except SandboxError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def libvirtd(shared_libvirtd: LibvirtDaemon) -> Iterator[LibvirtDaemon]:
+    """A real libvirtd without any guest, which is left without any guest."""
+    yield shared_libvirtd
+    shared_libvirtd.clear()

@@ -1,0 +1,156 @@
+"""The exporter as its users run it: a process with a configuration file, and the scrape that it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.waiting import wait_until
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_AS_NOBODY = Path(__file__).with_name("as_nobody.py")
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One scrape, and what else the exporter left behind."""
+
+    text: str
+    exit_status: int = 0
+    log: str = ""
+    _values: dict[str, dict[tuple[tuple[str, str], ...], float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for family in text_string_to_metric_families(self.text):
+            for sample in family.samples:
+                series = self._values.setdefault(sample.name, {})
+                labels = tuple(sorted(sample.labels.items()))
+                assert labels not in series, f"{sample.name}{sample.labels} is there twice"
+                series[labels] = sample.value
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all samples."""
+        return set(self._values)
+
+    def series(self, name: str) -> list[tuple[Labels, float]]:
+        """Return every sample of that name with its labels."""
+        return [(dict(labels), value) for labels, value in self._values.get(name, {}).items()]
+
+    def get(self, name: str, **labels: str) -> float | None:
+        """Return the value of the one sample that has at least these labels; None where there is none."""
+        found = [value for have, value in self.series(name) if labels.items() <= have.items()]
+        assert len(found) < 2, f"{name}{labels} is there {len(found)} times"
+        return found[0] if found else None
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return that value; it has to be there."""
+        value = self.get(name, **labels)
+        assert value is not None, f"{name}{labels} is missing; the exporter's log:\n{self.log}"
+        return value
+
+
+def scrape_once(
+    hypervisors: Sequence[Mapping[str, Any]], *, as_nobody: bool = False, prefix: Sequence[str] = ()
+) -> Scrape:
+    """Run `hypervisor-exporter --once` on these hypervisors.
+
+    :param hypervisors: entries of the configuration file's list of that name
+    :param as_nobody: whether to run it as an unprivileged user
+    :param prefix: a command to run it with, such as nsenter's
+    """
+    with _config_file({"hypervisors": hypervisors}) as config:
+        result = subprocess.run(
+            [*prefix, *_command(as_nobody), "--once", "--config.file", str(config)],
+            cwd=_CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert "Traceback" not in result.stderr, result.stderr
+    return Scrape(text=result.stdout, exit_status=result.returncode, log=result.stderr)
+
+
+class RunningExporter:
+    """An exporter that serves."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+        self.process = process
+        self.address = address
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text(errors="replace")
+
+    def scrape(self, path: str = "/metrics", *, seconds: float = 20) -> Scrape:
+        """Scrape it as Prometheus does."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=seconds) as response:
+            return Scrape(text=response.read().decode(), log=self.log)
+
+    def is_healthy(self) -> bool:
+        """Whether it answers at all."""
+        assert self.process.poll() is None, f"the exporter ended: {self.log}"
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/healthy", timeout=5) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+
+@contextlib.contextmanager
+def serve(settings: Mapping[str, Any], *, as_nobody: bool = False) -> Iterator[RunningExporter]:
+    """Run the exporter as a server with these settings until the block ends.
+
+    :param settings: the configuration file's content
+    """
+    address = f"127.0.0.1:{_find_free_port()}"
+    with _config_file(settings) as config:
+        log = config.with_name("log")
+        command = [*_command(as_nobody), "--config.file", str(config), "--web.listen-address", address]
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(command, cwd=_CHECKOUT, stderr=stderr, stdout=stderr)
+        try:
+            exporter = RunningExporter(process, address, log)
+            wait_until(exporter.is_healthy, "the exporter to listen")
+            yield exporter
+        finally:
+            process.kill()
+            process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def _config_file(settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Write a configuration file where an unprivileged user can read it; JSON is YAML."""
+    with tempfile.TemporaryDirectory(prefix="hx-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        config = Path(directory, "config.yaml")
+        config.write_text(json.dumps(settings))
+        config.chmod(0o644)
+        yield config
+
+
+def _command(as_nobody: bool) -> list[str]:
+    return [sys.executable, str(_AS_NOBODY)] if as_nobody else [sys.executable, "-m", "exporter"]
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

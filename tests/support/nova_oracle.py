@@ -1,0 +1,127 @@
+"""What Nova itself says of a hypervisor: its own LibvirtDriver, asked line by line.
+
+Runs under Debian's Python, which has Nova (python3-nova 26.2). It reads one JSON object a line,
+
+    {"uri": "qemu:///system", "instances_path": "/var/lib/nova/instances",
+     "options": {"compute.cpu_shared_set": "0-1"}, "volumes": {"<a domain's UUID>": ["vdb"]}}
+
+and answers each with one: {"resources": {...}}, what get_available_resource returned, or {"error": "Invalid",
+"message": "..."}, what it raised. There is neither database nor message bus: of instances and their volumes
+only those are on record that `volumes` names, by the devices that they are in their guests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import eventlet
+
+eventlet.monkey_patch()
+
+import nova.conf  # noqa: E402 # everything of Nova comes after eventlet
+import nova.conf.neutron  # noqa: E402
+import nova.privsep  # noqa: E402
+from nova import (  # noqa: E402
+    config,  # noqa: F401 # registers the options of oslo.log and others
+    objects,
+)
+from nova.virt import virtapi  # noqa: E402
+from nova.virt.libvirt import driver as libvirt_driver  # noqa: E402
+from oslo_utils import uuidutils  # noqa: E402
+
+CONF = nova.conf.CONF
+
+
+class Driver(libvirt_driver.LibvirtDriver):
+    """Nova's driver, which does not note in the database that its compute service is enabled."""
+
+    def _set_host_enabled(self, enabled: bool, disable_reason: str | None = None) -> None:
+        """Do nothing."""
+
+
+class Oracle:
+    """Nova's driver for the hypervisor that was asked for last."""
+
+    def __init__(self) -> None:
+        self._uri: str | None = None
+        self._driver: Any = None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        options = {"instances_path": request["instances_path"], **request["options"]}
+        with_groups = [(name.rpartition(".")[::2], value) for name, value in options.items()]
+        for (group, name), value in with_groups:
+            CONF.set_override(name, value, group or None)
+        put_on_record(request["volumes"])
+        try:
+            return {"resources": self._get_driver(request["uri"]).get_available_resource("oracle")}
+        except Exception as error:  # whatever Nova answers a compute node's audit with
+            return {"error": type(error).__name__, "message": str(error)}
+        finally:
+            for (group, name), _ in with_groups:
+                CONF.clear_override(name, group or None)
+
+    def _get_driver(self, uri: str) -> Any:
+        if uri != self._uri:
+            CONF.set_override("connection_uri", uri, "libvirt")
+            self._driver = Driver(virtapi.VirtAPI())
+            self._driver._host.initialize()
+            self._uri = uri
+        return self._driver
+
+
+def put_on_record(volumes: dict[str, list[str]]) -> None:
+    """Answer for the database: these instances, each with these devices as Cinder volumes."""
+    instances = [objects.Instance(uuid=uuid, root_device_name="/dev/vda") for uuid in volumes]
+    mappings = {
+        uuid: objects.BlockDeviceMappingList(objects=[_volume(device) for device in devices])
+        for uuid, devices in volumes.items()
+    }
+    objects.InstanceList.get_by_filters = lambda *_arguments, **_options: instances
+    objects.BlockDeviceMappingList.bdms_by_instance_uuid = lambda *_arguments, **_options: mappings
+
+
+def _volume(device: str) -> Any:
+    return objects.BlockDeviceMapping(
+        source_type="volume",
+        destination_type="volume",
+        device_name=f"/dev/{device}",
+        device_type="disk",
+        disk_bus="virtio",
+        guest_format=None,
+        boot_index=None,
+        no_device=False,
+        delete_on_termination=False,
+        connection_info="{}",
+        attachment_id=None,
+        volume_id=uuidutils.generate_uuid(),
+        volume_size=1,
+        volume_type=None,
+    )
+
+
+def prepare() -> None:
+    """Set Nova up as nova-compute does, without what it needs a cloud for."""
+    CONF([], project="nova", default_config_files=[])
+    nova.conf.neutron.register_dynamic_opts(CONF)
+    CONF.set_override("virt_type", "qemu", "libvirt")
+    objects.register_all()
+    nova.privsep.sys_admin_pctxt.set_client_mode(False)
+
+
+def main() -> None:
+    # Whatever Nova prints is not an answer.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    prepare()
+    oracle = Oracle()
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        answers.write(json.dumps(oracle.answer(json.loads(line)), default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # Nova's threads never end by themselves

@@ -1,0 +1,227 @@
+"""Builders of the exporter's records: each is complete by itself, and takes what a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from exporter.guests import is_image
+from exporter.model import (
+    Capabilities,
+    CpuInfo,
+    Disk,
+    DomainRecord,
+    DomainState,
+    DriverStats,
+    Guest,
+    HostCpu,
+    HostIdentity,
+    HostView,
+    ImageSize,
+    NodeInfo,
+    NodeMemory,
+    NumaCell,
+    PageSize,
+    Reading,
+    RefreshCost,
+    Resources,
+    Snapshot,
+    Storage,
+    StoragePool,
+    UnsizedImage,
+)
+
+KIB = 2**10
+MIB = 2**20
+GIB = 2**30
+
+
+def make_uuid(number: int) -> str:
+    """Return the UUID of the guest with that number."""
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+def make_disk(**changes: Any) -> Disk:
+    """Return a qcow2 image in a file."""
+    disk = Disk(target="vda", source_type="file", path="/images/disk", driver_format="qcow2", serial=None)
+    return replace(disk, **changes)
+
+
+def make_guest(number: int = 1, **changes: Any) -> Guest:
+    """Return a guest without disks; its images follow from the disks that it is given."""
+    guest = replace(
+        Guest(
+            uuid=make_uuid(number),
+            name=f"guest{number}",
+            vcpus=2,
+            memory_kib=512 * KIB,
+            disks=(),
+            images=(),
+            has_nova_metadata=False,
+        ),
+        **changes,
+    )
+    if "images" in changes:
+        return guest
+    from_nova = guest.has_nova_metadata
+    return replace(
+        guest, images=tuple(disk for disk in guest.disks if is_image(disk, has_nova_metadata=from_nova))
+    )
+
+
+def make_domain(number: int = 1, state: DomainState = DomainState.RUNNING, **changes: Any) -> DomainRecord:
+    """Return the listed domain of the guest with that number: shut off, or else active."""
+    domain = DomainRecord(
+        uuid=make_uuid(number),
+        name=f"guest{number}",
+        id=-1 if state is DomainState.SHUTOFF else number,
+        state=state,
+    )
+    return domain._replace(**changes)
+
+
+def make_identity(**changes: Any) -> HostIdentity:
+    """Return what a QEMU host says of itself."""
+    identity = HostIdentity(
+        hostname="kvm01.example",
+        hypervisor_type="QEMU",
+        hypervisor_version=7002015,
+        libvirt_version=9000000,
+        host_ip="192.0.2.7",
+    )
+    return replace(identity, **changes)
+
+
+def make_cpu_info(**changes: Any) -> CpuInfo:
+    """Return a CPU of which libvirt tells everything."""
+    cpu_info = CpuInfo(
+        arch="x86_64",
+        model="Skylake-Server-IBRS",
+        vendor="Intel",
+        cells=2,
+        sockets=1,
+        cores=18,
+        threads=2,
+        features=frozenset({"vmx", "ssbd"}),
+    )
+    return replace(cpu_info, **changes)
+
+
+def make_cell(**changes: Any) -> NumaCell:
+    """Return a NUMA cell of two CPUs that are each other's siblings."""
+    siblings = frozenset({0, 1})
+    cell = NumaCell(
+        id=0,
+        memory_kib=8 * GIB // KIB,
+        pages=(PageSize(size_kib=4, total=2 * MIB),),
+        cpus=tuple(HostCpu(id=cpu, socket_id=0, siblings=siblings) for cpu in sorted(siblings)),
+    )
+    return replace(cell, **changes)
+
+
+def make_capabilities(**changes: Any) -> Capabilities:
+    """Return the capabilities of a host with one NUMA cell."""
+    capabilities = Capabilities(
+        uuid="4c4c4544-0042-4810-8051-b4c04f4d3132",
+        cpu_info=make_cpu_info(),
+        supported_instances=(("x86_64", "kvm", "hvm"), ("x86_64", "qemu", "hvm")),
+        cells=(make_cell(),),
+    )
+    return replace(capabilities, **changes)
+
+
+def make_storage(**changes: Any) -> Storage:
+    """Return a file system of 100 GiB, half of it used, and a bit of the rest kept for root."""
+    storage = Storage(size_bytes=100 * GIB, used_bytes=50 * GIB, free_bytes=45 * GIB)
+    return replace(storage, **changes)
+
+
+def make_pool(name: str = "vms", **changes: Any) -> StoragePool:
+    """Return an active storage pool; an over-provisioned one, so that its three numbers do not add up."""
+    pool = StoragePool(
+        name=name, capacity_bytes=100 * GIB, allocation_bytes=70 * GIB, available_bytes=20 * GIB
+    )
+    return replace(pool, **changes)
+
+
+def make_reading(
+    *,
+    guests: Sequence[Guest] = (),
+    sizes: Sequence[Sequence[ImageSize | UnsizedImage]] | None = None,
+    **changes: Any,
+) -> Reading:
+    """Return what was read of a hypervisor with these guests, which run unless `domains` says otherwise.
+
+    :param sizes: for each guest, the sizes of its images; by default, nothing is known of any
+    """
+    if sizes is None:
+        sizes = [[UnsizedImage(None)] * len(guest.images) for guest in guests]
+    reading = Reading(
+        identity=make_identity(),
+        capabilities=make_capabilities(),
+        node=NodeInfo(online_cpus=8, memory_mib=16 * KIB),
+        node_memory=NodeMemory(
+            total_kib=16 * GIB // KIB, free_kib=6 * MIB, buffers_kib=1 * MIB, cached_kib=3 * MIB
+        ),
+        online_cpus=None,
+        storage=make_storage(),
+        domains=tuple(
+            DomainRecord(uuid=guest.uuid, name=guest.name, id=number, state=DomainState.RUNNING)
+            for number, guest in enumerate(guests, start=1)
+        ),
+        guests={guest.uuid: guest for guest in guests},
+        images={guest.uuid: each for guest, each in zip(guests, sizes, strict=True)},
+    )
+    return replace(reading, **changes)
+
+
+def make_resources(**changes: Any) -> Resources:
+    """Return the resources of a hypervisor, no two numbers of which are equal."""
+    counts = dict(zip(DomainState, (51, 52, 53, 54, 55, 56, 57, 58), strict=True))
+    resources = Resources(
+        vcpus=11,
+        vcpus_used=12,
+        memory_mb=21,
+        memory_mb_used=22,
+        local_gb=31,
+        local_gb_used=32,
+        disk_available_least=-33,
+        hypervisor_type="QEMU",
+        hypervisor_version=7002015,
+        hypervisor_hostname="kvm01.example",
+        cpu_info=make_cpu_info(),
+        supported_instances=(("x86_64", "kvm", "hvm"),),
+        numa_topology=(make_cell(),),
+        host_ip="192.0.2.7",
+        uuid="4c4c4544-0042-4810-8051-b4c04f4d3132",
+        libvirt_version=9000000,
+        memory_size_bytes=23,
+        memory_available_bytes=24,
+        storage=Storage(size_bytes=34, used_bytes=35, free_bytes=36),
+        storage_overcommitted_bytes=37,
+        unsized_disks=38,
+        domains_by_state=counts,
+        running_vms=41,
+    )
+    return replace(resources, **changes)
+
+
+def make_snapshot(*, target: str = "kvm01", timestamp_seconds: float = 1.75e9, **changes: Any) -> Snapshot:
+    """Return a snapshot of a target, with these changes to its resources."""
+    return Snapshot(target=target, resources=make_resources(**changes), timestamp_seconds=timestamp_seconds)
+
+
+def make_view(**changes: Any) -> HostView:
+    """Return the view of a target that is up, no two numbers of which are equal."""
+    view = HostView(
+        target="kvm01",
+        is_up=True,
+        snapshot=make_snapshot(),
+        refresh=RefreshCost(duration_seconds=0.25, libvirt_calls=61, guests_read=62),
+        is_refreshing=False,
+        errors={"timeout": 63, "connect": 64},
+        cache_hits=65,
+        driver=DriverStats(libvirt_calls=66, guests_read=67, events=68, connects=69),
+    )
+    return replace(view, **changes)

@@ -1,0 +1,25 @@
+"""Waiting for something to become true, and no longer than it may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.02
+
+
+def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 20) -> T:
+    """Return the first true value that the condition returns.
+
+    :param what: what is waited for, to follow "waited in vain for"
+    :raises TimeoutError: when it is still false after so many seconds
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited in vain for {what}, {seconds:g} s")
+        time.sleep(_POLL_SECONDS)
+    return value

@@ -1,0 +1,641 @@
+"""Guests out of domains' XML, and the cache that reads no more of it than it has to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from exporter.errors import ConnectionLostError, GoneError
+from exporter.guests import GuestCache, GuestXmlError, parse_guest
+from exporter.model import Disk, DomainRecord, DomainState, Guest, Problem, Severity
+from tests.support.records import make_disk, make_domain, make_uuid
+
+NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"
+NOVA_1_1 = "http://openstack.org/xmlns/libvirt/nova/1.1"
+
+# What virsh dumpxml says of a running guest of Nova's, shortened.
+NOVA_GUEST = f"""<domain type='kvm' id='7'>
+  <name>instance-0000002a</name>
+  <uuid>5c2d4f5e-8c4e-4d0e-9d1a-3f1f0a5b6c7d</uuid>
+  <metadata>
+    <nova:instance xmlns:nova="{NOVA_1_1}">
+      <nova:package version="26.2.2"/>
+      <nova:name>database</nova:name>
+      <nova:flavor name="m1.large"><nova:memory>8192</nova:memory><nova:vcpus>4</nova:vcpus></nova:flavor>
+    </nova:instance>
+  </metadata>
+  <memory unit='KiB'>8388608</memory>
+  <currentMemory unit='KiB'>4194304</currentMemory>
+  <vcpu placement='static' current='4'>8</vcpu>
+  <cputune><shares>4096</shares></cputune>
+  <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='none'/>
+      <source file='/var/lib/nova/instances/5c2d/disk' index='3'/>
+      <backingStore type='file' index='4'>
+        <format type='raw'/>
+        <source file='/var/lib/nova/instances/_base/9f8e'/>
+      </backingStore>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw' cache='none' io='native'/>
+      <source file='/var/lib/nova/mnt/0d3a/volume-fa37e7c0' index='2'/>
+      <target dev='vdb' bus='virtio'/>
+      <serial>fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10</serial>
+    </disk>
+    <disk type='network' device='disk'>
+      <driver name='qemu' type='raw' cache='writeback'/>
+      <source protocol='rbd' name='volumes/volume-1f0e'><host name='192.0.2.20' port='6789'/></source>
+      <target dev='vdc' bus='virtio'/>
+      <serial>1f0e0c0b-0000-4000-8000-000000000001</serial>
+    </disk>
+    <disk type='file' device='cdrom'>
+      <driver name='qemu' type='raw'/>
+      <source file='/var/lib/nova/instances/5c2d/disk.config'/>
+      <target dev='hda' bus='ide'/>
+      <readonly/>
+    </disk>
+    <memballoon model='virtio'/>
+  </devices>
+</domain>"""
+
+
+def domain_xml(
+    *,
+    uuid: str = make_uuid(1),
+    name: str = "guest1",
+    memory: str = "<memory unit='KiB'>1048576</memory>",
+    vcpu: str = "<vcpu>2</vcpu>",
+    metadata: str = "",
+    disks: str = "",
+) -> str:
+    """Return a domain with little more than what each has."""
+    return f"""<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid>{metadata}{memory}{vcpu}
+      <devices>{disks}</devices></domain>"""
+
+
+def disk_xml(source: str, *, type: str = "file", driver: str = "qcow2", more: str = "") -> str:
+    return f"""<disk type='{type}' device='disk'><driver name='qemu' type='{driver}'/>{source}
+      <target dev='vda' bus='virtio'/>{more}</disk>"""
+
+
+def nova_metadata(namespace: str, tag: str = "instance") -> str:
+    return f"<metadata><n:{tag} xmlns:n='{namespace}'/></metadata>"
+
+
+def test_a_running_guest_of_novas_is_read_whole() -> None:
+    root = Disk(
+        target="vda",
+        source_type="file",
+        path="/var/lib/nova/instances/5c2d/disk",
+        driver_format="qcow2",
+        serial=None,
+    )
+    volume_in_file = Disk(
+        target="vdb",
+        source_type="file",
+        path="/var/lib/nova/mnt/0d3a/volume-fa37e7c0",
+        driver_format="raw",
+        serial="fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10",
+    )
+    volume_in_ceph = Disk(
+        target="vdc",
+        source_type="network",
+        path=None,
+        driver_format="raw",
+        serial="1f0e0c0b-0000-4000-8000-000000000001",
+    )
+    config_drive = Disk(
+        target="hda",
+        source_type="file",
+        path="/var/lib/nova/instances/5c2d/disk.config",
+        driver_format="raw",
+        serial=None,
+    )
+    assert parse_guest(NOVA_GUEST) == Guest(
+        uuid="5c2d4f5e-8c4e-4d0e-9d1a-3f1f0a5b6c7d",
+        name="instance-0000002a",
+        vcpus=4,
+        memory_kib=4194304,
+        disks=(root, volume_in_file, volume_in_ceph, config_drive),
+        images=(root, config_drive),
+        has_nova_metadata=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "kib"),
+    [
+        (4096, "b", 4),
+        (4096, "bytes", 4),
+        (1025, "b", 1),
+        (128, "KB", 125),
+        (7, "k", 7),
+        (7, "KiB", 7),
+        (16, "MB", 15625),
+        (3, "M", 3 * 2**10),
+        (3, "MiB", 3 * 2**10),
+        (1, "GB", 976562),
+        (3, "G", 3 * 2**20),
+        (3, "GiB", 3 * 2**20),
+        (1, "TB", 976562500),
+        (3, "T", 3 * 2**30),
+        (3, "TiB", 3 * 2**30),
+    ],
+)
+def test_memory_is_understood_in_each_of_libvirts_units(amount: int, unit: str, kib: int) -> None:
+    xml = domain_xml(memory=f"<memory unit='{unit}'>{amount}</memory>")
+    assert parse_guest(xml).memory_kib == kib
+
+
+def test_memory_without_a_unit_is_in_kib() -> None:
+    assert parse_guest(domain_xml(memory="<memory>524288</memory>")).memory_kib == 524288
+
+
+def test_a_balloon_tells_the_memory_that_a_guest_has_now() -> None:
+    memory = "<memory unit='GiB'>8</memory><currentMemory unit='MiB'>512</currentMemory>"
+    assert parse_guest(domain_xml(memory=memory)).memory_kib == 512 * 2**10
+
+
+def test_without_a_balloons_size_a_guest_has_all_of_its_memory() -> None:
+    assert parse_guest(domain_xml(memory="<memory unit='GiB'>8</memory>")).memory_kib == 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "vcpus"),
+    [
+        ("<vcpu>4</vcpu>", 4),
+        ("<vcpu current='2'>4</vcpu>", 2),
+        ("<vcpu placement='static' cpuset='0-7'> 16 </vcpu>", 16),
+    ],
+)
+def test_vcpus_are_those_plugged_in_now(vcpu: str, vcpus: int) -> None:
+    assert parse_guest(domain_xml(vcpu=vcpu)).vcpus == vcpus
+
+
+@pytest.mark.parametrize(
+    ("metadata", "from_nova"),
+    [
+        (nova_metadata(NOVA_1_0), True),
+        (nova_metadata(NOVA_1_1), True),
+        (f"<metadata><instance xmlns='{NOVA_1_1}'><name>vm</name></instance></metadata>", True),
+        (f"<metadata><a:os xmlns:a='http://a.test/'/><n:instance xmlns:n='{NOVA_1_1}'/></metadata>", True),
+        ("", False),
+        ("<metadata/>", False),
+        ("<metadata><instance/></metadata>", False),
+        (nova_metadata("http://openstack.org/xmlns/libvirt/nova/9.9"), False),
+        (nova_metadata(NOVA_1_1, tag="flavor"), False),
+    ],
+)
+def test_nova_is_known_by_the_namespace_of_its_metadata(metadata: str, from_nova: bool) -> None:
+    assert parse_guest(domain_xml(metadata=metadata)).has_nova_metadata is from_nova
+
+
+@pytest.mark.parametrize(
+    ("xml", "disk"),
+    [
+        (
+            disk_xml("<source file='/i/a' index='1'/>"),
+            make_disk(path="/i/a"),
+        ),
+        (
+            disk_xml("<source dev='/dev/vg/lv'/>", type="block", driver="raw"),
+            make_disk(source_type="block", path="/dev/vg/lv", driver_format="raw"),
+        ),
+        (
+            disk_xml("<source protocol='rbd' name='vms/a'><host name='h'/></source>", type="network"),
+            make_disk(source_type="network", path=None),
+        ),
+        (
+            disk_xml("<source pool='vms' volume='a'/>", type="volume"),
+            make_disk(source_type="volume", path=None),
+        ),
+        (
+            disk_xml("<source file='/i/a'/>", more="<serial> fa37 </serial>"),
+            make_disk(path="/i/a", serial="fa37"),
+        ),
+        (disk_xml("<source file='/i/a'/>", more="<serial/>"), make_disk(path="/i/a")),
+        (disk_xml(""), make_disk(path=None)),
+        (disk_xml("<source file=''/>"), make_disk(path=None)),
+        (disk_xml("<source startupPolicy='optional'/>"), make_disk(path=None)),
+        (
+            "<disk><source file='/i/a'/><target dev='sda'/></disk>",
+            make_disk(target="sda", path="/i/a", driver_format=None),
+        ),
+        (
+            "<disk type='file'><driver name='qemu'/><source file='/i/a'/></disk>",
+            make_disk(target="", path="/i/a", driver_format=None),
+        ),
+    ],
+    ids=[
+        "file",
+        "block",
+        "network",
+        "volume",
+        "serial",
+        "empty serial",
+        "empty drive",
+        "empty path",
+        "source without a path",
+        "type left out",
+        "format and target left out",
+    ],
+)
+def test_a_disk_is_read(xml: str, disk: Disk) -> None:
+    assert parse_guest(domain_xml(disks=xml)).disks == (disk,)
+
+
+def test_a_backing_file_is_no_disk_of_its_own() -> None:
+    backing = "<backingStore type='file'><format type='qcow2'/><source file='/i/base'/></backingStore>"
+    (disk,) = parse_guest(domain_xml(disks=disk_xml("<source file='/i/a'/>", more=backing))).disks
+    assert disk.path == "/i/a"
+
+
+VOLUME = disk_xml("<source file='/mnt/volume-1'/>", driver="raw", more="<serial>fa37</serial>")
+
+
+@pytest.mark.parametrize(
+    ("disks", "metadata", "images"),
+    [
+        (disk_xml("<source file='/i/a'/>"), nova_metadata(NOVA_1_1), ["/i/a"]),
+        (disk_xml("<source file='/i/a'/>"), "", ["/i/a"]),
+        (VOLUME, nova_metadata(NOVA_1_0), []),
+        (VOLUME, nova_metadata(NOVA_1_1), []),
+        (VOLUME, "", ["/mnt/volume-1"]),
+        (VOLUME, nova_metadata("http://a.test/"), ["/mnt/volume-1"]),
+        (disk_xml("<source dev='/dev/vg/lv'/>", type="block"), "", []),
+        (disk_xml("<source protocol='nbd' name='a'/>", type="network"), "", []),
+        (disk_xml("<source pool='vms' volume='a'/>", type="volume"), "", []),
+        (disk_xml("<source dir='/srv'/>", type="dir"), "", []),
+        ("<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>", "", []),
+        (
+            "<disk type='file' device='cdrom'><source file='/i/a.iso'/><target dev='hdc'/></disk>",
+            "",
+            ["/i/a.iso"],
+        ),
+        (
+            "<disk type='file' device='floppy'><source file='/i/a.img'/><target dev='fda'/></disk>",
+            "",
+            ["/i/a.img"],
+        ),
+    ],
+    ids=[
+        "file of Nova's",
+        "file of somebody else's",
+        "Cinder volume, Nova before 23",
+        "Cinder volume, Nova since 23",
+        "serial without metadata",
+        "serial with another program's metadata",
+        "block device",
+        "network",
+        "volume of a pool",
+        "directory",
+        "empty CD-ROM drive",
+        "CD-ROM with a medium",
+        "floppy with a medium",
+    ],
+)
+def test_images_are_the_files_of_which_nova_counts_the_over_commit(
+    disks: str, metadata: str, images: list[str]
+) -> None:
+    guest = parse_guest(domain_xml(disks=disks, metadata=metadata))
+    assert [disk.path for disk in guest.images] == images
+
+
+@pytest.mark.parametrize("name", ["büro-01", "数据库", "a&b <c>", "emoji 🐧", "Ω"])
+def test_a_name_may_have_any_letters(name: str) -> None:
+    assert parse_guest(domain_xml(name=escape(name))).name == name
+
+
+@pytest.mark.parametrize(
+    ("xml", "problem"),
+    [
+        (domain_xml(uuid=""), "no <uuid>"),
+        (domain_xml(name=" "), "no <name>"),
+        (domain_xml(memory=""), "no <memory>"),
+        (domain_xml(memory="<memory>1</memory><currentMemory/>"), "no <currentMemory>"),
+        (domain_xml(vcpu=""), "no <vcpu>"),
+        (domain_xml(vcpu="<vcpu>many</vcpu>"), "invalid literal for int() with base 10: 'many'"),
+        (domain_xml(vcpu="<vcpu current=''>1</vcpu>"), "invalid literal for int() with base 10: ''"),
+        (domain_xml(memory="<memory unit='parsec'>1</memory>"), "'parsec'"),
+        (domain_xml(memory="<memory>1.5</memory>"), "invalid literal for int() with base 10: '1.5'"),
+        ("", "no element found: line 1, column 0"),
+        ("<domain>", "no element found: line 1, column 8"),
+        (domain_xml(name="\ud800"), "'utf-8' codec can't encode character"),
+    ],
+)
+def test_xml_that_is_no_domain_is_refused_with_the_reason(xml: str, problem: str) -> None:
+    with pytest.raises(GuestXmlError, match=f"^unexpected domain XML: {re.escape(problem)}"):
+        parse_guest(xml)
+
+
+@given(st.text() | st.text(alphabet="<>/&;='\"!?[]domainuc \n\x00"))
+@example("<!DOCTYPE a [<!ENTITY b '" + "b" * 1000 + "'>]><domain>" + "&b;" * 1000 + "</domain>")
+@example("<domain>" * 20_000)
+@example("<?xml version='1.0' encoding='no-such'?><domain/>")
+def test_text_that_is_no_domain_is_refused_and_nothing_else_happens(text: str) -> None:
+    with pytest.raises(GuestXmlError):
+        parse_guest(text)
+
+
+@given(
+    start=st.integers(0, len(NOVA_GUEST)),
+    length=st.integers(0, 200),
+    insertion=st.text(max_size=20) | st.sampled_from(["<vcpu/>", "<uuid/>", "'", "]]>", "<!--", "9" * 5000]),
+)
+def test_damaged_xml_is_read_or_refused_and_nothing_else_happens(
+    start: int, length: int, insertion: str
+) -> None:
+    try:
+        guest = parse_guest(NOVA_GUEST[:start] + insertion + NOVA_GUEST[start + length :])
+    except GuestXmlError:
+        return
+    assert set(guest.images) <= set(guest.disks)
+
+
+class Domains:
+    """libvirt as the cache sees it: the XML of each domain, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.xml: dict[str, str | Exception] = {}
+        self.reads: list[str] = []
+        self.while_reading: Callable[[], None] = lambda: None
+
+    def set(self, number: int, *, vcpus: int = 1) -> None:
+        self.xml[make_uuid(number)] = domain_xml(uuid=make_uuid(number), vcpu=f"<vcpu>{vcpus}</vcpu>")
+
+    def read(self, uuid: str) -> str:
+        self.reads.append(uuid)
+        answer = self.xml[uuid]
+        self.while_reading()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def take_reads(self) -> list[str]:
+        """Return what was asked for since the last call."""
+        reads, self.reads = self.reads, []
+        return reads
+
+
+class Cache(GuestCache):
+    """A cache with its libvirt and its clock at hand, resynchronised after 60 seconds."""
+
+    def __init__(self) -> None:
+        self.domains = Domains()
+        self.now = 1000.0
+        super().__init__(read_xml=self.domains.read, resync_interval=60, clock=lambda: self.now)
+
+    def vcpus(self) -> dict[str, int | None]:
+        return {uuid: guest and guest.vcpus for uuid, guest in self.get_guests().items()}
+
+
+ONE, TWO, THREE = make_uuid(1), make_uuid(2), make_uuid(3)
+BOTH = (make_domain(1), make_domain(2))
+
+
+@pytest.fixture
+def cache() -> Cache:
+    """Return a cache that has just read guests 1 and 2."""
+    cache = Cache()
+    for number in (1, 2, 3):
+        cache.domains.set(number)
+    cache.reconcile(BOTH, ())
+    cache.domains.take_reads()
+    return cache
+
+
+def test_new_guests_are_read_once_each() -> None:
+    cache = Cache()
+    cache.domains.set(1, vcpus=4)
+    cache.domains.set(2, vcpus=8)
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == [ONE, TWO]
+    assert cache.vcpus() == {ONE: 4, TWO: 8}
+    assert cache.guests_read == 2
+
+
+def test_known_guests_are_not_read_again(cache: Cache) -> None:
+    cache.now += 59
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == []
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+
+
+@pytest.mark.parametrize(
+    ("domains", "changed", "reads"),
+    [
+        ((*BOTH, make_domain(3)), (), [THREE]),
+        ((make_domain(1), make_domain(2, id=22)), (), [TWO]),
+        ((make_domain(1, DomainState.SHUTOFF), make_domain(2)), (), [ONE]),
+        ((make_domain(1), make_domain(2, name="renamed")), (), [TWO]),
+        ((make_domain(1), make_domain(2, DomainState.PAUSED)), (), []),
+        (BOTH, (TWO,), [TWO]),
+        (BOTH, (TWO, TWO, THREE), [TWO]),
+        ((make_domain(1), make_domain(2, id=22, name="renamed")), (TWO,), [TWO]),
+        ((make_domain(2), make_domain(1)), (), []),
+    ],
+    ids=[
+        "new",
+        "restarted",
+        "stopped",
+        "renamed",
+        "paused",
+        "event",
+        "event of an unlisted domain",
+        "all at once",
+        "another order",
+    ],
+)
+def test_only_what_changed_is_read_again_and_only_once(
+    cache: Cache, domains: tuple[DomainRecord, ...], changed: tuple[str, ...], reads: list[str]
+) -> None:
+    cache.reconcile(domains, changed)
+    assert cache.domains.take_reads() == reads
+    cache.reconcile(domains, ())
+    assert cache.domains.take_reads() == []
+    assert cache.guests_read == 2 + len(reads)
+
+
+def test_an_event_brings_the_new_number(cache: Cache) -> None:
+    cache.domains.set(2, vcpus=16)
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: 16}
+
+
+def test_a_guest_that_is_older_than_the_interval_is_read_again_once(cache: Cache) -> None:
+    cache.now += 30
+    cache.reconcile(BOTH, {TWO})
+    cache.domains.take_reads()
+    cache.now += 31
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == [ONE]
+    cache.now += 30
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == [TWO]
+
+
+def test_a_guest_that_is_listed_no_longer_is_forgotten(cache: Cache) -> None:
+    cache.reconcile((make_domain(1),), ())
+    assert cache.vcpus() == {ONE: 1}
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == [TWO]
+
+
+def test_a_guest_that_vanished_is_left_out_and_tried_again_next_time(cache: Cache) -> None:
+    cache.domains.xml[THREE] = GoneError("no domain")
+    listed = (*BOTH, make_domain(3))
+    cache.reconcile(listed, ())
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+    assert cache.get_problems() == ()
+    cache.domains.set(3, vcpus=5)
+    cache.reconcile(listed, ())
+    assert cache.domains.take_reads() == [THREE, THREE]
+    assert cache.vcpus() == {ONE: 1, TWO: 1, THREE: 5}
+
+
+def test_a_known_guest_that_vanishes_when_it_is_read_again_is_left_out(cache: Cache) -> None:
+    cache.domains.xml[TWO] = GoneError("no domain")
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1}
+
+
+def test_a_guest_with_odd_xml_is_kept_without_its_numbers_and_is_one_problem(cache: Cache) -> None:
+    cache.domains.xml[TWO] = "<domain/>"
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: None}
+    assert cache.get_problems() == (
+        Problem(
+            severity=Severity.ERROR,
+            reason="guest_xml",
+            subject="guest2",
+            message="domain guest2: unexpected domain XML: no <uuid>",
+        ),
+    )
+
+
+def test_odd_xml_is_not_read_again_before_the_resync(cache: Cache) -> None:
+    cache.domains.xml[TWO] = "<domain/>"
+    cache.reconcile(BOTH, {TWO})
+    cache.domains.take_reads()
+    cache.now += 59
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == []
+    assert len(cache.get_problems()) == 1
+    cache.domains.set(2, vcpus=3)
+    cache.now += 2
+    cache.reconcile(BOTH, ())
+    assert cache.vcpus() == {ONE: 1, TWO: 3}
+    assert cache.get_problems() == ()
+
+
+def test_after_clear_every_guest_is_read_again(cache: Cache) -> None:
+    cache.clear()
+    assert cache.get_guests() == {}
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == [ONE, TWO]
+
+
+def test_a_lost_connection_is_not_taken_for_a_lost_guest(cache: Cache) -> None:
+    cache.domains.xml[TWO] = ConnectionLostError("end of file")
+    with pytest.raises(ConnectionLostError):
+        cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+
+
+def test_a_resync_is_due_only_when_half_the_interval_has_gone_by(cache: Cache) -> None:
+    cache.now += 29
+    assert not cache.needs_resync()
+    cache.resync()
+    assert cache.domains.take_reads() == []
+    cache.now += 2
+    assert cache.needs_resync()
+
+
+def test_an_empty_cache_needs_no_resync() -> None:
+    assert not Cache().needs_resync()
+
+
+def test_a_resync_between_scrapes_leaves_the_scrape_nothing_to_read(cache: Cache) -> None:
+    cache.now += 20
+    cache.reconcile(BOTH, {TWO})
+    cache.domains.take_reads()
+    cache.domains.set(1, vcpus=6)
+    cache.now += 20
+    cache.resync()
+    assert cache.domains.take_reads() == [ONE]
+    assert cache.vcpus() == {ONE: 6, TWO: 1}
+    assert not cache.needs_resync()
+    cache.now += 39
+    cache.reconcile(BOTH, ())
+    assert cache.domains.take_reads() == []
+
+
+def test_a_guest_that_vanishes_in_a_resync_is_left_to_the_next_scrape(cache: Cache) -> None:
+    cache.domains.xml[TWO] = GoneError("no domain")
+    cache.now += 31
+    cache.resync()
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+
+
+def test_a_resync_does_not_bring_back_what_was_cleared_meanwhile(cache: Cache) -> None:
+    cache.now += 31
+    cache.domains.while_reading = cache.clear
+    cache.resync()
+    assert cache.get_guests() == {}
+
+
+def test_a_resync_does_not_overwrite_what_a_scrape_read_meanwhile(cache: Cache) -> None:
+    """The scrape's answer is the newer one: it was asked for after the resync's."""
+
+    def scrape() -> None:
+        cache.domains.while_reading = lambda: None
+        cache.domains.set(1, vcpus=9)
+        cache.reconcile(BOTH, {ONE})
+
+    cache.now += 31
+    cache.domains.while_reading = scrape
+    cache.resync()
+    assert cache.vcpus()[ONE] == 9
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 100),
+            st.dictionaries(st.integers(1, 3), st.tuples(st.integers(1, 2), st.booleans())),
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_happens_the_guests_are_as_listed_and_none_is_read_without_a_reason(
+    steps: list[tuple[float, dict[int, tuple[int, bool]]]],
+) -> None:
+    """Each step: seconds go by, then these domains are there, with this id, changed by an event or not."""
+    cache = Cache()
+    vcpus = 0
+    known: dict[str, tuple[int, float]] = {}
+    for seconds, listed in steps:
+        cache.now += seconds
+        records = [make_domain(number, id=id_) for number, (id_, _) in listed.items()]
+        changed = [make_uuid(number) for number, (_, is_changed) in listed.items() if is_changed]
+        expected = []
+        for record in records:
+            last_id, read_at = known.get(record.uuid, (None, 0.0))
+            if last_id != record.id or record.uuid in changed or cache.now - read_at > 60:
+                expected.append(record.uuid)
+                vcpus += 1
+                cache.domains.set(int(record.uuid[-1]), vcpus=vcpus)
+                known[record.uuid] = (record.id, cache.now)
+        known = {record.uuid: known[record.uuid] for record in records}
+        cache.reconcile(records, changed)
+        assert cache.domains.take_reads() == expected
+        assert cache.get_guests() == {uuid: parse_guest(str(cache.domains.xml[uuid])) for uuid in known}
