@@ -60,6 +60,11 @@ lint: $(VENV)/.dev ## Check style and types
 .PHONY: check
 check: lint test ## Check and test, as CI does
 
+.PHONY: docs
+docs: $(VENV)/.dev ## Write docs/metrics.md from the metrics' declarations
+	@echo '==> Writing docs/metrics.md'
+	@$(BIN)/python scripts/generate_docs.py
+
 .PHONY: image
 image: ## Build the container image without a container engine (with one: docker build .)
 	@$(INSTALL_PACKAGES) image

@@ -15,10 +15,10 @@ _HEAD = """# Metrics
 
 Made by `make docs` from the declarations in `exporter/`; do not edit.
 
-Every metric that describes a hypervisor has the label `hypervisor_hostname`; every one that describes reaching
-it has `target`, its configured name or else its URI without any password. `hypervisor_info` has both and
-joins them. Nova's names keep Nova's units (MiB, GiB); everything else is in base units. What could not be told
-has no sample: never a zero, never NaN.
+Every metric that describes a hypervisor has the label `hypervisor_hostname`; every one that describes
+reaching it has `target`, its configured name or else its URI without any password. `hypervisor_info` has both
+and joins them. Nova's names keep Nova's units (MiB, GiB); everything else is in base units. What could not be
+told has no sample: never a zero, never NaN.
 """
 
 
@@ -26,7 +26,10 @@ def render_page() -> str:
     """Return the page's text."""
     sections = [
         ("Reaching a hypervisor", "always on", target.METRICS),
-        *((f"Collector `{each.name}`", f"`--no-collector.{each.name}` turns it off", each.metrics) for each in COLLECTORS),
+        *(
+            (f"Collector `{each.name}`", f"`--no-collector.{each.name}` turns it off", each.metrics)
+            for each in COLLECTORS
+        ),
         ("The exporter itself", "on `/metrics`, without `collect[]`", (*scrape.METRICS, *own.METRICS)),
     ]
     return _HEAD + "".join(_section(title, note, metrics) for title, note, metrics in sections)

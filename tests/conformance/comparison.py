@@ -45,7 +45,7 @@ class Machine:
 
         The same, wherever there is one total. Where memory was plugged in outside any NUMA cell, Nova
         subtracts what is available of all memory from the memory of the cells and gets a number that is too
-        small by what was plugged in, often a negative one; the exporter takes the total of the same statistics.
+        small by what was plugged in, often a negative one; the exporter takes the same statistics' total.
         """
         return of_nova + self.statistics_mib - self.node_info_mib
 

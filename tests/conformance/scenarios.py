@@ -281,7 +281,9 @@ SCENARIOS = (
     Scenario(shows="two qcow2 images with one backing file", set_up=_shared_backing),
     Scenario(shows="a snapshot taken while running", set_up=_snapshot),
     Scenario(shows="a qcow2 image that was written to", set_up=_with_disks(_partly_written)),
-    Scenario(shows="a qcow2 image with its metadata allocated", set_up=_with_disks(_preallocated("metadata"))),
+    Scenario(
+        shows="a qcow2 image with its metadata allocated", set_up=_with_disks(_preallocated("metadata"))
+    ),
     Scenario(shows="a qcow2 image with its space allocated", set_up=_with_disks(_preallocated("falloc"))),
     Scenario(shows="a qcow2 image with its space written", set_up=_with_disks(_preallocated("full"))),
     Scenario(shows="a sparse raw image", set_up=_with_disks(_sparse_raw)),
@@ -303,7 +305,11 @@ SCENARIOS = (
     Scenario(shows="all images of a guest removed", set_up=_removed("first", "second")),
     Scenario(shows="a Cinder volume in a file", set_up=_cinder_volume, volumes={"guest": ("vdb",)}),
     Scenario(shows="vcpu_pin_set", set_up=_running, options={"vcpu_pin_set": ONLINE}),
-    Scenario(shows="cpu_shared_set", set_up=_running, options={"compute.cpu_shared_set": f"{ALL_ONLINE}, ,{ONLINE}"}),
+    Scenario(
+        shows="cpu_shared_set",
+        set_up=_running,
+        options={"compute.cpu_shared_set": f"{ALL_ONLINE}, ,{ONLINE}"},
+    ),
     Scenario(shows="cpu_dedicated_set alone", set_up=_running, options={"compute.cpu_dedicated_set": ONLINE}),
     Scenario(
         shows="cpu_shared_set and cpu_dedicated_set",

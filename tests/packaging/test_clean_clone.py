@@ -86,7 +86,7 @@ def test_make_test_would_run_all_tests(clone: Path, commands: list[str]) -> None
         text=True,
         check=True,
     )
-    last = dry_run.stdout.splitlines()[-1]
+    last = dry_run.stdout.splitlines()[-1].rstrip()
     assert last.endswith("-m pytest $left_out"), last
 
 

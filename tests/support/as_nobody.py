@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from exporter.cli import main  # noqa: E402 # found by the line before
+from exporter.cli import main  # found by the line before
 
 
 def become_nobody() -> None:

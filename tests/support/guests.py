@@ -73,7 +73,9 @@ def network_disk(*, target: str = "vda") -> str:
 
 def volume_disk(pool: str, volume: str, *, target: str = "vda") -> str:
     """Return a disk that is a volume of a storage pool."""
-    return _disk("volume", f"<driver name='qemu' type='raw'/><source pool='{pool}' volume='{volume}'/>", target)
+    return _disk(
+        "volume", f"<driver name='qemu' type='raw'/><source pool='{pool}' volume='{volume}'/>", target
+    )
 
 
 def cdrom(medium: Path | None, *, target: str = "hdc") -> str:
@@ -88,9 +90,7 @@ def _disk(kind: str, content: str, target: str) -> str:
     return f"<disk type='{kind}' device='disk'>{content}<target dev='{target}' bus='virtio'/></disk>"
 
 
-def make_qcow2(
-    path: Path, size: int, *, backing: Path | None = None, preallocation: str = "off"
-) -> Path:
+def make_qcow2(path: Path, size: int, *, backing: Path | None = None, preallocation: str = "off") -> Path:
     """Make a qcow2 image.
 
     :param backing: the qcow2 image that it is laid over

@@ -90,7 +90,7 @@ class LibvirtDaemon:
         return self._connection
 
     def start(self) -> None:
-        """Start the daemon and wait until it answers. Guests that outlived another one are its guests then."""
+        """Start the daemon and wait until it answers. Guests that outlived another one are then its."""
         self._pid_file.unlink(missing_ok=True)
         arguments = ("libvirtd", "--listen", "-f", self._root / "etc/libvirtd.conf", "-p", self._pid_file)
         with self._log.open("ab") as log:

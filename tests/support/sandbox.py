@@ -104,4 +104,6 @@ def _check_machine() -> None:
         raise SandboxError("a private libvirtd needs root: run the tests as root, as `sudo make test` does")
     missing = [program for program in _PROGRAMS if shutil.which(program) is None]
     if missing:
-        raise SandboxError(f"a private libvirtd needs {', '.join(missing)}: `make test` installs what it needs")
+        raise SandboxError(
+            f"a private libvirtd needs {', '.join(missing)}: `make test` installs what it needs"
+        )

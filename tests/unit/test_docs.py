@@ -1,0 +1,48 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter import own, scrape
+from exporter.collectors import COLLECTORS, target
+from scripts.generate_docs import PAGE, render_page
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md")])
+
+DECLARED = {
+    metric.name
+    for metrics in (target.METRICS, scrape.METRICS, own.METRICS, *(each.metrics for each in COLLECTORS))
+    for metric in metrics
+}
+
+
+def test_the_page_of_metrics_is_what_make_docs_writes() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_page()
+
+
+def test_every_runtime_dependency_has_its_reason() -> None:
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    block = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    dependencies = set(re.findall(r'"([\w-]+)', block[1]))
+    decisions = (CHECKOUT / "docs" / "decisions.md").read_text()
+    section = decisions.partition("## Runtime dependencies")[2].partition("\n\n**")[0]
+    assert set(re.findall(r"^\| ([\w-]+) \| \w", section, re.MULTILINE)) - {"package"} == dependencies
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_metric_that_a_page_names_is_declared(page: Path) -> None:
+    named = set(re.findall(r"`(hypervisor_[a-z_]+)[`{]", page.read_text()))
+    names_of_labels = {"hypervisor_hostname", "hypervisor_type", "hypervisor_version"}
+    assert named - names_of_labels <= DECLARED
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
