@@ -14,22 +14,23 @@ from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
 from exporter import __version__
-from exporter.backoff import Backoff
 from exporter.collectors import COLLECTORS
-from exporter.config import Config, HypervisorConfig, load_config
-from exporter.driver import LibvirtDriver
+from exporter.compute.backoff import Backoff
+from exporter.compute.host_state import HostState
+from exporter.compute.tracker import MakeHost, ResourceTracker
+from exporter.config.load import load_config
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConfigError
 from exporter.flags import CommandLine, parse_flags
-from exporter.host_state import HostState
-from exporter.hypervisor import LibvirtHypervisor, start_event_loop
 from exporter.log import configure_logging
 from exporter.own import OwnMetrics
-from exporter.probe import ProbeTargets
 from exporter.scrape import make_registry
-from exporter.server import Server, ServerLimits
 from exporter.service import Reloader, Service
-from exporter.tracker import MakeHost, ResourceTracker
-from exporter.web import Web
+from exporter.virt.driver import LibvirtDriver
+from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
+from exporter.web.probe import ProbeTargets
+from exporter.web.routes import Web
+from exporter.web.server import Server, ServerLimits
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from exporter.config import DEFAULT_URI, Flags, LogConfig, WebConfig
-from exporter.config_kinds import LOG_FORMAT, LOG_LEVEL
-from exporter.libvirt_uri import quote
+from exporter.config.kinds import LOG_FORMAT, LOG_LEVEL
+from exporter.config.libvirt_uri import quote
+from exporter.config.settings import DEFAULT_URI, Flags, LogConfig, WebConfig
 
 PROGRAM = "hypervisor-exporter"
 

@@ -26,7 +26,7 @@ REFRESH_DURATION_SECONDS = Metric(
     help="How long refreshes took, of all hypervisors.",
     type="histogram",
     labels=(),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_config_last_reload_successful",

@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable, Sequence
 
 from exporter.attempt import Failure, attempt_in_thread
-from exporter.config import Config
+from exporter.compute.tracker import ResourceTracker
+from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
-from exporter.probe import ProbeTargets
-from exporter.server import Server, bind
-from exporter.tracker import ResourceTracker
+from exporter.web.probe import ProbeTargets
+from exporter.web.server import Server, bind
 
 log = logging.getLogger(__name__)
 

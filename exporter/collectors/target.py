@@ -15,47 +15,47 @@ UP = Metric(
     name="hypervisor_up",
     help="Whether the last refresh of the hypervisor succeeded, and in time.",
     labels=("target",),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 SNAPSHOT_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_snapshot_timestamp_seconds",
     help="When the hypervisor's numbers were read, in seconds since the epoch.",
     labels=("hypervisor_hostname",),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 REFRESH_DURATION_SECONDS = Metric(
     name="hypervisor_refresh_duration_seconds",
     help="How long the last refresh took.",
     labels=("target",),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 REFRESH_ERRORS_TOTAL = Metric(
     name="hypervisor_refresh_errors_total",
     help="What went wrong in refreshes, by reason.",
     type="counter",
     labels=("target", "reason"),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 REFRESH_LIBVIRT_CALLS = Metric(
     name="hypervisor_refresh_libvirt_calls",
     help="Calls that the last refresh made to libvirt; the same number whatever the number of guests.",
     unit="calls",
     labels=("target",),
-    source="exporter.hypervisor",
+    source="exporter.virt.hypervisor",
 )
 REFRESH_GUESTS_READ = Metric(
     name="hypervisor_refresh_guests_read",
     help="Guests whose XML the last refresh had to read: the new, changed and outdated ones.",
     unit="guests",
     labels=("target",),
-    source="exporter.guests",
+    source="exporter.virt.guests",
 )
 REFRESHES_IN_FLIGHT = Metric(
     name="hypervisor_refreshes_in_flight",
     help="Refreshes under way: never more than 1; one that stays is a call that libvirt does not answer.",
     unit="refreshes",
     labels=("target",),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 CACHE_HITS_TOTAL = Metric(
     name="hypervisor_cache_hits_total",
@@ -63,7 +63,7 @@ CACHE_HITS_TOTAL = Metric(
     type="counter",
     unit="scrapes",
     labels=("target",),
-    source="exporter.host_state",
+    source="exporter.compute.host_state",
 )
 CONNECTS_TOTAL = Metric(
     name="hypervisor_connects_total",
@@ -71,7 +71,7 @@ CONNECTS_TOTAL = Metric(
     type="counter",
     unit="connections",
     labels=("target",),
-    source="exporter.hypervisor",
+    source="exporter.virt.hypervisor",
 )
 EVENTS_TOTAL = Metric(
     name="hypervisor_events_total",
@@ -79,7 +79,7 @@ EVENTS_TOTAL = Metric(
     type="counter",
     unit="events",
     labels=("target",),
-    source="exporter.hypervisor",
+    source="exporter.virt.hypervisor",
 )
 LIBVIRT_CALLS_TOTAL = Metric(
     name="hypervisor_libvirt_calls_total",
@@ -87,7 +87,7 @@ LIBVIRT_CALLS_TOTAL = Metric(
     type="counter",
     unit="calls",
     labels=("target",),
-    source="exporter.hypervisor",
+    source="exporter.virt.hypervisor",
 )
 GUESTS_READ_TOTAL = Metric(
     name="hypervisor_guests_read_total",
@@ -95,7 +95,7 @@ GUESTS_READ_TOTAL = Metric(
     type="counter",
     unit="guests",
     labels=("target",),
-    source="exporter.guests",
+    source="exporter.virt.guests",
 )
 METRICS = (
     UP,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from exporter.config.nova_conf import NovaConf, read_nova_conf
 from exporter.errors import ConfigError
-from exporter.nova_conf import NovaConf, read_nova_conf
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 

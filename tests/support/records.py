@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from exporter.guests import is_image
 from exporter.model import (
     Capabilities,
     CpuInfo,
@@ -31,6 +30,7 @@ from exporter.model import (
     StoragePool,
     UnsizedImage,
 )
+from exporter.virt.guests import is_image
 
 KIB = 2**10
 MIB = 2**20

@@ -12,16 +12,16 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.config import (
+from exporter.config.kinds import ADDRESS, format_duration, parse_duration
+from exporter.config.load import load_config
+from exporter.config.settings import (
     Config,
     Flags,
     HypervisorConfig,
     LogConfig,
     WebConfig,
     list_declarations,
-    load_config,
 )
-from exporter.config_kinds import ADDRESS, format_duration, parse_duration
 from exporter.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

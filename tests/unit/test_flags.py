@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import Flags, load_config
+from exporter.config.load import load_config
+from exporter.config.settings import Flags
 from exporter.flags import CommandLine, parse_flags
 
 COLLECTORS = ["capacity", "domains"]

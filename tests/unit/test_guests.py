@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.errors import ConnectionLostError, GoneError
-from exporter.guests import GuestCache, GuestXmlError, parse_guest
 from exporter.model import Disk, DomainRecord, DomainState, Guest, Problem, Severity
+from exporter.virt.guests import GuestCache, GuestXmlError, parse_guest
 from tests.support.records import make_disk, make_domain, make_uuid
 
 NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.libvirt_uri import LibvirtUri, quote, redact_uri
+from exporter.config.libvirt_uri import LibvirtUri, quote, redact_uri
 
 
 @pytest.mark.parametrize(

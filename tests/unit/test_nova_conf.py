@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.config.nova_conf import NovaConf, read_nova_conf
 from exporter.errors import ConfigError
-from exporter.nova_conf import NovaConf, read_nova_conf
 
 UNRESOLVED = "which the file does not set; the option counts as unset"
 CONTINUES_NOTHING = "found a line that begins with a blank, expected an option before it"

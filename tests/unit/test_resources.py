@@ -21,7 +21,7 @@ from exporter.model import (
     Severity,
     UnsizedImage,
 )
-from exporter.resources import get_available_resource, verify_resources
+from exporter.virt.resources import get_available_resource, verify_resources
 from tests.support.records import (
     GIB,
     KIB,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from exporter.config_kinds import COUNT, CPU_SET, NAME, RATIO, URI, Kind
+from exporter.config.kinds import COUNT, CPU_SET, NAME, RATIO, URI, Kind
+from exporter.config.libvirt_uri import quote
 from exporter.errors import ConfigError
-from exporter.libvirt_uri import quote
 
 T = TypeVar("T")
 

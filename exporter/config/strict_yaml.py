@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from exporter.libvirt_uri import quote
+from exporter.config.libvirt_uri import quote
 
 # Deeper than any configuration, and shallow enough for PyYAML's recursive composer.
 _MAX_DEPTH = 16

@@ -15,15 +15,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
-from exporter.config import Config
+from exporter.compute.tracker import ResourceTracker
+from exporter.config.settings import Config
 from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
-from exporter.probe import ProbeError, ProbeTargets
 from exporter.scrape import make_registry
-from exporter.server import Request, Response
 from exporter.service import Reloader
-from exporter.tracker import ResourceTracker
+from exporter.web.probe import ProbeError, ProbeTargets
+from exporter.web.server import Request, Response
 
 # Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from exporter.config import Config, ModuleConfig
+from exporter.compute.host_state import HostState
+from exporter.compute.tracker import MakeHost
+from exporter.config.settings import Config, ModuleConfig
 from exporter.errors import ExporterError
-from exporter.host_state import HostState
-from exporter.tracker import MakeHost
 
 IDLE_SECONDS = 600.0
 MAX_TARGETS = 2000

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from exporter.config.libvirt_uri import LibvirtUri
 from exporter.cpu_spec import parse_cpu_spec
-from exporter.libvirt_uri import LibvirtUri
 
 # Above any sense, and low enough that no capacity computed with it overflows.
 MAX_ALLOCATION_RATIO = 1_000_000

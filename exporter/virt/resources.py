@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
-from exporter.disks import overcommitted_bytes
 from exporter.model import DomainState, Guest, Problem, Reading, Resources, Severity, UnsizedImage
+from exporter.virt.disks import overcommitted_bytes
 
 MIB = 2**20
 GIB = 2**30

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from exporter.config import Config, HypervisorConfig
-from exporter.host_state import HostState
+from exporter.compute.host_state import HostState
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.model import HostView
 
 MakeHost = Callable[[HypervisorConfig, Config], HostState]

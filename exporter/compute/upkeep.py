@@ -13,7 +13,7 @@ MAX_FROZEN_GUESTS = 2  # asked at once: each keeps a thread here, and one of lib
 
 
 class Driver(Protocol):
-    """What upkeep asks of a driver: exporter.driver.LibvirtDriver."""
+    """What upkeep asks of a driver: exporter.virt.driver.LibvirtDriver."""
 
     def needs_resync(self) -> bool:
         """Whether a guest's XML is to be read again."""

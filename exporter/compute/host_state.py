@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from exporter.attempt import Failure, Success, attempt_in_thread
-from exporter.backoff import Backoff
-from exporter.config import Config
+from exporter.compute.backoff import Backoff
+from exporter.compute.upkeep import Driver as UpkeepDriver
+from exporter.compute.upkeep import Upkeep
+from exporter.config.settings import Config
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
-from exporter.resources import verify_resources
-from exporter.upkeep import Driver as UpkeepDriver
-from exporter.upkeep import Upkeep
+from exporter.virt.resources import verify_resources
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ REASONS = (
 
 
 class Driver(UpkeepDriver, Protocol):
-    """What HostState asks of a driver: exporter.driver.LibvirtDriver."""
+    """What HostState asks of a driver: exporter.virt.driver.LibvirtDriver."""
 
     def get_available_resource(self) -> Resources:
         """Read the hypervisor; may block for ever."""

@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from exporter.block_sizes import BlockHypervisor, BlockSizes
-from exporter.capabilities import parse_capabilities
-from exporter.config import HypervisorConfig
-from exporter.disks import ImageReader
+from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
-from exporter.files import Hung, PatientReader
-from exporter.guests import GuestCache
-from exporter.host_ip import get_host_ip
 from exporter.model import (
     Capabilities,
     Disk,
@@ -31,8 +25,14 @@ from exporter.model import (
     StoragePool,
     UnsizedImage,
 )
-from exporter.resources import get_available_resource
-from exporter.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
+from exporter.virt.block_sizes import BlockHypervisor, BlockSizes
+from exporter.virt.capabilities import parse_capabilities
+from exporter.virt.disks import ImageReader
+from exporter.virt.files import Hung, PatientReader
+from exporter.virt.guests import GuestCache
+from exporter.virt.host_ip import get_host_ip
+from exporter.virt.resources import get_available_resource
+from exporter.virt.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ BLOCK_SIZE_MAX_AGE_RESYNCS = 5
 
 
 class Hypervisor(Protocol):
-    """What the driver asks of a hypervisor; exporter.hypervisor.LibvirtHypervisor says how each is meant."""
+    """What the driver asks of a hypervisor; `virt.hypervisor.LibvirtHypervisor` says how each is meant."""
 
     calls: int
     events: int

@@ -1,0 +1,1 @@
+"""What is configured: file, flags and nova.conf, checked strictly and merged into one immutable Config."""

@@ -1,0 +1,331 @@
+"""Loading the configuration: file, flags and each nova.conf are checked and merged; all mistakes at once.
+
+A value that several sources give counts by rank: a flag, the hypervisor's own key, the nova.conf that the
+hypervisor names, the `defaults` key, the nova.conf that `defaults` names, the default written here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from exporter.config import kinds
+from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.nova_conf import NovaConf, read_nova_conf
+from exporter.config.settings import (
+    DEFAULT_URI,
+    DEFAULTS_KEYS,
+    HYPERVISOR_KEYS,
+    LOG_KEYS,
+    MODULE_KEYS,
+    NOVA_OPTIONS,
+    SECTIONS,
+    TOP_KEYS,
+    WEB_KEYS,
+    Config,
+    Flags,
+    HypervisorConfig,
+    Key,
+    ListKey,
+    LogConfig,
+    ModuleConfig,
+    WebConfig,
+    list_declarations,
+)
+from exporter.config.strict_yaml import Item, Place, read_yaml
+from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
+from exporter.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A hypervisor that was asked for, with its own options by their names."""
+
+    place: Place
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the file says, or what the flags say: checked, and not yet merged."""
+
+    top: Mapping[str, Any]
+    web: Mapping[str, Any]
+    log: Mapping[str, Any]
+    options: Mapping[str, Any]  # for every hypervisor
+    entries: tuple[_Entry, ...]
+    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # each one's options, by its name
+
+
+def load_config(path: Path | None, flags: Flags) -> Config:
+    """Read the configuration file, where there is one, and merge it with the flags and with nova.conf.
+
+    :raises ConfigError: with every mistake in the file, the flags and each nova.conf
+    """
+    mistakes: list[str] = []
+    from_file = _read_file(path, mistakes)
+    from_flags = _read_flags(flags, mistakes)
+    entries = _choose_entries(from_file.entries, from_flags.entries)
+    _refuse_duplicates(entries, mistakes)
+    own_options = [*(entry.options for entry in entries), *from_file.modules.values()]
+    nova_confs = _read_nova_confs([from_file.options, *own_options], mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+
+    hypervisors = [
+        _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs)
+        for entry in entries or [_make_default_entry(from_file.options, nova_confs)]
+    ]
+    config = Config(
+        **from_file.top,
+        web=WebConfig(**{**from_file.web, **from_flags.web}),
+        log=LogConfig(**{**from_file.log, **from_flags.log}),
+        hypervisors=tuple(HypervisorConfig(**options) for options in hypervisors),
+        modules={
+            name: _make_module(options, from_file.options, nova_confs)
+            for name, options in from_file.modules.items()
+        },
+        disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
+    )
+    return replace(config, warnings=tuple(_find_warnings(config, nova_confs)))
+
+
+def _read_file(path: Path | None, mistakes: list[str]) -> _Source:
+    if path is None:
+        return _Source({}, {}, {}, {}, ())
+    items = _take_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes)
+    top = _read_keys(items, TOP_KEYS, mistakes)
+    web = _read_section(items.get("web"), WEB_KEYS, mistakes)
+    log = _read_section(items.get("log"), LOG_KEYS, mistakes)
+    defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
+    # In `defaults`, null says no more than a key that is left out: nova.conf may still have it.
+    options = {name: value for name, value in defaults.items() if value not in (None, ())}
+    entries = _read_entries(items.get("hypervisors"), path.parent, mistakes)
+    modules = _read_modules(items.get("modules"), path.parent, mistakes)
+    return _Source(
+        top, web, log, _locate_nova_conf(options, path.parent), tuple(entries), modules=dict(modules)
+    )
+
+
+def _read_entries(item: Item | None, directory: Path, mistakes: list[str]) -> Iterator[_Entry]:
+    if item is None or item.value is None:
+        return
+    if not isinstance(item.value, tuple):
+        mistakes.append(f"{item.place}: found {item.describe()}, expected a list of hypervisors")
+        return
+    for child in item.value:
+        taken = _take_mapping(child, HYPERVISOR_KEYS, mistakes)
+        if "uri" not in taken and isinstance(child.value, (dict, type(None))):
+            mistakes.append(f"{child.place}: found no uri, expected {kinds.URI.expected}")
+        options = _read_keys(taken, HYPERVISOR_KEYS, mistakes)
+        yield _Entry(child.place, _locate_nova_conf(options, directory))
+
+
+def _read_modules(
+    item: Item | None, directory: Path, mistakes: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if item is None or item.value is None:
+        return
+    if not isinstance(item.value, dict):
+        mistakes.append(f"{item.place}: found {item.describe()}, expected modules by their names")
+        return
+    for name, child in item.value.items():
+        taken = _take_mapping(child, MODULE_KEYS, mistakes)
+        mistakes += [
+            f"{child.place}: found no {key}, expected {MODULE_KEYS[key].expected}"
+            for key in ("uri", "target")
+            if key not in taken and isinstance(child.value, (dict, type(None)))
+        ]
+        yield name, _locate_nova_conf(_read_keys(taken, MODULE_KEYS, mistakes), directory)
+
+
+def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Take a relative path from where the configuration file is, as Prometheus does."""
+    if options.get("nova_conf") is None:
+        return options
+    return {**options, "nova_conf": str(directory / options["nova_conf"])}
+
+
+def _read_section(
+    item: Item | None, keys: Mapping[str, Key | ListKey], mistakes: list[str]
+) -> dict[str, Any]:
+    return {} if item is None else _read_keys(_take_mapping(item, keys, mistakes), keys, mistakes)
+
+
+def _take_mapping(item: Item, known: Iterable[str], mistakes: list[str]) -> dict[str, Item]:
+    """Return a mapping's entries; one without any may also be left empty."""
+    if item.value is None:
+        return {}
+    if not isinstance(item.value, dict):
+        mistakes.append(f"{item.place}: found {item.describe()}, expected a mapping")
+        return {}
+    for name, child in item.value.items():
+        if name not in known:
+            mistakes.append(f"{child.place}: unknown key, {_suggest(name, known)}")
+    return item.value
+
+
+def _suggest(unknown: str, known: Iterable[str]) -> str:
+    """Say which key may have been meant: the same one elsewhere, else the nearest one here."""
+    elsewhere = [each.path for each in list_declarations() if each.path.rpartition(".")[2] == unknown]
+    nearest = difflib.get_close_matches(unknown, known, n=1)
+    for candidate in (*elsewhere, *nearest):
+        return f"did you mean {candidate}?"
+    return f"expected one of {', '.join(known)}"
+
+
+def _read_keys(
+    items: Mapping[str, Item], keys: Mapping[str, Key | ListKey], mistakes: list[str]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, key in keys.items():
+        if name not in items:
+            continue
+        try:
+            values[name] = key.read(items[name])
+        except ConfigError as error:
+            mistakes += error.mistakes
+    return values
+
+
+def _read_flags(flags: Flags, mistakes: list[str]) -> _Source:
+    """Check what the flags say by the keys that they stand for."""
+    uri_items = _make_items(uri=("--libvirt.uri", flags.libvirt_uri))
+    web_items = _make_items(
+        listen_address=("--web.listen-address", flags.listen_address),
+        telemetry_path=("--web.telemetry-path", flags.telemetry_path),
+    )
+    log_items = _make_items(
+        level=("--log.level", flags.log_level),
+        format=("--log.format", flags.log_format),
+    )
+    option_items = _make_items(instances_path=("--instances-path", flags.instances_path))
+    uris = _read_keys(uri_items, {"uri": ListKey(kinds.URI, "Replace the file's hypervisors.")}, mistakes)
+    return _Source(
+        top={},
+        web=_read_keys(web_items, WEB_KEYS, mistakes),
+        log=_read_keys(log_items, LOG_KEYS, mistakes),
+        options=_read_keys(option_items, DEFAULTS_KEYS, mistakes),
+        entries=tuple(_Entry(Place("--libvirt.uri"), {"uri": uri}) for uri in uris.get("uri", ())),
+    )
+
+
+def _make_items(**given: tuple[str, str | tuple[str, ...] | None]) -> dict[str, Item]:
+    """Give flags the shape of what is read from a file, by the names of the keys that they stand for."""
+    items = {}
+    for name, (flag, value) in given.items():
+        place = Place(flag)
+        if isinstance(value, str):
+            items[name] = Item(place, value)
+        elif value:
+            items[name] = Item(place, tuple(Item(place, each) for each in value))
+    return items
+
+
+def _choose_entries(from_file: tuple[_Entry, ...], from_flags: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+    """Let the flags' hypervisors replace the file's; one that the file has too keeps its options."""
+    chosen: list[_Entry] = []
+    for entry in from_flags:
+        uri = entry.options["uri"]
+        chosen += [same for same in from_file if same.options.get("uri") == uri] or [entry]
+    return tuple(chosen) if from_flags else from_file
+
+
+def _refuse_duplicates(entries: Iterable[_Entry], mistakes: list[str]) -> None:
+    places: dict[str, Place] = {}
+    for entry in entries:
+        target = entry.options.get("name") or redact_uri(entry.options.get("uri", ""))
+        if target in places:
+            found = f"found the target name {target!r} again (first at {places[target].source})"
+            mistakes.append(f"{entry.place}: {found}, expected a name of its own")
+        elif target:
+            places[target] = entry.place
+
+
+def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: list[str]) -> dict[str, NovaConf]:
+    """Read each nova.conf that is named, once."""
+    nova_confs = {}
+    for path in dict.fromkeys(options.get("nova_conf") for options in all_options):
+        if path is None:
+            continue
+        try:
+            nova_confs[path] = read_nova_conf(Path(path))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    return nova_confs
+
+
+def _make_default_entry(defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]) -> _Entry:
+    """Where nobody names a hypervisor, it is the one that nova-compute uses here, or libvirt's own."""
+    nova_conf = nova_confs.get(defaults.get("nova_conf", ""), NovaConf())
+    return _Entry(Place(""), {"uri": nova_conf.connection_uri or DEFAULT_URI})
+
+
+def _merge_hypervisor(
+    own: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    nova_confs: Mapping[str, NovaConf],
+) -> dict[str, Any]:
+    """Merge the sources of a hypervisor's options by rank; its own nova.conf stands in for the common one."""
+    own_nova_conf = _list_nova_options(nova_confs, own.get("nova_conf"))
+    common_nova_conf = _list_nova_options(
+        nova_confs, None if "nova_conf" in own else defaults.get("nova_conf")
+    )
+    by_rank = (flags, own, own_nova_conf, defaults, common_nova_conf)
+    merged = dict(ChainMap(*map(dict, by_rank)))
+    if LibvirtUri.parse(own["uri"]).is_local:
+        merged["storage_pool"] = _choose_storage_pool(by_rank)
+    return merged
+
+
+def _make_module(
+    own: Mapping[str, Any], defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]
+) -> ModuleConfig:
+    options = {key: value for key, value in own.items() if key != "target"}
+    options["uri"] = own["uri"].replace(kinds.TARGET_PLACE, "host")
+    merged = _merge_hypervisor(options, {}, defaults, nova_confs)
+    return ModuleConfig(uri=own["uri"], target=own["target"], options=HypervisorConfig(**merged))
+
+
+def _list_nova_options(nova_confs: Mapping[str, NovaConf], path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    nova_conf = nova_confs[path]
+    options = {name: getattr(nova_conf, name) for name in NOVA_OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Let an instances_path replace storage pools of a lower rank: disks are in one place or the other."""
+    for options in by_rank:
+        if "storage_pool" in options:
+            return tuple(options["storage_pool"])
+        if options.get("instances_path") is not None:
+            return ()
+    return ()
+
+
+def _find_warnings(config: Config, nova_confs: Mapping[str, NovaConf]) -> Iterator[str]:
+    for nova_conf in nova_confs.values():
+        yield from nova_conf.unsupported
+    for hypervisor in config.hypervisors:
+        for conflict in _find_conflicts(hypervisor):
+            yield f"{hypervisor.target}: {conflict}: nova-compute refuses to start with that"
+
+
+def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
+    """Check what LibvirtDriver._check_cpu_set_configuration checks; the numbers do not depend on it."""
+    shared, dedicated = hypervisor.cpu_shared_set, hypervisor.cpu_dedicated_set
+    if hypervisor.vcpu_pin_set:
+        if dedicated:
+            yield "both vcpu_pin_set and cpu_dedicated_set are set"
+        return
+    if shared and dedicated and (both := parse_cpu_spec(shared) & parse_cpu_spec(dedicated)):
+        yield f"cpu_shared_set and cpu_dedicated_set both have the CPUs {format_cpu_spec(both)}"
+    if hypervisor.reserved_host_cpus and (shared or dedicated):
+        yield "reserved_host_cpus is set beside cpu_shared_set or cpu_dedicated_set"

@@ -1,0 +1,299 @@
+"""The records of the configuration: each field that is a key says what it takes and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, get_type_hints
+
+from exporter.config import kinds
+from exporter.config.kinds import Kind, LogFormat, LogLevel
+from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.nova_conf import NovaConf
+from exporter.config.strict_yaml import Item
+from exporter.errors import ConfigError
+
+DEFAULT_URI = "qemu:///system"
+
+
+def read_item(item: Item, kind: Kind[Any]) -> Any:
+    """Return what was written as a value of this kind.
+
+    :raises ConfigError: saying where, what was found and what was expected
+    """
+    try:
+        return kind.read(item.value, item.describe())
+    except ValueError as error:
+        raise ConfigError([f"{item.place}: {error}"]) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of the configuration file: what it takes, and what it means in one sentence."""
+
+    kind: Kind[Any]
+    meaning: str
+    nullable: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What the key takes, to follow "expected"."""
+        return f"{self.kind.expected}, or null" if self.nullable else self.kind.expected
+
+    def read(self, item: Item) -> object:
+        """Return the value that was written.
+
+        :raises ConfigError: if it is not of the key's kind
+        """
+        if item.value is None and self.nullable:
+            return None
+        return read_item(item, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ListKey:
+    """A key of the configuration file that takes one value or a list of them, each once."""
+
+    kind: Kind[Any]
+    meaning: str
+    nullable: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What the key takes, to follow "expected"."""
+        return f"{self.kind.expected}, or a list of these" + (", or null" if self.nullable else "")
+
+    def read(self, item: Item) -> tuple[object, ...]:
+        """Return the values that were written; none where it was null or an empty list.
+
+        :raises ConfigError: if one is not of the key's kind or is there twice, or if there has to be one
+        """
+        if item.value is None and self.nullable:
+            return ()
+        if not isinstance(item.value, tuple):
+            return (read_item(item, self.kind),)
+        if not item.value and not self.nullable:
+            raise ConfigError([f"{item.place}: found an empty list, expected {self.kind.expected}"])
+        return self._read_items(item.value)
+
+    def _read_items(self, items: tuple[Item, ...]) -> tuple[object, ...]:
+        values: list[object] = []
+        mistakes: list[str] = []
+        for item in items:
+            try:
+                value = read_item(item, self.kind)
+            except ConfigError as error:
+                mistakes += error.mistakes
+                continue
+            if value in values:
+                mistakes.append(f"{item.place}: found {item.describe()} twice, expected it once")
+            values.append(value)
+        if mistakes:
+            raise ConfigError(mistakes)
+        return tuple(values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebConfig:
+    """The HTTP server."""
+
+    listen_address: Annotated[
+        tuple[str, ...],
+        ListKey(
+            kinds.ADDRESS, "Where to listen, as HOST:PORT; without HOST on every address of the machine."
+        ),
+    ] = (":9177",)
+    telemetry_path: Annotated[str, Key(kinds.URL_PATH, "The path under which the metrics are served.")] = (
+        "/metrics"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """The log, on standard error."""
+
+    level: Annotated[LogLevel, Key(kinds.LOG_LEVEL, "The least severe messages that are still written.")] = (
+        "info"
+    )
+    format: Annotated[LogFormat, Key(kinds.LOG_FORMAT, "How a message is written.")] = "logfmt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HypervisorConfig:
+    """One hypervisor, with everything that decides what its capacity is. Names and units are Nova's."""
+
+    uri: Annotated[str, Key(kinds.URI, "libvirt's URI of the hypervisor.")]
+    name: Annotated[
+        str | None,
+        Key(kinds.NAME, "Its name in the label target, instead of the URI.", nullable=True),
+    ] = None
+    nova_conf: Annotated[
+        str | None,
+        Key(kinds.FILE, "A nova.conf to take the options below from, where they are not set.", nullable=True),
+    ] = None
+    instances_path: Annotated[
+        str | None,
+        Key(kinds.ABSOLUTE_PATH, "The directory whose file system holds the guests' disks.", nullable=True),
+    ] = None
+    storage_pool: Annotated[
+        tuple[str, ...],
+        ListKey(
+            kinds.STORAGE_POOL,
+            "The libvirt storage pools to measure instead of instances_path.",
+            nullable=True,
+        ),
+    ] = ()
+    vcpu_pin_set: Annotated[
+        str | None,
+        Key(
+            kinds.CPU_SET, "The CPUs that guests may use (before Nova had the two sets below).", nullable=True
+        ),
+    ] = None
+    cpu_shared_set: Annotated[
+        str | None,
+        Key(kinds.CPU_SET, "The CPUs that guests' unpinned vCPUs share.", nullable=True),
+    ] = None
+    cpu_dedicated_set: Annotated[
+        str | None,
+        Key(kinds.CPU_SET, "The CPUs for guests' pinned vCPUs (PCPUs).", nullable=True),
+    ] = None
+    reserved_host_cpus: Annotated[int, Key(kinds.COUNT, "CPUs that are kept for the host.")] = 0
+    reserved_host_memory_mb: Annotated[int, Key(kinds.COUNT, "MiB of memory that are kept for the host.")] = (
+        512
+    )
+    reserved_host_disk_mb: Annotated[int, Key(kinds.COUNT, "MiB of disk that are kept for the host.")] = 0
+    cpu_allocation_ratio: Annotated[float, Key(kinds.RATIO, "vCPUs that may be placed on each CPU.")] = 4.0
+    ram_allocation_ratio: Annotated[
+        float, Key(kinds.RATIO, "Memory that may be promised to guests for each MiB there is.")
+    ] = 1.0
+    disk_allocation_ratio: Annotated[
+        float, Key(kinds.RATIO, "Disk that may be promised to guests for each GiB there is.")
+    ] = 1.0
+
+    # These come out of nova_conf alone.
+    images_type: str = "default"
+    my_ip: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What the hypervisor is called in the label target."""
+        return self.name or redact_uri(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the hypervisor is this machine, so that paths are those seen here."""
+        return LibvirtUri.parse(self.uri).is_local
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the hypervisor is another machine, so that connecting costs the network something."""
+        return not self.is_local and not self.is_embedded
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is libvirt's test driver, whose storage is its pools."""
+        return LibvirtUri.parse(self.uri).is_embedded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModuleConfig:
+    """Which hypervisors `/probe` may be asked for, and how they are reached and counted."""
+
+    uri: Annotated[str, Key(kinds.URI_TEMPLATE, "libvirt's URI, with {target} where the probed host goes.")]
+    target: Annotated[
+        str, Key(kinds.PATTERN, "What the whole of a probed target has to match; others are refused.")
+    ]
+    options: HypervisorConfig  # of each hypervisor but for its URI and name
+
+    def make_hypervisor(self, target: str) -> HypervisorConfig:
+        """Return the hypervisor that a target stands for; the caller has checked the target."""
+        return replace(self.options, uri=self.uri.replace(kinds.TARGET_PLACE, target), name=target)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything that was configured. Durations are seconds."""
+
+    web: WebConfig = WebConfig()
+    log: LogConfig = LogConfig()
+    cache_ttl: Annotated[
+        float,
+        Key(
+            kinds.DURATION, "A younger snapshot of a hypervisor is served again; 0s reads it on every scrape."
+        ),
+    ] = 5.0
+    scrape_timeout: Annotated[
+        float,
+        Key(kinds.POSITIVE_DURATION, "A scrape is answered by then; Prometheus' own timeout may lower it."),
+    ] = 9.0
+    stale_grace: Annotated[
+        float,
+        Key(kinds.DURATION, "How long a hypervisor that stopped answering is shown by its last snapshot."),
+    ] = 120.0
+    resync_interval: Annotated[
+        float,
+        Key(kinds.DURATION, "A guest's definition is read again at least this often."),
+    ] = 60.0
+    hypervisors: tuple[HypervisorConfig, ...] = (HypervisorConfig(uri=DEFAULT_URI),)
+    modules: Mapping[str, ModuleConfig] = field(default_factory=dict)
+    disabled_collectors: frozenset[str] = frozenset()
+
+    # What can be understood and not honoured: a finished line each, for the log.
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flags:
+    """What the command line says of the configuration; None and () are flags that were not given."""
+
+    libvirt_uri: tuple[str, ...] = ()
+    instances_path: str | None = None
+    listen_address: tuple[str, ...] = ()
+    telemetry_path: str | None = None
+    log_level: str | None = None
+    log_format: str | None = None
+    collectors: Mapping[str, bool] = field(default_factory=dict)  # False for --no-collector.NAME
+
+
+def _declared_keys(record: type) -> dict[str, Key | ListKey]:
+    """Collect the keys that a record's fields are annotated with; a field without one is no key."""
+    return {
+        name: key
+        for name, hint in get_type_hints(record, include_extras=True).items()
+        for key in getattr(hint, "__metadata__", ())
+        if isinstance(key, (Key, ListKey))
+    }
+
+
+ONE_HYPERVISOR_ONLY = ("uri", "name")
+TOP_KEYS = _declared_keys(Config)
+WEB_KEYS = _declared_keys(WebConfig)
+LOG_KEYS = _declared_keys(LogConfig)
+HYPERVISOR_KEYS = _declared_keys(HypervisorConfig)
+DEFAULTS_KEYS = {name: key for name, key in HYPERVISOR_KEYS.items() if name not in ONE_HYPERVISOR_ONLY}
+NOVA_OPTIONS = {each.name for each in fields(HypervisorConfig)} & NovaConf.__dataclass_fields__.keys()
+MODULE_ONLY_KEYS = _declared_keys(ModuleConfig)
+MODULE_KEYS = {**MODULE_ONLY_KEYS, **DEFAULTS_KEYS}
+SECTIONS = ("web", "log", "defaults", "hypervisors", "modules")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A key as an example file or a page of documentation shows it."""
+
+    path: str  # "defaults.storage_pool", "hypervisors[].uri"
+    expected: str  # "a duration such as 5s or 1m30s"
+    meaning: str
+
+
+def list_declarations() -> tuple[Declaration, ...]:
+    """List every key of the file; a hypervisor takes all that `defaults` takes, which is listed there."""
+    keys = {
+        **{f"web.{name}": key for name, key in WEB_KEYS.items()},
+        **{f"log.{name}": key for name, key in LOG_KEYS.items()},
+        **TOP_KEYS,
+        **{f"defaults.{name}": key for name, key in DEFAULTS_KEYS.items()},
+        **{f"hypervisors[].{name}": HYPERVISOR_KEYS[name] for name in ONE_HYPERVISOR_ONLY},
+        **{f"modules.NAME.{name}": key for name, key in MODULE_ONLY_KEYS.items()},
+    }
+    return tuple(Declaration(path, key.expected, key.meaning) for path, key in keys.items())
