@@ -6,7 +6,6 @@ hypervisor names, the `defaults` key, the nova.conf that `defaults` names, the d
 
 from __future__ import annotations
 
-import difflib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 from exporter.config import kinds
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.nova_conf import NovaConf, read_nova_conf
+from exporter.config.sections import read_keys, suggest_nearest, take_mapping
 from exporter.config.settings import (
     DEFAULT_URI,
     DEFAULTS_KEYS,
@@ -97,8 +97,8 @@ def load_config(path: Path | None, flags: Flags) -> Config:
 def _read_file(path: Path | None, mistakes: list[str]) -> _Source:
     if path is None:
         return _Source({}, {}, {}, {}, ())
-    items = _take_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes)
-    top = _read_keys(items, TOP_KEYS, mistakes)
+    items = take_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
+    top = read_keys(items, TOP_KEYS, mistakes)
     web = _read_section(items.get("web"), WEB_KEYS, mistakes)
     log = _read_section(items.get("log"), LOG_KEYS, mistakes)
     defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
@@ -118,10 +118,10 @@ def _read_entries(item: Item | None, directory: Path, mistakes: list[str]) -> It
         mistakes.append(f"{item.place}: found {item.describe()}, expected a list of hypervisors")
         return
     for child in item.value:
-        taken = _take_mapping(child, HYPERVISOR_KEYS, mistakes)
+        taken = take_mapping(child, HYPERVISOR_KEYS, mistakes, suggest=_suggest)
         if "uri" not in taken and isinstance(child.value, (dict, type(None))):
             mistakes.append(f"{child.place}: found no uri, expected {kinds.URI.expected}")
-        options = _read_keys(taken, HYPERVISOR_KEYS, mistakes)
+        options = read_keys(taken, HYPERVISOR_KEYS, mistakes)
         yield _Entry(child.place, _locate_nova_conf(options, directory))
 
 
@@ -134,13 +134,13 @@ def _read_modules(
         mistakes.append(f"{item.place}: found {item.describe()}, expected modules by their names")
         return
     for name, child in item.value.items():
-        taken = _take_mapping(child, MODULE_KEYS, mistakes)
+        taken = take_mapping(child, MODULE_KEYS, mistakes, suggest=_suggest)
         mistakes += [
             f"{child.place}: found no {key}, expected {MODULE_KEYS[key].expected}"
             for key in ("uri", "target")
             if key not in taken and isinstance(child.value, (dict, type(None)))
         ]
-        yield name, _locate_nova_conf(_read_keys(taken, MODULE_KEYS, mistakes), directory)
+        yield name, _locate_nova_conf(read_keys(taken, MODULE_KEYS, mistakes), directory)
 
 
 def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -153,43 +153,17 @@ def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any
 def _read_section(
     item: Item | None, keys: Mapping[str, Key | ListKey], mistakes: list[str]
 ) -> dict[str, Any]:
-    return {} if item is None else _read_keys(_take_mapping(item, keys, mistakes), keys, mistakes)
-
-
-def _take_mapping(item: Item, known: Iterable[str], mistakes: list[str]) -> dict[str, Item]:
-    """Return a mapping's entries; one without any may also be left empty."""
-    if item.value is None:
-        return {}
-    if not isinstance(item.value, dict):
-        mistakes.append(f"{item.place}: found {item.describe()}, expected a mapping")
-        return {}
-    for name, child in item.value.items():
-        if name not in known:
-            mistakes.append(f"{child.place}: unknown key, {_suggest(name, known)}")
-    return item.value
+    return (
+        {}
+        if item is None
+        else read_keys(take_mapping(item, keys, mistakes, suggest=_suggest), keys, mistakes)
+    )
 
 
 def _suggest(unknown: str, known: Iterable[str]) -> str:
     """Say which key may have been meant: the same one elsewhere, else the nearest one here."""
     elsewhere = [each.path for each in list_declarations() if each.path.rpartition(".")[2] == unknown]
-    nearest = difflib.get_close_matches(unknown, known, n=1)
-    for candidate in (*elsewhere, *nearest):
-        return f"did you mean {candidate}?"
-    return f"expected one of {', '.join(known)}"
-
-
-def _read_keys(
-    items: Mapping[str, Item], keys: Mapping[str, Key | ListKey], mistakes: list[str]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, key in keys.items():
-        if name not in items:
-            continue
-        try:
-            values[name] = key.read(items[name])
-        except ConfigError as error:
-            mistakes += error.mistakes
-    return values
+    return f"did you mean {elsewhere[0]}?" if elsewhere else suggest_nearest(unknown, known)
 
 
 def _read_flags(flags: Flags, mistakes: list[str]) -> _Source:
@@ -204,12 +178,12 @@ def _read_flags(flags: Flags, mistakes: list[str]) -> _Source:
         format=("--log.format", flags.log_format),
     )
     option_items = _make_items(instances_path=("--instances-path", flags.instances_path))
-    uris = _read_keys(uri_items, {"uri": ListKey(kinds.URI, "Replace the file's hypervisors.")}, mistakes)
+    uris = read_keys(uri_items, {"uri": ListKey(kinds.URI, "Replace the file's hypervisors.")}, mistakes)
     return _Source(
         top={},
-        web=_read_keys(web_items, WEB_KEYS, mistakes),
-        log=_read_keys(log_items, LOG_KEYS, mistakes),
-        options=_read_keys(option_items, DEFAULTS_KEYS, mistakes),
+        web=read_keys(web_items, WEB_KEYS, mistakes),
+        log=read_keys(log_items, LOG_KEYS, mistakes),
+        options=read_keys(option_items, DEFAULTS_KEYS, mistakes),
         entries=tuple(_Entry(Place("--libvirt.uri"), {"uri": uri}) for uri in uris.get("uri", ())),
     )
 

@@ -1,0 +1,62 @@
+"""Sections of a strict YAML file: which keys there may be, and what each takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from exporter.config.strict_yaml import Item
+from exporter.errors import ConfigError
+
+
+class Readable(Protocol):
+    """A declared key."""
+
+    def read(self, item: Item) -> object:
+        """Return the value that was written.
+
+        :raises ConfigError: if it is not of the key's kind
+        """
+
+
+def suggest_nearest(unknown: str, known: Iterable[str]) -> str:
+    """Say which key may have been meant."""
+    for candidate in difflib.get_close_matches(unknown, known, n=1):
+        return f"did you mean {candidate}?"
+    return f"expected one of {', '.join(known)}"
+
+
+def take_mapping(
+    item: Item,
+    known: Iterable[str],
+    mistakes: list[str],
+    *,
+    suggest: Callable[[str, Iterable[str]], str] = suggest_nearest,
+) -> dict[str, Item]:
+    """Return a mapping's entries, none where it was left empty; each unknown key is a mistake.
+
+    :param suggest: says what may have been meant by an unknown key
+    """
+    if item.value is None:
+        return {}
+    if not isinstance(item.value, dict):
+        mistakes.append(f"{item.place}: found {item.describe()}, expected a mapping")
+        return {}
+    for name, child in item.value.items():
+        if name not in known:
+            mistakes.append(f"{child.place}: unknown key, {suggest(name, known)}")
+    return item.value
+
+
+def read_keys(items: Mapping[str, Item], keys: Mapping[str, Readable], mistakes: list[str]) -> dict[str, Any]:
+    """Return the values of the keys that are there, by name; what is no value of its key is a mistake."""
+    values: dict[str, Any] = {}
+    for name, key in keys.items():
+        if name not in items:
+            continue
+        try:
+            values[name] = key.read(items[name])
+        except ConfigError as error:
+            mistakes += error.mistakes
+    return values
