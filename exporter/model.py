@@ -81,6 +81,7 @@ class Guest:
     disks: tuple[Disk, ...]
     images: tuple[Disk, ...]  # those of the disks whose over-commit Nova counts
     has_nova_metadata: bool
+    vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs that a vCPU is tied to, by its number
 
 
 class DomainRecord(NamedTuple):

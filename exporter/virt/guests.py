@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from exporter.cpu_spec import parse_cpu_spec
 from exporter.errors import ExporterError, GoneError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
 
@@ -58,6 +59,10 @@ def parse_guest(xml: str) -> Guest:
             disks=disks,
             images=tuple(disk for disk in disks if is_image(disk, has_nova_metadata=has_nova_metadata)),
             has_nova_metadata=has_nova_metadata,
+            vcpu_pins={
+                int(pin.attrib["vcpu"]): parse_cpu_spec(pin.attrib["cpuset"])
+                for pin in domain.iterfind("cputune/vcpupin")
+            },
         )
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error

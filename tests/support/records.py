@@ -59,6 +59,7 @@ def make_guest(number: int = 1, **changes: Any) -> Guest:
             disks=(),
             images=(),
             has_nova_metadata=False,
+            vcpu_pins={},
         ),
         **changes,
     )

@@ -32,7 +32,7 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
   <memory unit='KiB'>8388608</memory>
   <currentMemory unit='KiB'>4194304</currentMemory>
   <vcpu placement='static' current='4'>8</vcpu>
-  <cputune><shares>4096</shares></cputune>
+  <cputune><shares>4096</shares><vcpupin vcpu='0' cpuset='5'/><vcpupin vcpu='2' cpuset='8-9'/></cputune>
   <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
@@ -128,6 +128,7 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         disks=(root, volume_in_file, volume_in_ceph, config_drive),
         images=(root, config_drive),
         has_nova_metadata=True,
+        vcpu_pins={0: frozenset({5}), 2: frozenset({8, 9})},
     )
 
 
