@@ -1,0 +1,1 @@
+"""The rules and alerts for Prometheus, checked by Prometheus' own tool."""
