@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import generate_latest
@@ -25,12 +27,15 @@ from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
 from exporter.own import OwnMetrics
 from exporter.scrape import make_registry
-from exporter.service import Reloader, Service
+from exporter.service import Loaded, Reloader, Service
+from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
+from exporter.web.access import Access, Door, open_door
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
 from exporter.web.server import Server, ServerLimits
+from exporter.web.sockets import bind
 
 log = logging.getLogger(__name__)
 
@@ -43,36 +48,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the process's exit status."""
     command = parse_flags(argv, collectors=[c.name for c in COLLECTORS], version=__version__)
     try:
-        config = load_config(command.config_file, command.flags)
+        loaded = _load(command)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    _apply_logging(config)
+    _apply_logging(loaded)
     if command.check:
-        print(f"{command.config_file or 'built-in configuration'}: no mistakes found")
+        files = [str(path) for path in (command.config_file, command.web_config_file) if path is not None]
+        print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
         return 0
     disable_created_metrics()  # type: ignore[no-untyped-call] # theirs has no annotations
     start_event_loop()
-    return asyncio.run(_once(config) if command.once else _serve(config, command))
+    return asyncio.run(_once(loaded.config) if command.once else _serve(loaded, command))
 
 
-async def _serve(config: Config, command: CommandLine) -> int:
+def _load(command: CommandLine) -> Loaded:
+    """Read all that is configured.
+
+    :raises ConfigError: with every mistake in both files
+    """
+    mistakes: list[str] = []
+    config, door = Config(), Door()
+    try:
+        config = load_config(command.config_file, command.flags)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    try:
+        door = open_door(command.web_config_file)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Loaded(config=config, door=door)
+
+
+async def _serve(loaded: Loaded, command: CommandLine) -> int:
     """Serve until told to stop."""
+    config = loaded.config
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
     own = OwnMetrics()
+    access = Access(command.web_config_file, loaded.door, clock=time.monotonic)
+    own.watch_web(
+        is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.door.certificate_expiry
+    )
     make_host = _host_maker(own)
     tracker = ResourceTracker(config, make_host)
     probe_targets = ProbeTargets(config, make_host, clock=time.monotonic)
 
-    def apply(new: Config) -> None:
+    def apply(new: Loaded) -> None:
         _apply_logging(new)
-        tracker.configure(new)
-        probe_targets.configure(new)
-        web.configure(new)
+        access.take(new.door)
+        tracker.configure(new.config)
+        probe_targets.configure(new.config)
+        web.configure(new.config)
 
-    reloader = Reloader(
-        lambda: load_config(command.config_file, command.flags), apply, own, wall_clock=time.time
-    )
+    reloader = Reloader(lambda: _load(command), apply, own, wall_clock=time.time)
     web = Web(
         config,
         tracker=tracker,
@@ -80,25 +110,34 @@ async def _serve(config: Config, command: CommandLine) -> int:
         collectors=COLLECTORS,
         own=own,
         reloader=reloader,
+        access=access,
         clock=time.monotonic,
     )
     service = Service(
         tracker,
         probe_targets,
-        Server(web.handle, limits=ServerLimits()),
+        Server(web.handle, limits=ServerLimits(), choose_door=lambda: access.door),
+        access,
         own,
+        notifier=Notifier(os.environ),
         clock=time.monotonic,
         wall_clock=time.time,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.start)
     try:
         await service.run(
-            listen_addresses=config.web.listen_address, first_audit_timeout=config.scrape_timeout
+            open_sockets=partial(_open_sockets, config, command), first_audit_timeout=config.scrape_timeout
         )
     except OSError as error:
         log.error("cannot listen: %s", error.strerror, extra={"addresses": config.web.listen_address})
         return 1
     return 0
+
+
+def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
+    if command.systemd_socket:
+        return take_sockets(os.environ)
+    return [bind(address) for address in config.web.listen_address]
 
 
 async def _once(config: Config) -> int:
@@ -144,7 +183,8 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
     return make_host
 
 
-def _apply_logging(config: Config) -> None:
+def _apply_logging(loaded: Loaded) -> None:
+    config = loaded.config
     configure_logging(level=config.log.level, form=config.log.format, stream=sys.stderr)
-    for warning in config.warnings:
+    for warning in (*config.warnings, *loaded.door.file.notes):
         log.warning(warning)

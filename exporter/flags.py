@@ -22,6 +22,8 @@ class CommandLine:
 
     flags: Flags
     config_file: Path | None
+    web_config_file: Path | None
+    systemd_socket: bool  # listen on the sockets that systemd hands over
     check: bool  # validate the configuration and exit
     once: bool  # print one scrape and exit
 
@@ -75,6 +77,8 @@ def _make_command_line(given: argparse.Namespace) -> CommandLine:
             collectors=dict(given.collectors),
         ),
         config_file=given.config_file,
+        web_config_file=given.web_config_file,
+        systemd_socket=given.systemd_socket,
         check=given.check,
         once=given.once,
     )
@@ -143,7 +147,7 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             metavar="ADDRESS",
             action="append",
             default=[],
-            help="Listen here, HOST:PORT or :PORT for every address; may be given several times "
+            help="Listen here, HOST:PORT, :PORT for every address or unix:/PATH; may be given several times "
             f"(default: {' '.join(defaults.listen_address)}).",
         ),
         group.add_argument(
@@ -151,6 +155,20 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             dest="telemetry_path",
             metavar="PATH",
             help=f"Serve the metrics under this path (default: {defaults.telemetry_path}).",
+        ),
+        group.add_argument(
+            "--web.config.file",
+            dest="web_config_file",
+            metavar="FILE",
+            type=Path,
+            help="Take TLS, users and headers from this file, whose form the Prometheus family shares "
+            "(default: none, plain HTTP).",
+        ),
+        group.add_argument(
+            "--web.systemd-socket",
+            dest="systemd_socket",
+            action="store_true",
+            help="Listen on the sockets of the systemd socket unit instead of --web.listen-address.",
         ),
     ]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.metrics_core import GaugeMetricFamily
 
 from exporter import __version__
 from exporter.metric import Metric
@@ -40,7 +42,26 @@ RELOAD_TIMESTAMP_SECONDS = Metric(
     labels=(),
     source="exporter.service",
 )
-METRICS = (BUILD_INFO, REFRESH_DURATION_SECONDS, RELOAD_SUCCESSFUL, RELOAD_TIMESTAMP_SECONDS)
+WEB_RELOAD_SUCCESSFUL = Metric(
+    name="hypervisor_exporter_web_config_last_reload_successful",
+    help="Whether the web configuration in force is what its files say; if not, the one before is.",
+    labels=(),
+    source="exporter.web.access",
+)
+WEB_CERTIFICATE_EXPIRY = Metric(
+    name="hypervisor_exporter_web_certificate_expiry_timestamp_seconds",
+    help="When the served certificate ends, in seconds since the epoch; absent without TLS.",
+    labels=(),
+    source="the certificate's notAfter",
+)
+METRICS = (
+    BUILD_INFO,
+    REFRESH_DURATION_SECONDS,
+    RELOAD_SUCCESSFUL,
+    RELOAD_TIMESTAMP_SECONDS,
+    WEB_RELOAD_SUCCESSFUL,
+    WEB_CERTIFICATE_EXPIRY,
+)
 
 _REFRESH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -67,6 +88,17 @@ class OwnMetrics:
         self._reload_successful = _gauge(RELOAD_SUCCESSFUL, self.registry)
         self._reload_timestamp = _gauge(RELOAD_TIMESTAMP_SECONDS, self.registry)
 
+    def watch_web(
+        self, *, is_up_to_date: Callable[[], bool], read_expiry: Callable[[], float | None]
+    ) -> None:
+        """Export what these say of the web configuration whenever somebody scrapes.
+
+        :param read_expiry: returns when the certificate ends, in seconds since the epoch; None without one
+        """
+        gauge = _gauge(WEB_RELOAD_SUCCESSFUL, self.registry)
+        gauge.set_function(lambda: float(is_up_to_date()))
+        self.registry.register(_CertificateExpiry(read_expiry))
+
     def observe_refresh(self, duration_seconds: float) -> None:
         """Take note of how long a refresh took."""
         self._refreshes.observe(duration_seconds)
@@ -79,6 +111,20 @@ class OwnMetrics:
     def note_refused(self) -> None:
         """Take note that a configuration was refused."""
         self._reload_successful.set(0)
+
+
+class _CertificateExpiry:
+    """A gauge that is not there while there is no certificate."""
+
+    def __init__(self, read_expiry: Callable[[], float | None]) -> None:
+        self._read_expiry = read_expiry
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the family if there is a certificate."""
+        expiry = self._read_expiry()
+        if expiry is not None:
+            metric = WEB_CERTIFICATE_EXPIRY
+            yield GaugeMetricFamily(metric.name, metric.help, value=expiry)
 
 
 def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:

@@ -6,15 +6,19 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from exporter.attempt import Failure, attempt_in_thread
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
+from exporter.systemd import Notifier
+from exporter.web.access import Access, Door
 from exporter.web.probe import ProbeTargets
-from exporter.web.server import Server, bind
+from exporter.web.server import Server
+from exporter.web.sockets import describe
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,8 @@ TEND_INTERVAL_SECONDS = 1.0
 class Service:
     """Runs a tracker behind a server until it is told to stop.
 
+    :param access: who gets in
+    :param notifier: tells the service manager
     :param clock: the tracker's monotonic clock
     :param wall_clock: seconds since the epoch
     """
@@ -33,41 +39,48 @@ class Service:
         tracker: ResourceTracker,
         probe_targets: ProbeTargets,
         server: Server,
+        access: Access,
         own: OwnMetrics,
         *,
+        notifier: Notifier,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._tracker = tracker
         self._probe_targets = probe_targets
         self._server = server
+        self._access = access
         self._own = own
+        self._notifier = notifier
         self._clock = clock
         self._wall_clock = wall_clock
         self._stop = asyncio.Event()
 
-    async def run(self, *, listen_addresses: Sequence[str], first_audit_timeout: float) -> None:
+    async def run(
+        self, *, open_sockets: Callable[[], list[socket.socket]], first_audit_timeout: float
+    ) -> None:
         """Serve until SIGTERM or SIGINT.
 
-        :param listen_addresses: `host:port`, `[v6]:port` or `:port`
+        :param open_sockets: returns the bound sockets to listen on
         :param first_audit_timeout: seconds that the first audit may delay the opening of the port
         :raises OSError: when an address cannot be listened on
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        sockets = self.init_host(listen_addresses)
+        sockets = self.init_host(open_sockets)
         serving = asyncio.get_running_loop().create_task(self._serve(sockets, first_audit_timeout))
         stopping = asyncio.get_running_loop().create_task(self._stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
+        self._notifier.stopping()
         serving.cancel()
         await self._server.close()
         self._tracker.close()
         self._probe_targets.close()
 
-    def init_host(self, listen_addresses: Sequence[str]) -> list[socket.socket]:
+    def init_host(self, open_sockets: Callable[[], list[socket.socket]]) -> list[socket.socket]:
         """Take the addresses, so that one that is taken already is told at once; nobody is let in yet."""
-        return [bind(address) for address in listen_addresses]
+        return open_sockets()
 
     async def pre_start_hook(self, timeout: float) -> None:
         """Make the first audit; hypervisors that do not answer in time are left to later scrapes."""
@@ -76,25 +89,36 @@ class Service:
 
     async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:
         await self.pre_start_hook(first_audit_timeout)
-        await self._server.listen(sockets)
-        log.info("listening", extra={"addresses": ",".join(_name(bound) for bound in sockets)})
+        self._server.listen(sockets)
+        log.info("listening", extra={"addresses": ",".join(map(describe, sockets))})
+        self._notifier.ready()
         while True:
+            self._notifier.alive()
             await asyncio.sleep(TEND_INTERVAL_SECONDS)
+            self._access.tend()
             self._tracker.tend()
             self._probe_targets.tend()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """All that is configured, without a mistake in it."""
+
+    config: Config
+    door: Door
 
 
 class Reloader:
     """Swaps the configuration for a newly read one, or keeps the old one if that has a mistake.
 
-    :param load: reads the configuration; raises ConfigError
-    :param apply: puts one in force
+    :param load: reads the configuration and the web configuration; raises ConfigError
+    :param apply: puts both in force
     """
 
     def __init__(
         self,
-        load: Callable[[], Config],
-        apply: Callable[[Config], None],
+        load: Callable[[], Loaded],
+        apply: Callable[[Loaded], None],
         own: OwnMetrics,
         *,
         wall_clock: Callable[[], float],
@@ -123,8 +147,3 @@ class Reloader:
         self._own.note_loaded(now=self._wall_clock())
         log.info("configuration reloaded")
         return []
-
-
-def _name(bound: socket.socket) -> str:
-    host, port, *_ = bound.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

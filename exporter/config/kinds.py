@@ -134,10 +134,17 @@ def _parse_uri(value: object) -> str:
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT = 65535
+_UNIX_PREFIX = "unix:"
+_MAX_UNIX_PATH = 107
 
 
 def _parse_address(value: object) -> str:
     address = _parse_text(value)
+    if address.startswith(_UNIX_PREFIX):
+        path = _parse_absolute_path(address.removeprefix(_UNIX_PREFIX))
+        if len(path.encode()) > _MAX_UNIX_PATH:
+            raise ValueError(f"a socket's path has {_MAX_UNIX_PATH} bytes at most")
+        return address
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise ValueError
@@ -218,7 +225,9 @@ CPU_SET = Kind("a CPU set such as 0-3,^2,8", _parse_cpu_set)
 FILE = Kind("the path of a file", _parse_text)
 ABSOLUTE_PATH = Kind("a path that begins with /", _parse_absolute_path)
 URI = Kind("a libvirt URI such as qemu:///system", _parse_uri)
-ADDRESS = Kind("an address such as :9177, 127.0.0.1:9177 or [::1]:9177", _parse_address)
+ADDRESS = Kind(
+    "an address such as :9177, 127.0.0.1:9177, [::1]:9177 or unix:/run/exporter.sock", _parse_address
+)
 URL_PATH = Kind("a path such as /metrics", _parse_url_path)
 URI_TEMPLATE = Kind(
     "a libvirt URI with {target} for its host, such as qemu+tls://{target}/system", _parse_uri_template

@@ -8,6 +8,7 @@ import html
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +23,7 @@ from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.scrape import make_registry
 from exporter.service import Reloader
+from exporter.web.access import Access
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.server import Request, Response
 
@@ -64,6 +66,7 @@ class Web:
         collectors: Sequence[Collector],
         own: OwnMetrics,
         reloader: Reloader,
+        access: Access,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -72,6 +75,7 @@ class Web:
         self._all_collectors = collectors
         self._own = own
         self._reloader = reloader
+        self._access = access
         self._clock = clock
 
     def configure(self, config: Config) -> None:
@@ -79,7 +83,17 @@ class Web:
         self._config = config
 
     async def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request, if its sender may ask."""
+        response = await self._answer(request)
+        configured = {name.lower(): value for name, value in self._access.door.file.headers.items()}
+        return replace(response, headers={**response.headers, **configured})
+
+    async def _answer(self, request: Request) -> Response:
+        if not self._access.take_token():
+            return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
+        if not await self._access.authenticate(request.headers):
+            challenge = {"www-authenticate": 'Basic realm="hypervisor-exporter", charset="UTF-8"'}
+            return _plain(HTTPStatus.UNAUTHORIZED, "Unauthorized", **challenge)
         methods, route = self._find_route(urlsplit(request.target).path)
         if route is None:
             telemetry_path = self._config.web.telemetry_path

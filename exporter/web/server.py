@@ -1,4 +1,4 @@
-"""HTTP/1.1 over asyncio: connections, limits and time-outs. h11 reads and writes the protocol itself.
+"""HTTP/1.1 over asyncio, plain or with TLS: connections, limits and time-outs. h11 is the protocol itself.
 
 A connection costs no thread, so slow and idle clients keep nobody out. When there are too many, the one that
 has owed us a request for the longest time makes room.
@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 
+from exporter.web.access import Door
+
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 16 * 1024
+_BACKLOG = 1024
+_ACCEPT_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,46 +71,74 @@ class _RequestError(Exception):
 
 
 class Server:
-    """Serves `handler` on any number of listening sockets."""
+    """Serves `handler` on any number of listening sockets.
 
-    def __init__(self, handler: Handler, *, limits: ServerLimits) -> None:
+    :param choose_door: returns who gets in, and over which TLS, at the moment; asked for each connection
+    """
+
+    def __init__(
+        self, handler: Handler, *, limits: ServerLimits, choose_door: Callable[[], Door] = Door
+    ) -> None:
         self._handler = handler
         self._limits = limits
-        self._listeners: list[asyncio.Server] = []
+        self._choose_door = choose_door
+        self._listeners: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: dict[_Connection, None] = {}  # in the order in which their last answer ended
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
         self.requests_in_flight = 0
 
-    async def listen(self, sockets: list[socket.socket]) -> None:
+    def listen(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these bound sockets from now on."""
         for bound in sockets:
-            listener = await asyncio.start_server(self._serve, sock=bound, backlog=1024, limit=_READ_BYTES)
-            self._listeners.append(listener)
+            bound.listen(_BACKLOG)
+            self._listeners[asyncio.get_running_loop().create_task(self._accept(bound))] = bound
 
     async def close(self) -> None:
         """Stop accepting, let the requests under way end within their time, then close every connection."""
         self._is_closing = True
-        for listener in self._listeners:
-            listener.close()
+        for accepting, bound in self._listeners.items():
+            accepting.cancel()
+            bound.close()
         for connection in list(self._connections):
             if connection.owes_request:
                 connection.abort()
-        tasks = [connection.task for connection in self._connections if connection.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._limits.shutdown_timeout)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._limits.shutdown_timeout)
         for connection in list(self._connections):
             connection.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, bound: socket.socket) -> None:
+        """Accept for ever. Where the process has no file descriptor left, some will be closed soon."""
+        loop = asyncio.get_running_loop()
+        is_short = False
+        while True:
+            try:
+                client, _address = await loop.sock_accept(bound)
+            except OSError as error:
+                if not is_short:
+                    log.error("cannot accept connections for the moment: %s", error.strerror)
+                is_short = True
+                await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
+                continue
+            is_short = False
+            task = loop.create_task(self._serve(client))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: socket.socket) -> None:
         if not self._make_room():
-            writer.transport.abort()
+            client.close()
             return
-        connection = _Connection(reader, writer, limits=self._limits, task=asyncio.current_task())
+        connection = _Connection(client, limits=self._limits, task=asyncio.current_task())
         self._connections[connection] = None
         try:
-            await self._serve_requests(connection)
-        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
-            log.debug("connection given up", extra={"client": connection.client})
+            door = self._choose_door()
+            await connection.open(door.context)
+            if door.allows(connection.certificate):
+                await self._serve_requests(connection)
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+            log.debug("connection given up", extra={"client": connection.client, "error": str(error)})
         finally:
             self._connections.pop(connection, None)
             connection.close()
@@ -152,24 +185,41 @@ class Server:
 class _Connection:
     """One client's connection: h11's state, the streams, and whether the client owes us a request."""
 
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter | None = None
+
     def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        *,
-        limits: ServerLimits,
-        task: asyncio.Task[None] | None,
+        self, client: socket.socket, *, limits: ServerLimits, task: asyncio.Task[None] | None
     ) -> None:
-        self._reader = reader
-        self._writer = writer
+        self._socket = client
         self._limits = limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._is_first = True
+        self._task = task
         self.owes_request = True
-        self.task = task
+        self.client: object = None
+        self.certificate: object = None  # the client's, where it was verified: as ssl's getpeercert has it
+
+    async def open(self, context: ssl.SSLContext | None) -> None:
+        """Make streams of the socket, shaking hands for TLS first if there is a context.
+
+        :raises OSError: when the client speaks no TLS, or not ours, or takes too long
+        """
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_READ_BYTES, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol,
+            self._socket,
+            ssl=context,
+            ssl_handshake_timeout=None if context is None else self._limits.request_timeout,
+        )
         # Then drain() waits until the kernel has everything, and its time-out covers all of a response.
-        writer.transport.set_write_buffer_limits(high=0)
-        self.client = writer.get_extra_info("peername")
+        transport.set_write_buffer_limits(high=0)
+        self._reader = reader
+        self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self.client = transport.get_extra_info("peername")
+        self.certificate = transport.get_extra_info("peercert")
 
     async def receive(self) -> Request | None:
         """Return the next request, its body thrown away; None when the client has closed the connection.
@@ -206,6 +256,7 @@ class _Connection:
         if not is_head:
             payload += self._http.send(h11.Data(data=response.body)) or b""
         payload += self._http.send(h11.EndOfMessage()) or b""
+        assert self._writer is not None  # open comes first
         self._writer.write(payload)
         await asyncio.wait_for(self._writer.drain(), self._limits.write_timeout)
 
@@ -220,11 +271,17 @@ class _Connection:
 
     def close(self) -> None:
         """Close the connection; what was written still arrives."""
-        self._writer.close()
+        if self._writer is None:
+            self._socket.close()
+        else:
+            self._writer.close()
 
     def abort(self) -> None:
         """Close the connection at once, whatever the client was sent or has sent."""
-        self._writer.transport.abort()
+        if self._writer is not None:
+            self._writer.transport.abort()
+        elif self._task is not None:
+            self._task.cancel()
 
     async def _wait_for_bytes(self) -> None:
         """Wait for the first byte of a request, so that idleness and slowness have each their own limit."""
@@ -263,28 +320,3 @@ def _request(event: h11.Request) -> Request:
 
 def _error(status: HTTPStatus) -> Response:
     return Response(status=status, body=f"{status.value} {status.phrase}\n".encode())
-
-
-def bind(address: str) -> socket.socket:
-    """Return a socket bound to `host:port`, `[v6]:port` or `:port`; the last is for both IP versions.
-
-    Nobody can connect to it before `Server.listen`.
-
-    :raises OSError: when the address is taken, or not this machine's
-    """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    is_dual_stack = not host and socket.has_dualstack_ipv6()
-    where = "::" if is_dual_stack else host or "0.0.0.0"
-    family, kind, protocol, _, name = socket.getaddrinfo(where, int(port), type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not is_dual_stack))
-        bound.bind(name)
-    except OSError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound

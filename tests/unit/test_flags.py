@@ -29,12 +29,16 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_without_flags_nothing_is_said() -> None:
-    assert parse() == CommandLine(flags=Flags(), config_file=None, check=False, once=False)
+    assert parse() == CommandLine(
+        flags=Flags(), config_file=None, web_config_file=None, systemd_socket=False, check=False, once=False
+    )
 
 
 def test_every_flag_reaches_its_field() -> None:
     command = parse(
         "--config.file=a.yaml",
+        "--web.config.file=web.yaml",
+        "--web.systemd-socket",
         "--config.check",
         "--once",
         "--libvirt.uri=qemu:///system",
@@ -59,6 +63,8 @@ def test_every_flag_reaches_its_field() -> None:
             collectors={"capacity": True, "domains": False},
         ),
         config_file=Path("a.yaml"),
+        web_config_file=Path("web.yaml"),
+        systemd_socket=True,
         check=True,
         once=True,
     )
@@ -95,7 +101,7 @@ def test_the_parsed_flags_are_what_a_configuration_takes() -> None:
         ("--web", "unknown flag --web, did you mean --web.listen-address?"),
         ("-log.level", "unknown flag -log.level, did you mean --log.level?"),
         ("--collector.domain", "unknown flag --collector.domain, did you mean --collector.domains?"),
-        ("--web.config.file=x", "unknown flag --web.config.file, did you mean --config.file?"),
+        ("--web.configfile=x", "unknown flag --web.configfile, did you mean --web.config.file?"),
         ("--zzz", "unknown flag --zzz, --help lists those there are"),
         ("start", "found the argument 'start', expected flags only"),
         ("qemu+tcp://a:secret@b/", "found the argument 'qemu+tcp://a:***@b/', expected flags only"),

@@ -1,0 +1,57 @@
+"""What systemd and its services say to each other: sockets handed over, readiness, the watchdog."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+_FIRST_SOCKET = 3
+
+
+def take_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
+    """Return the sockets of the socket unit that started this process (sd_listen_fds(3)).
+
+    :param environment: the process's
+    :raises OSError: when there are none
+    """
+    count = environment.get("LISTEN_FDS", "")
+    if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
+        raise OSError(0, "systemd handed over no socket: --web.systemd-socket is for a socket unit")
+    taken = [socket.socket(fileno=number) for number in range(_FIRST_SOCKET, _FIRST_SOCKET + int(count))]
+    for each in taken:
+        each.setblocking(False)
+        os.set_inheritable(each.fileno(), False)
+    return taken
+
+
+class Notifier:
+    """Tells the service manager how the service is (sd_notify(3)); does nothing where there is none.
+
+    :param environment: the process's
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        path = environment.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path
+
+    def ready(self) -> None:
+        """Say that requests are answered from now on."""
+        self._send("READY=1")
+
+    def alive(self) -> None:
+        """Say so within each WatchdogSec, or be restarted."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        self._send("STOPPING=1")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        # A service manager that does not listen is no reason to stop serving.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.setblocking(False)
+            manager.sendto(state.encode(), self._address)

@@ -1,0 +1,222 @@
+"""Who gets in: the web configuration file in force, taken up again when it or what it names has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import os
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.attempt import Failure, attempt_in_thread
+from exporter.config.web_file import RateLimit, WebFile, load_web_file
+from exporter.errors import ConfigError
+from exporter.web.tls import is_allowed, make_ssl_context, read_expiry
+
+log = logging.getLogger(__name__)
+
+# The hash of no password anyone has, for users who are not there: their refusal takes as long as any other.
+_NOBODYS_HASH = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
+_MAX_REMEMBERED = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """One state of the web configuration; immutable, so that a connection or request sees one and not two.
+
+    :ivar context: None where the server speaks plain HTTP
+    :ivar certificate_expiry: of the server's certificate, in seconds since the epoch
+    :ivar sources: what tells the files as they were loaded from the same files later on, by path
+    """
+
+    file: WebFile = field(default_factory=WebFile)
+    context: ssl.SSLContext | None = None
+    certificate_expiry: float | None = None
+    sources: Mapping[str, object] = field(default_factory=dict)
+
+    def allows(self, certificate: Any) -> bool:
+        """Whether a client with this verified certificate gets in; see tls.is_allowed."""
+        return self.file.tls is None or is_allowed(self.file.tls, certificate)
+
+
+def open_door(path: Path | None) -> Door:
+    """Load a web configuration and all that it names; None is plain HTTP for everybody.
+
+    :raises ConfigError: with every mistake in it
+    """
+    if path is None:
+        return Door()
+    # Looked at before it is read: what changes meanwhile is then taken up next time.
+    sources = {str(path): _identify(str(path))}
+    file = load_web_file(path)
+    if file.tls is None:
+        return Door(file=file, sources=sources)
+    named = (file.tls.cert_file, file.tls.key_file, file.tls.client_ca_file)
+    sources |= {each: _identify(each) for each in named if each is not None}
+    return Door(
+        file=file,
+        context=make_ssl_context(file.tls),
+        certificate_expiry=read_expiry(file.tls),
+        sources=sources,
+    )
+
+
+class Access:
+    """The door in force, and what is remembered of those who knocked. All methods belong to the event loop.
+
+    :param path: the web configuration file; None for plain HTTP
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, path: Path | None, door: Door, *, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._passwords = Passwords()
+        self._bucket = TokenBucket(door.file.rate_limit, clock=clock)
+        self._refresh: asyncio.Task[None] | None = None
+        self._mistakes: Sequence[str] = ()
+        self.door = door
+
+    def take(self, door: Door) -> None:
+        """Put a newly loaded state in force."""
+        if door.file.rate_limit != self.door.file.rate_limit:
+            self._bucket = TokenBucket(door.file.rate_limit, clock=self._clock)
+        self.door = door
+        self._mistakes = ()
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether what is in force is what the files say; it is not where they have a mistake."""
+        return not self._mistakes
+
+    def tend(self) -> None:
+        """Have what changed on disk taken up, without anybody waiting for it."""
+        if self._path is not None and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.get_running_loop().create_task(self.refresh())
+
+    async def refresh(self) -> None:
+        """Take up the file and what it names, if any of it has changed; a mistake changes nothing."""
+        outcome = await attempt_in_thread(self._load_changed, name="web configuration")
+        if isinstance(outcome, Failure):
+            self._note_refused(outcome.error)
+        elif outcome.value is not None:
+            self.take(outcome.value)
+            log.info("web configuration reloaded")
+
+    def _load_changed(self) -> Door | None:
+        sources = self.door.sources
+        if not self._mistakes and all(_identify(path) == seen for path, seen in sources.items()):
+            return None
+        return open_door(self._path)
+
+    def _note_refused(self, error: Exception) -> None:
+        """Say what is wrong, each time that it is something else."""
+        mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
+        if mistakes != self._mistakes:
+            for mistake in mistakes:
+                log.error("web configuration refused, the old one stays", extra={"mistake": mistake})
+        self._mistakes = mistakes
+
+    async def authenticate(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request has a user's name and password; where there are no users, any has."""
+        users = self.door.file.users
+        if not users:
+            return True
+        user, password = _parse_basic(headers.get("authorization", ""))
+        if user is None:
+            return False
+        return await self._passwords.check(users.get(user), password)
+
+    def take_token(self) -> bool:
+        """Whether the rate limit leaves room for one more request now."""
+        return self._bucket.take()
+
+
+def _identify(path: str) -> object:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _parse_basic(header: str) -> tuple[str | None, str]:
+    """Return user and password out of an Authorization header (RFC 7617); no user where there is none."""
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None, ""
+    try:
+        user, colon, password = base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None, ""
+    return (user, password) if colon else (None, "")
+
+
+class Passwords:
+    """Checks passwords against bcrypt's hashes, one at a time, and remembers the answers.
+
+    bcrypt takes a tenth of a second of a core on purpose. What is remembered is a keyed digest of hash and
+    password, so neither stays in memory.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._known: OrderedDict[bytes, bool] = OrderedDict()
+        self._turn = asyncio.Lock()
+
+    async def check(self, hashed: str | None, password: str) -> bool:
+        """Whether the password has this hash; None is the hash of a user who is not there."""
+        digest = self._digest(hashed or _NOBODYS_HASH, password)
+        if digest not in self._known:
+            async with self._turn:
+                if digest not in self._known:
+                    is_right = await asyncio.to_thread(_has_hash, password, hashed or _NOBODYS_HASH)
+                    self._remember(digest, is_right)
+        return self._known.get(digest, False) and hashed is not None
+
+    def _digest(self, hashed: str, password: str) -> bytes:
+        return hmac.digest(self._key, f"{hashed}\0{password}".encode(), hashlib.sha256)
+
+    def _remember(self, digest: bytes, is_right: bool) -> None:
+        """Remember an answer. Guesses must not push out the passwords that are right."""
+        self._known[digest] = is_right
+        if len(self._known) > _MAX_REMEMBERED:
+            oldest_wrong = next((each for each, right in self._known.items() if not right), None)
+            self._known.pop(next(iter(self._known)) if oldest_wrong is None else oldest_wrong)
+
+
+def _has_hash(password: str, hashed: str) -> bool:
+    import bcrypt  # here, because few have users configured, and each module costs memory
+
+    # bcrypt looks at 72 bytes; newer releases of the library refuse more instead of passing them over.
+    return bool(bcrypt.checkpw(password.encode()[:72], hashed.encode()))
+
+
+class TokenBucket:
+    """Lets one request through each interval, and a burst of them after a pause."""
+
+    def __init__(self, limit: RateLimit, *, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._tokens = float(limit.burst)
+        self._filled_at = clock()
+
+    def take(self) -> bool:
+        """Whether a request may go through now."""
+        if not self._limit.interval:
+            return True
+        now = self._clock()
+        gained = (now - self._filled_at) / self._limit.interval
+        self._tokens, self._filled_at = min(self._limit.burst, self._tokens + gained), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

@@ -1,0 +1,170 @@
+"""TLS contexts out of the web configuration, and what is checked of a client's certificate beyond them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from exporter.config.web_file import CIPHER_SUITES, CURVES, TlsSettings
+from exporter.errors import ConfigError
+
+_VERSIONS = {
+    "TLS10": ssl.TLSVersion.TLSv1,
+    "TLS11": ssl.TLSVersion.TLSv1_1,
+    "TLS12": ssl.TLSVersion.TLSv1_2,
+    "TLS13": ssl.TLSVersion.TLSv1_3,
+}
+_VERIFY_MODES = {
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+# The kinds of names in what SSLObject.getpeercert returns that a client may be allowed by.
+_SAN_KINDS = ("DNS", "IP Address", "email", "URI")
+
+
+def make_ssl_context(tls: TlsSettings) -> ssl.SSLContext:
+    """Return a server's context that does what the settings say.
+
+    :raises ConfigError: when a certificate or key cannot be read, or is not what it should be
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # Versions that OpenSSL's own policy forbids stay forbidden: whoever sets the policy knows why.
+    context.minimum_version = _VERSIONS[tls.min_version]
+    context.maximum_version = _VERSIONS[tls.max_version]
+    context.set_alpn_protocols(["http/1.1"])
+    # PROTOCOL_TLS_SERVER prefers the server's order of ciphers by itself.
+    if not tls.prefer_server_cipher_suites:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    _set_ciphers(context, tls)
+    _load_certificate(context, tls)
+    _load_client_authorities(context, tls)
+    return context
+
+
+def _set_ciphers(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    suites = [CIPHER_SUITES[name] for name in tls.cipher_suites if name in CIPHER_SUITES]
+    if suites:
+        context.set_ciphers(":".join(suites))
+    if not tls.curve_preferences:
+        return
+    (curve,) = tls.curve_preferences  # load_web_file refuses more: Python's TLS takes one
+    try:
+        context.set_ecdh_curve(CURVES[curve])
+    except (ssl.SSLError, ValueError) as error:
+        message = f"curve_preferences: {curve} cannot be honoured: this Python's TLS does not take it"
+        raise ConfigError([message]) from error
+
+
+def _load_certificate(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    certificate = _read("cert", tls.cert_file, tls.cert)
+    key = _read("key", tls.key_file, tls.key)
+    with _as_file(certificate) as certificate_path, _as_file(key) as key_path:
+        try:
+            # Without a password of its own, OpenSSL would ask the terminal for an encrypted key's.
+            context.load_cert_chain(certificate_path, key_path, password=_refuse_encrypted)
+        except ssl.SSLError as error:
+            where = f"cert {tls.cert_file or '(inline)'}, key {tls.key_file or '(inline)'}"
+            reason = error.reason or "not PEM"
+            raise ConfigError(
+                [f"{where}: {reason.replace('_', ' ').lower()}, expected a PEM certificate and its key"]
+            ) from error
+
+
+def _refuse_encrypted() -> str:
+    raise ConfigError(["the key is encrypted, expected one without a password"])
+
+
+def _load_client_authorities(context: ssl.SSLContext, tls: TlsSettings) -> None:
+    mode = _VERIFY_MODES.get(tls.client_auth_type)
+    if mode is None:
+        return
+    context.verify_mode = mode
+    authorities = _read("client_ca", tls.client_ca_file, tls.client_ca)
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as error:
+        where = f"client_ca {tls.client_ca_file or '(inline)'}"
+        raise ConfigError([f"{where}: not PEM, expected certificates of authorities"]) from error
+
+
+def is_allowed(tls: TlsSettings, certificate: Any) -> bool:
+    """Whether a client's verified certificate bears one of the allowed names, or none is asked for.
+
+    :param certificate: what SSLObject.getpeercert returns; None or empty where the client has none
+    """
+    if not tls.client_allowed_sans or not certificate:
+        return not tls.client_allowed_sans or tls.client_auth_type == "VerifyClientCertIfGiven"
+    names = {
+        str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
+        for kind, name in certificate.get("subjectAltName", ())
+        if kind in _SAN_KINDS
+    }
+    return not names.isdisjoint(tls.client_allowed_sans)
+
+
+def read_expiry(tls: TlsSettings) -> float:
+    """Return when the server's certificate ends, in seconds since the epoch.
+
+    :raises ConfigError: when it cannot be read, or is no certificate
+    """
+    pem = _read("cert", tls.cert_file, tls.cert).decode("ascii", "replace")
+    try:
+        begin = pem.index("-----BEGIN CERTIFICATE-----")
+        end = pem.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")
+        return _find_not_after(ssl.PEM_cert_to_DER_cert(pem[begin:end]))
+    except (ValueError, IndexError) as error:
+        where = f"cert {tls.cert_file or '(inline)'}"
+        raise ConfigError([f"{where}: no certificate, expected one in PEM"]) from error
+
+
+def _find_not_after(der: bytes) -> float:
+    """Return notAfter of a certificate (RFC 5280, 4.1): the second time of the fourth field but one.
+
+    Python's ssl shows the fields of a peer's certificate only, not those of one's own.
+    """
+    _, certificate, _ = _read_element(der)
+    _, body, _ = _read_element(certificate)
+    tag, _, rest = _read_element(body)
+    fields = rest if tag == 0xA0 else body  # the version, which certificates of version 1 lack
+    for _ in range(3):  # serial number, signature algorithm, issuer
+        _, _, fields = _read_element(fields)
+    _, validity, _ = _read_element(fields)
+    _, _, rest = _read_element(validity)
+    tag, not_after, _ = _read_element(rest)
+    form = "%y%m%d%H%M%SZ" if tag == 0x17 else "%Y%m%d%H%M%SZ"  # UTCTime, or GeneralizedTime from 2050 on
+    return datetime.strptime(not_after.decode("ascii"), form).replace(tzinfo=timezone.utc).timestamp()
+
+
+def _read_element(der: bytes) -> tuple[int, bytes, bytes]:
+    """Return the first element's tag and content, and what follows it (X.690, 8.1)."""
+    tag, length, start = der[0], der[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[2:start], "big")
+    return tag, der[start : start + length], der[start + length :]
+
+
+def _read(what: str, path: str | None, text: str | None) -> bytes:
+    if path is None:
+        return (text or "").encode()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError([f"{what}_file {path}: cannot be read: {error.strerror}"]) from error
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """Show bytes as a file, for OpenSSL reads nothing else; they never touch a disk (memfd_create)."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
