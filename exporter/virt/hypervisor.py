@@ -42,6 +42,14 @@ _UNSUPPORTED = {
 }
 _LOST = {libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC}
 
+# Who may be asked for a name and a password: nobody. libvirt offers methods that need them all the same only to
+# those who have an answer, and then takes it out of its auth.conf (https://libvirt.org/auth.html).
+_CREDENTIALS = [
+    [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE],
+    lambda _credentials, _opaque: -1,
+    None,
+]
+
 # A guest's XML is read again after any of these. Hot-plugged vCPUs raise no event at all, and changes to a
 # shut-off domain's configuration (`--config`) hardly any: that is what the periodic resync is for.
 _GUEST_EVENTS = (
@@ -102,7 +110,7 @@ class LibvirtHypervisor:
             self.close()
         self.calls += 1
         try:
-            connection = libvirt.openReadOnly(self._uri)
+            connection = libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
         except libvirt.libvirtError as error:
             raise ConnectError(_message(error)) from error
         self._connection = connection
