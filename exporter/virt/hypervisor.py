@@ -42,8 +42,8 @@ _UNSUPPORTED = {
 }
 _LOST = {libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC}
 
-# Who may be asked for a name and a password: nobody. libvirt offers methods that need them all the same only to
-# those who have an answer, and then takes it out of its auth.conf (https://libvirt.org/auth.html).
+# Nobody is asked for a name and a password. But only for those who could be, libvirt chooses a method that
+# needs them, and then it takes them out of its auth.conf first (https://libvirt.org/auth.html).
 _CREDENTIALS = [
     [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE],
     lambda _credentials, _opaque: -1,
