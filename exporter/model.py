@@ -129,6 +129,39 @@ class NumaCell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FreeNumaMemory:
+    """What is free in a NUMA cell. What libvirt could not tell is None, or left out."""
+
+    free_bytes: int | None  # virNodeGetCellsFreeMemory
+    free_pages: Mapping[int, int]  # virNodeGetFreePages: by size in KiB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryPages:
+    """Nova's NUMAPagesTopology: pages of one size in a cell, and how many of them are free."""
+
+    size_kib: int
+    total: int
+    free: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostNumaCell:
+    """Nova's NUMACell, and what is used and free of it."""
+
+    id: int
+    socket: int | None  # None where its CPUs are of several sockets
+    cpus: frozenset[int]  # all that are online
+    cpuset: frozenset[int]  # those that guests share
+    pcpuset: frozenset[int]  # those that guests' vCPUs may be pinned to
+    siblings: frozenset[frozenset[int]]  # the threads of each core, as far as guests may use them
+    memory_kib: int
+    memory_free_bytes: int | None
+    mempages: tuple[MemoryPages, ...]
+    pinned_cpus: frozenset[int]  # those that a guest's vCPU is pinned to
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CpuInfo:
     """Nova's cpu_info, out of <host><cpu> of the capabilities; None where libvirt does not say."""
 
@@ -227,6 +260,7 @@ class Reading:
     node: NodeInfo | None
     node_memory: NodeMemory | None
     online_cpus: frozenset[int] | None  # asked for only where a CPU set is configured
+    free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
     storage: Storage | None
     domains: tuple[DomainRecord, ...]
     guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
@@ -254,7 +288,7 @@ class Resources:
     hypervisor_hostname: str
     cpu_info: CpuInfo
     supported_instances: tuple[tuple[str, str, str], ...]
-    numa_topology: tuple[NumaCell, ...] | None
+    numa_topology: tuple[HostNumaCell, ...] | None
     host_ip: str | None
     uuid: str | None
 

@@ -3,12 +3,13 @@
 A new one is a new file, one line here, and its golden file.
 """
 
-from exporter.collectors import cpu, domains, info, memory, storage
+from exporter.collectors import cpu, domains, info, memory, numa, storage
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
     cpu.COLLECTOR,
     memory.COLLECTOR,
+    numa.COLLECTOR,
     storage.COLLECTOR,
     domains.COLLECTOR,
     info.COLLECTOR,

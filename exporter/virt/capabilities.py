@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
-from exporter.errors import HypervisorError
+from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import Capabilities, CpuInfo, HostCpu, NumaCell, PageSize
 
 # nova.objects.fields.Architecture, HVType and VMMode: the names Nova knows, and the older ones it translates.
 _ARCHITECTURE_NAMES = """
-    aarch64 alpha armv6l armv7l armv7b cris i686 ia64 lm32 m68k microblaze microblazeel mips mipsel mips64
+    aarch64 alpha armv6 armv7l armv7b cris i686 ia64 lm32 m68k microblaze microblazeel mips mipsel mips64
     mips64el openrisc parisc parisc64 ppc ppcle ppc64 ppc64le ppcemb s390 s390x sh4 sh4eb sparc sparc64
     unicore32 x86_64 xtensa xtensaeb
 """
@@ -26,6 +28,44 @@ _ARCHITECTURE_ALIASES = {
 }
 _HYPERVISOR_ALIASES = {"xapi": "xen"}
 _VM_MODE_ALIASES = {"pv": "xen", "hv": "hvm", "baremetal": "hvm"}
+
+
+class CpuHypervisor(Protocol):
+    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
+
+    def get_capabilities_xml(self) -> str:
+        """Return the host's capabilities."""
+
+    def expand_cpu_features(self, cpu_xml: str) -> str:
+        """Return a CPU with all the features that its model stands for."""
+
+
+def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
+    """Read the capabilities of a host, with all features of its CPU (`Host.get_capabilities`).
+
+    libvirt names a model and what the CPU has beyond it. Like Nova, leave it at that where libvirt knows no
+    model or cannot expand it, and on aarch64, where expanding loses all features.
+
+    :raises HypervisorError: when they cannot be read, or are not what libvirt documents
+    """
+    xml = hypervisor.get_capabilities_xml()
+    capabilities = parse_capabilities(xml)
+    cpu_info = capabilities.cpu_info
+    if cpu_info.model is None or cpu_info.arch == "aarch64":
+        return capabilities
+    try:
+        expanded = hypervisor.expand_cpu_features(_find_host_cpu(xml))
+    except ConnectionLostError:
+        raise
+    except HypervisorError:
+        return capabilities
+    features = _features(ElementTree.fromstring(expanded))
+    return replace(capabilities, cpu_info=replace(cpu_info, features=features))
+
+
+def _find_host_cpu(xml: str) -> str:
+    cpu = ElementTree.fromstring(xml).find("host/cpu")
+    return "" if cpu is None else ElementTree.tostring(cpu, encoding="unicode")
 
 
 def parse_capabilities(xml: str) -> Capabilities:
@@ -60,11 +100,13 @@ def _cpu_info(root: ElementTree.Element, *, cells: int) -> CpuInfo:
         sockets=_int(count.get("sockets")),
         cores=_int(count.get("cores")),
         threads=_int(count.get("threads")),
-        features=frozenset(
-            feature.attrib["name"]
-            for feature in cpu.iterfind("feature")
-            if feature.get("policy") != "disable"
-        ),
+        features=_features(cpu),
+    )
+
+
+def _features(cpu: ElementTree.Element) -> frozenset[str]:
+    return frozenset(
+        feature.attrib["name"] for feature in cpu.iterfind("feature") if feature.get("policy") != "disable"
     )
 
 

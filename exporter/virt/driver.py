@@ -12,6 +12,7 @@ from exporter.model import (
     Disk,
     DomainRecord,
     DriverStats,
+    FreeNumaMemory,
     Guest,
     HostIdentity,
     ImageSize,
@@ -26,11 +27,12 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.virt.block_sizes import BlockHypervisor, BlockSizes
-from exporter.virt.capabilities import parse_capabilities
+from exporter.virt.capabilities import get_capabilities
 from exporter.virt.disks import ImageReader
 from exporter.virt.files import Hung, PatientReader
 from exporter.virt.guests import GuestCache
 from exporter.virt.host_ip import get_host_ip
+from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
 from exporter.virt.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
 
@@ -59,9 +61,14 @@ class Hypervisor(Protocol):
     def get_version(self) -> int: ...  # noqa: D102
     def get_libvirt_version(self) -> int: ...  # noqa: D102
     def get_capabilities_xml(self) -> str: ...  # noqa: D102
+    def expand_cpu_features(self, cpu_xml: str) -> str: ...  # noqa: D102
     def get_node_info(self) -> NodeInfo: ...  # noqa: D102
     def get_node_memory(self) -> NodeMemory: ...  # noqa: D102
     def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]: ...  # noqa: D102
+    def get_free_pages(  # noqa: D102
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]: ...
     def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
     def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
     def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
@@ -101,6 +108,7 @@ class LibvirtDriver:
         self._block_sizes = BlockSizes(
             block_hypervisor, max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
         )
+        self._numa_memory = NumaMemory(hypervisor)
         self._identity: HostIdentity | None = None
         self._capabilities: Capabilities | None = None
         self._capabilities_read_at = 0.0
@@ -160,6 +168,7 @@ class LibvirtDriver:
         self._identity = None
         self._capabilities = None
         self._guests.clear()
+        self._numa_memory.clear()
         return True
 
     def _read(self) -> Reading:
@@ -171,12 +180,14 @@ class LibvirtDriver:
         self._guests.reconcile(domains, changed)
         guests = self._guests.get_guests()
         problems.extend(self._guests.get_problems())
+        capabilities = self._get_capabilities(node)
         return Reading(
             identity=self._get_identity(),
-            capabilities=self._get_capabilities(node),
+            capabilities=capabilities,
             node=node,
             node_memory=self._get_node_memory(),
             online_cpus=self._get_online_cpus(problems),
+            free_numa_memory=self._get_free_numa_memory(capabilities, problems),
             storage=self._get_storage(problems),
             domains=domains,
             guests=guests,
@@ -200,7 +211,7 @@ class LibvirtDriver:
         age = self._clock() - self._capabilities_read_at
         is_old = age >= CAPABILITIES_MAX_AGE_SECONDS or node != self._capabilities_node
         if self._capabilities is None or is_old:
-            self._capabilities = parse_capabilities(self._hypervisor.get_capabilities_xml())
+            self._capabilities = get_capabilities(self._hypervisor)
             self._capabilities_read_at = self._clock()
             self._capabilities_node = node
         return self._capabilities
@@ -217,6 +228,14 @@ class LibvirtDriver:
         if not (config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set):
             return None
         return _supported(self._hypervisor.get_online_cpus, "virNodeGetCPUMap", problems)
+
+    def _get_free_numa_memory(
+        self, capabilities: Capabilities, problems: list[Problem]
+    ) -> dict[int, FreeNumaMemory]:
+        free = self._numa_memory.read(capabilities.cells, problems)
+        if has_outgrown(capabilities.cells, free):
+            self._capabilities = None  # to be read anew by the next refresh
+        return free
 
     def _get_storage(self, problems: list[Problem]) -> Storage | None:
         config = self._config

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -164,6 +164,14 @@ class LibvirtHypervisor:
         """Return virConnectGetCapabilities. Slow: 0.4 s of libvirtd's time were seen."""
         return str(self._ask(lambda connection: connection.getCapabilities()))
 
+    def expand_cpu_features(self, cpu_xml: str) -> str:
+        """Return the CPU with every feature that its model stands for (virConnectBaselineCPU).
+
+        :param cpu_xml: <cpu> as the capabilities have it
+        """
+        flags = libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
+        return str(self._ask(lambda connection: connection.baselineCPU([cpu_xml], flags)))
+
     def get_node_info(self) -> NodeInfo:
         """Return virNodeGetInfo.
 
@@ -196,6 +204,26 @@ class LibvirtHypervisor:
         """
         _count, is_online, _online = self._ask(lambda connection: connection.getCPUMap())
         return frozenset(cpu for cpu, online in enumerate(is_online) if online)
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
+        """Return virNodeGetCellsFreeMemory: the bytes free in each of so many NUMA cells.
+
+        :raises UnsupportedError: when the driver has no such call
+        """
+        return tuple(self._ask(lambda connection: connection.getCellsFreeMemory(first_cell, cells)))
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        """Return virNodeGetFreePages: by NUMA cell's id and by size in KiB, how many pages are free.
+
+        :raises UnsupportedError: when the driver has no such call
+        """
+        sizes = list(sizes_kib)
+        free: Mapping[int, Mapping[int, int]] = self._ask(
+            lambda connection: connection.getFreePages(sizes, first_cell, cells)
+        )
+        return free
 
     def list_domains(self) -> tuple[DomainRecord, ...]:
         """Return every domain, active or not, with its state, in one call.

@@ -13,6 +13,7 @@ from typing import Protocol
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import DomainState, Guest, Problem, Reading, Resources, Severity, UnsizedImage
 from exporter.virt.disks import overcommitted_bytes
+from exporter.virt.numa import get_host_numa_topology
 
 MIB = 2**20
 GIB = 2**30
@@ -72,7 +73,13 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         hypervisor_hostname=identity.hostname,
         cpu_info=capabilities.cpu_info,
         supported_instances=capabilities.supported_instances,
-        numa_topology=capabilities.cells or None,
+        numa_topology=get_host_numa_topology(
+            capabilities.cells,
+            shared=_get_vcpu_available(options),
+            dedicated=_get_pcpu_available(options),
+            free=reading.free_numa_memory,
+            guests=(guest for guest in reading.guests.values() if guest is not None),
+        ),
         host_ip=identity.host_ip,
         uuid=capabilities.uuid,
         libvirt_version=identity.libvirt_version,
@@ -104,14 +111,33 @@ def get_vcpu_total(reading: Reading, options: Options) -> tuple[int | None, tupl
     problems = tuple(_check_cpu_sets(reading, options))
     if problems:
         return None, problems
-    shared = options.vcpu_pin_set or options.cpu_shared_set
-    if shared:
-        return len(parse_cpu_spec(shared)), ()
-    if options.cpu_dedicated_set:
-        return 0, ()
+    available = _get_vcpu_available(options)
+    if available is not None:
+        return len(available), ()
     if reading.node is None:
         return 0, ()
     return reading.node.online_cpus, ()
+
+
+def _get_vcpu_available(options: Options) -> frozenset[int] | None:
+    """Return the CPUs that guests share (`_get_vcpu_available`); None for all that are online."""
+    shared = options.vcpu_pin_set or options.cpu_shared_set
+    if shared:
+        return parse_cpu_spec(shared)
+    return frozenset() if options.cpu_dedicated_set else None
+
+
+def _get_pcpu_available(options: Options) -> frozenset[int] | None:
+    """Return the CPUs that vCPUs may be pinned to; None for all that are online.
+
+    Without cpu_dedicated_set these are the shared ones, as before Nova had that option, unless cpu_shared_set
+    says that it is known here (`_get_host_numa_topology`).
+    """
+    if options.cpu_dedicated_set:
+        return parse_cpu_spec(options.cpu_dedicated_set)
+    if options.cpu_shared_set and not options.vcpu_pin_set:
+        return frozenset()
+    return _get_vcpu_available(options)
 
 
 def _check_cpu_sets(reading: Reading, options: Options) -> Iterator[Problem]:

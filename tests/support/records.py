@@ -16,8 +16,10 @@ from exporter.model import (
     Guest,
     HostCpu,
     HostIdentity,
+    HostNumaCell,
     HostView,
     ImageSize,
+    MemoryPages,
     NodeInfo,
     NodeMemory,
     NumaCell,
@@ -121,6 +123,26 @@ def make_cell(**changes: Any) -> NumaCell:
     return replace(cell, **changes)
 
 
+def make_host_cell(**changes: Any) -> HostNumaCell:
+    """Return a NUMA cell as Nova describes it, with huge pages and a CPU to which a guest is pinned."""
+    cell = HostNumaCell(
+        id=1,
+        socket=0,
+        cpus=frozenset({0, 1, 2, 3}),
+        cpuset=frozenset({0}),
+        pcpuset=frozenset({1, 2, 3}),
+        siblings=frozenset({frozenset({0, 1}), frozenset({2, 3})}),
+        memory_kib=8 * GIB // KIB,
+        memory_free_bytes=2 * GIB,
+        mempages=(
+            MemoryPages(size_kib=4, total=MIB, free=MIB // 2),
+            MemoryPages(size_kib=2048, total=2048, free=512),
+        ),
+        pinned_cpus=frozenset({2, 3}),
+    )
+    return replace(cell, **changes)
+
+
 def make_capabilities(**changes: Any) -> Capabilities:
     """Return the capabilities of a host with one NUMA cell."""
     capabilities = Capabilities(
@@ -166,6 +188,7 @@ def make_reading(
             total_kib=16 * GIB // KIB, free_kib=6 * MIB, buffers_kib=1 * MIB, cached_kib=3 * MIB
         ),
         online_cpus=None,
+        free_numa_memory={},
         storage=make_storage(),
         domains=tuple(
             DomainRecord(uuid=guest.uuid, name=guest.name, id=number, state=DomainState.RUNNING)
@@ -193,7 +216,7 @@ def make_resources(**changes: Any) -> Resources:
         hypervisor_hostname="kvm01.example",
         cpu_info=make_cpu_info(),
         supported_instances=(("x86_64", "kvm", "hvm"),),
-        numa_topology=(make_cell(),),
+        numa_topology=(make_host_cell(),),
         host_ip="192.0.2.7",
         uuid="4c4c4544-0042-4810-8051-b4c04f4d3132",
         libvirt_version=9000000,

@@ -27,7 +27,6 @@ from tests.support.records import (
     KIB,
     MIB,
     make_capabilities,
-    make_cell,
     make_disk,
     make_domain,
     make_guest,
@@ -510,11 +509,6 @@ def test_what_a_hypervisor_is_comes_out_of_its_identity_and_capabilities() -> No
     assert resources.uuid == capabilities.uuid
     assert resources.cpu_info == capabilities.cpu_info
     assert resources.supported_instances == capabilities.supported_instances
-
-
-def test_the_numa_topology_is_that_of_the_capabilities() -> None:
-    cells = (make_cell(id=0), make_cell(id=1))
-    assert compute(make_reading(capabilities=make_capabilities(cells=cells))).numa_topology == cells
 
 
 def test_a_host_without_cells_has_no_numa_topology() -> None:

@@ -1,0 +1,97 @@
+"""NUMA cells: the CPUs and memory of each, and what of them is taken.
+
+hypervisor_numa_cell_dedicated_cpus{hypervisor_hostname="kvm01",cell="0"} 16
+hypervisor_numa_cell_pages_free{hypervisor_hostname="kvm01",cell="0",page_size_bytes="2097152"} 512
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import HostNumaCell, Snapshot
+
+_CELL = ("hypervisor_hostname", "cell")
+_PAGES = (*_CELL, "page_size_bytes")
+
+CPUS = Metric(
+    name="hypervisor_numa_cell_cpus",
+    help="Online CPUs of the NUMA cell.",
+    unit="CPUs",
+    labels=_CELL,
+    source="virConnectGetCapabilities (topology/cells)",
+)
+DEDICATED_CPUS = Metric(
+    name="hypervisor_numa_cell_dedicated_cpus",
+    help="CPUs of the NUMA cell that vCPUs may be pinned to: those of cpu_dedicated_set, where it is set.",
+    unit="CPUs",
+    labels=_CELL,
+    source="virConnectGetCapabilities; Nova's LibvirtDriver._get_host_numa_topology (pcpuset)",
+)
+PINNED_CPUS = Metric(
+    name="hypervisor_numa_cell_pinned_cpus",
+    help="Dedicated CPUs of the NUMA cell that have a vCPU pinned to them, of whatever guest is defined.",
+    unit="CPUs",
+    labels=_CELL,
+    source="virDomainGetXMLDesc (cputune/vcpupin of a single CPU); Nova's NUMACell.pinned_cpus",
+)
+MEMORY_SIZE_BYTES = Metric(
+    name="hypervisor_numa_cell_memory_size_bytes",
+    help="Memory of the NUMA cell.",
+    labels=_CELL,
+    source="virConnectGetCapabilities (cell/memory)",
+)
+MEMORY_FREE_BYTES = Metric(
+    name="hypervisor_numa_cell_memory_free_bytes",
+    help="Free memory of the NUMA cell, without caches; memory set aside for huge pages is not free.",
+    labels=_CELL,
+    source="virNodeGetCellsFreeMemory",
+)
+PAGES = Metric(
+    name="hypervisor_numa_cell_pages",
+    help="Memory pages of the NUMA cell, by size; those of the base size are what huge pages leave.",
+    unit="pages",
+    labels=_PAGES,
+    source="virConnectGetCapabilities (cell/pages)",
+)
+PAGES_FREE = Metric(
+    name="hypervisor_numa_cell_pages_free",
+    help="Free memory pages of the NUMA cell, by size.",
+    unit="pages",
+    labels=_PAGES,
+    source="virNodeGetFreePages",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    resources = snapshot.resources
+    for cell in resources.numa_topology or ():
+        yield from _collect_cell(cell, resources.hypervisor_hostname)
+
+
+def _collect_cell(cell: HostNumaCell, hostname: str) -> Iterator[Sample]:
+    labels = {"hypervisor_hostname": hostname, "cell": str(cell.id)}
+    yield from CPUS.samples(len(cell.cpus), **labels)
+    yield from DEDICATED_CPUS.samples(len(cell.pcpuset), **labels)
+    yield from PINNED_CPUS.samples(len(cell.pinned_cpus), **labels)
+    yield from MEMORY_SIZE_BYTES.samples(cell.memory_kib * 1024, **labels)
+    yield from MEMORY_FREE_BYTES.samples(cell.memory_free_bytes, **labels)
+    for pages in cell.mempages:
+        size = str(pages.size_kib * 1024)
+        yield from PAGES.samples(pages.total, page_size_bytes=size, **labels)
+        yield from PAGES_FREE.samples(pages.free, page_size_bytes=size, **labels)
+
+
+COLLECTOR = Collector(
+    name="numa",
+    metrics=(
+        CPUS,
+        DEDICATED_CPUS,
+        PINNED_CPUS,
+        MEMORY_SIZE_BYTES,
+        MEMORY_FREE_BYTES,
+        PAGES,
+        PAGES_FREE,
+    ),
+    collect=_collect,
+)

@@ -1,0 +1,167 @@
+"""NUMA cells: what is free in each now, and the topology that Nova makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from exporter.errors import ConnectionLostError, HypervisorError, UnsupportedError
+from exporter.model import FreeNumaMemory, Guest, HostNumaCell, MemoryPages, NumaCell, Problem, Severity
+
+T = TypeVar("T")
+
+
+class CellHypervisor(Protocol):
+    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> Sequence[int]:
+        """Return the bytes that are free in each of so many cells."""
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        """Return how many pages are free in each of so many cells, by the cell's id and their size."""
+
+
+class NumaMemory:
+    """Reads what is free in the cells: two calls for all of them, and none once libvirt cannot tell.
+
+    Both calls read the host's /sys and nothing else: no guest can hold them up.
+    """
+
+    def __init__(self, hypervisor: CellHypervisor) -> None:
+        self._hypervisor = hypervisor
+        self._unsupported: set[str] = set()
+
+    def clear(self) -> None:
+        """Try again what was unsupported: the libvirtd of a new connection may be a newer one."""
+        self._unsupported = set()
+
+    def read(self, cells: Sequence[NumaCell], problems: list[Problem]) -> dict[int, FreeNumaMemory]:
+        """Return what is free in each cell, by its id.
+
+        :param problems: takes what libvirt failed at; that costs the numbers it would have told
+        :raises ConnectionLostError: when the connection broke
+        """
+        free: dict[int, FreeNumaMemory] = {}
+        for run in _runs(cells):
+            first = run[0]
+            free_bytes = self._get_free_bytes(first.id, len(run), problems)
+            free_pages = self._get_free_pages([pages.size_kib for pages in first.pages], run, problems)
+            for cell in run:
+                free[cell.id] = FreeNumaMemory(
+                    free_bytes=free_bytes.get(cell.id), free_pages=free_pages.get(cell.id, {})
+                )
+        return free
+
+    def _get_free_bytes(self, first: int, count: int, problems: list[Problem]) -> dict[int, int]:
+        numbers = self._ask(
+            "virNodeGetCellsFreeMemory",
+            lambda: self._hypervisor.get_cells_free_memory(first, count),
+            problems,
+        )
+        return dict(enumerate(numbers or (), start=first))
+
+    def _get_free_pages(
+        self, sizes_kib: Sequence[int], run: Sequence[NumaCell], problems: list[Problem]
+    ) -> Mapping[int, Mapping[int, int]]:
+        if not sizes_kib:
+            return {}
+        numbers = self._ask(
+            "virNodeGetFreePages",
+            lambda: self._hypervisor.get_free_pages(sizes_kib, run[0].id, len(run)),
+            problems,
+        )
+        return numbers or {}
+
+    def _ask(self, call: str, read: Callable[[], T], problems: list[Problem]) -> T | None:
+        if call in self._unsupported:
+            return None
+        try:
+            return read()
+        except ConnectionLostError:
+            raise
+        except UnsupportedError:
+            self._unsupported.add(call)
+        except HypervisorError as error:
+            problems.append(
+                Problem(
+                    severity=Severity.ERROR, reason=error.reason, subject=call, message=f"{call}: {error}"
+                )
+            )
+        return None
+
+
+def _runs(cells: Sequence[NumaCell]) -> Iterator[list[NumaCell]]:
+    """Group cells that one call can ask for: of ids in a row, and with pages of the same sizes.
+
+    That is all of them, but for machines whose cells are numbered with gaps or have no memory.
+    """
+    numbered = enumerate(sorted(cells, key=lambda cell: cell.id))
+    for _, run in groupby(numbered, key=lambda each: (each[1].id - each[0], _page_sizes(each[1]))):
+        yield [cell for _, cell in run]
+
+
+def _page_sizes(cell: NumaCell) -> tuple[int, ...]:
+    return tuple(pages.size_kib for pages in cell.pages)
+
+
+def has_outgrown(cells: Iterable[NumaCell], free: Mapping[int, FreeNumaMemory]) -> bool:
+    """Whether more pages of a size are free than the cells have: some were set aside since they were read."""
+    return any(
+        free[cell.id].free_pages.get(pages.size_kib, 0) > pages.total
+        for cell in cells
+        if cell.id in free
+        for pages in cell.pages
+    )
+
+
+def get_host_numa_topology(
+    cells: Sequence[NumaCell],
+    *,
+    shared: frozenset[int] | None,
+    dedicated: frozenset[int] | None,
+    free: Mapping[int, FreeNumaMemory],
+    guests: Iterable[Guest],
+) -> tuple[HostNumaCell, ...] | None:
+    """Return Nova's NUMATopology (`_get_host_numa_topology`), with what guests and pages use of it.
+
+    :param shared: the CPUs that guests share, None for all
+    :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
+    :param guests: the defined ones, shut-off ones too: the scheduler keeps their CPUs for them
+    """
+    pinned = frozenset(
+        cpu for guest in guests for cpus in guest.vcpu_pins.values() if len(cpus) == 1 for cpu in cpus
+    )
+    return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
+
+
+def _host_cell(
+    cell: NumaCell,
+    shared: frozenset[int] | None,
+    dedicated: frozenset[int] | None,
+    free: FreeNumaMemory | None,
+    pinned: frozenset[int],
+) -> HostNumaCell:
+    cpus = frozenset(cpu.id for cpu in cell.cpus)
+    cpuset = cpus if shared is None else cpus & shared
+    pcpuset = cpus if dedicated is None else cpus & dedicated
+    usable = cpuset | pcpuset
+    sockets = {cpu.socket_id for cpu in cell.cpus}
+    free_pages = {} if free is None else free.free_pages
+    return HostNumaCell(
+        id=cell.id,
+        socket=sockets.pop() if len(sockets) == 1 else None,
+        cpus=cpus,
+        cpuset=cpuset,
+        pcpuset=pcpuset,
+        siblings=frozenset(cpu.siblings & usable for cpu in cell.cpus if cpu.siblings & usable),
+        memory_kib=cell.memory_kib,
+        memory_free_bytes=None if free is None else free.free_bytes,
+        mempages=tuple(
+            MemoryPages(size_kib=each.size_kib, total=each.total, free=free_pages.get(each.size_kib))
+            for each in cell.pages
+        ),
+        pinned_cpus=pinned & pcpuset,
+    )

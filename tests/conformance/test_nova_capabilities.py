@@ -1,0 +1,244 @@
+"""Capabilities of machines that are not here mean the same to this exporter as to Nova's driver.
+
+Nova (Debian's python3-nova) runs in a process of its own under the system's Python, one for all machines.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from exporter.virt.capabilities import parse_capabilities
+from exporter.virt.resources import get_available_resource
+from tests.conformance.numa_comparison import as_nova, cpu_info_as_nova, simplify
+from tests.support.records import make_reading
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+# Reads capabilities with options; prints for each what Nova's driver makes of them.
+NOVA = """
+import json, sys
+import eventlet
+eventlet.monkey_patch()
+import nova.conf
+import nova.conf.neutron
+from nova import objects
+from nova.virt.libvirt import config, driver
+
+CONF = nova.conf.CONF
+
+class Host:
+    def __init__(self, xml, online_cpus):
+        self.capabilities = config.LibvirtConfigCaps()
+        self.capabilities.parse_str(xml)
+        self.online_cpus = set(online_cpus)
+
+    def get_capabilities(self):
+        return self.capabilities
+
+    def get_online_cpus(self):
+        return self.online_cpus
+
+    def has_min_version(self, **_versions):
+        return True
+
+def describe(machine):
+    for name, value in machine["options"].items():
+        group, _, option = name.rpartition(".")
+        CONF.set_override(option, value, group or None)
+    asked = object.__new__(driver.LibvirtDriver)
+    asked._host = Host(machine["xml"], machine["online_cpus"])
+    asked._reserved_hugepages = {}
+    topology = asked._get_host_numa_topology()
+    cpu_info = asked._get_cpu_info()
+    CONF.clear_override("vcpu_pin_set")
+    CONF.clear_override("cpu_shared_set", "compute")
+    CONF.clear_override("cpu_dedicated_set", "compute")
+    return {
+        "numa_topology": topology and json.loads(topology._to_json())["nova_object.data"]["cells"],
+        "cpu_info": {**cpu_info, "features": sorted(cpu_info["features"])},
+        "supported_instances": asked._get_instance_capabilities(),
+    }
+
+CONF([], project="nova", default_config_files=[])
+nova.conf.neutron.register_dynamic_opts(CONF)
+objects.register_all()
+json.dump([describe(machine) for machine in json.load(sys.stdin)], sys.stdout)
+"""
+
+TWO_SOCKETS = """<host><cpu><arch>x86_64</arch><model>Cascadelake-Server</model><vendor>Intel</vendor>
+    <topology sockets='1' dies='1' cores='2' threads='2'/><feature name='vmx'/><feature name='ssbd'/>
+    <feature policy='disable' name='mpx'/></cpu>
+  <topology><cells num='2'>
+    <cell id='0'><memory unit='KiB'>4194304</memory><pages unit='KiB' size='4'>524288</pages>
+      <pages unit='KiB' size='2048'>1000</pages><pages unit='KiB' size='1048576'>1</pages>
+      <cpus num='4'><cpu id='0' socket_id='0' die_id='0' core_id='0' siblings='0,4'/>
+        <cpu id='2' socket_id='0' die_id='0' core_id='1' siblings='2,6'/>
+        <cpu id='4' socket_id='0' die_id='0' core_id='0' siblings='0,4'/>
+        <cpu id='6' socket_id='0' die_id='0' core_id='1' siblings='2,6'/></cpus></cell>
+    <cell id='1'><memory unit='KiB'>8388608</memory><pages unit='KiB' size='4'>2097152</pages>
+      <pages unit='KiB' size='2048'>0</pages><pages unit='KiB' size='1048576'>0</pages>
+      <cpus num='4'><cpu id='1' socket_id='1' die_id='0' core_id='0' siblings='1,5'/>
+        <cpu id='3' socket_id='1' die_id='0' core_id='1' siblings='3,7'/>
+        <cpu id='5' socket_id='1' die_id='0' core_id='0' siblings='1,5'/>
+        <cpu id='7' socket_id='1' die_id='0' core_id='1' siblings='3,7'/></cpus></cell>
+  </cells></topology></host>"""
+
+# POWER: cells numbered with a gap, one of them memory alone; two sockets in the other.
+WITH_GAPS = """<host><cpu><arch>ppc64le</arch><model>POWER9</model><vendor>IBM</vendor>
+    <topology sockets='2' cores='1' threads='2'/></cpu>
+  <topology><cells num='2'>
+    <cell id='0'><memory unit='KiB'>1048576</memory><pages unit='KiB' size='64'>16384</pages>
+      <cpus num='4'><cpu id='0' socket_id='0' core_id='0' siblings='0-1'/>
+        <cpu id='1' socket_id='0' core_id='0' siblings='0-1'/>
+        <cpu id='4' socket_id='1' core_id='4' siblings='4-5'/>
+        <cpu id='5' socket_id='1' core_id='4' siblings='4-5'/></cpus></cell>
+    <cell id='252'><memory unit='KiB'>16777216</memory><pages unit='KiB' size='64'>262144</pages>
+      <cpus num='0'/></cell>
+  </cells></topology></host>"""
+
+WITHOUT_CELLS = "<host><cpu><arch>i686</arch></cpu></host>"
+
+# Names that libvirt or Nova has for an architecture, today or once; QEMU's of which Nova knows none, too.
+_ARCHITECTURE_NAMES = """
+    x86_64 i686 i386 i486 i586 x86_32 x86_32p amd64 aarch64 armv7l armv7b armv6 armv6l arm alpha
+    cris ia64 lm32 m68k microblaze microblazeel mips mipsel mips64 mips64el openrisc or32 parisc
+    parisc64 ppc ppcle ppc64 ppc64le ppcemb riscv32 riscv64 s390 s390x sh4 sh4eb sparc sparc64
+    unicore32 xtensa xtensaeb loongarch64 itanium X86_64
+"""
+ARCHITECTURES = _ARCHITECTURE_NAMES.split()
+# Nova fails at any other, here and in the next line.
+DOMAIN_TYPES = (
+    "qemu",
+    "kvm",
+    "xen",
+    "xapi",
+    "lxc",
+    "QEMU",
+    "test",
+    "vbox",
+    "vmware",
+    "hyperv",
+    "parallels",
+    "vz",
+)
+OS_TYPES = ("hvm", "xen", "exe", "uml", "pv", "hv", "baremetal", "HVM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuSets:
+    vcpu_pin_set: str | None = None
+    cpu_shared_set: str | None = None
+    cpu_dedicated_set: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    shows: str
+    host: str
+    options: Mapping[str, str]
+    online_cpus: Sequence[int] = tuple(range(8))
+    guests: str = ""
+
+    @property
+    def xml(self) -> str:
+        return f"<capabilities>{self.host}{self.guests}</capabilities>"
+
+
+def guests_of_every_architecture() -> str:
+    return "".join(
+        f"<guest><os_type>hvm</os_type><arch name='{name}'><domain type='qemu'/><domain type='kvm'/></arch>"
+        "</guest>"
+        for name in ARCHITECTURES
+    )
+
+
+def guests_of_every_kind() -> str:
+    return "".join(
+        f"<guest><os_type>{os_type}</os_type><arch name='x86_64'><domain type='{domain_type}'/></arch>"
+        "</guest>"
+        for os_type in OS_TYPES
+        for domain_type in DOMAIN_TYPES
+    )
+
+
+CPU_SETS: tuple[dict[str, str], ...] = (
+    {},
+    {"vcpu_pin_set": "1-3"},
+    {"compute.cpu_shared_set": "0,4,5"},
+    {"compute.cpu_dedicated_set": "2-7,^4"},
+    {"compute.cpu_shared_set": "0-1", "compute.cpu_dedicated_set": "2-6"},
+    {"vcpu_pin_set": "1-3", "compute.cpu_shared_set": "0"},
+)
+MACHINES = (
+    *(
+        Machine(shows=f"two sockets, {' '.join(options) or 'no set'}", host=TWO_SOCKETS, options=options)
+        for options in CPU_SETS
+    ),
+    Machine(shows="cells with gaps", host=WITH_GAPS, options={}, online_cpus=(0, 1, 4, 5)),
+    Machine(
+        shows="cells with gaps, a set",
+        host=WITH_GAPS,
+        options={"compute.cpu_dedicated_set": "1,4"},
+        online_cpus=(0, 1, 4, 5),
+    ),
+    Machine(shows="no cells", host=WITHOUT_CELLS, options={}),
+    Machine(shows="all architectures", host=TWO_SOCKETS, options={}, guests=guests_of_every_architecture()),
+    Machine(shows="all kinds of guests", host=TWO_SOCKETS, options={}, guests=guests_of_every_kind()),
+)
+
+
+def ask_nova(machines: Sequence[Machine]) -> list[dict[str, Any]]:
+    asked = [
+        {"xml": machine.xml, "options": machine.options, "online_cpus": machine.online_cpus}
+        for machine in machines
+    ]
+    process = subprocess.run(
+        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "ModuleNotFoundError" in process.stderr:
+        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
+    assert process.returncode == 0, process.stderr
+    answers: list[dict[str, Any]] = json.loads(process.stdout)
+    return answers
+
+
+def read(machine: Machine) -> dict[str, Any]:
+    reading = make_reading(
+        capabilities=parse_capabilities(machine.xml), online_cpus=frozenset(machine.online_cpus)
+    )
+    resources = get_available_resource(reading, CpuSets(**_without_groups(machine.options)))
+    topology = resources.numa_topology
+    return {
+        "numa_topology": topology and [as_nova(cell) for cell in topology],
+        "cpu_info": cpu_info_as_nova(resources.cpu_info),
+        "supported_instances": [list(each) for each in resources.supported_instances],
+    }
+
+
+def _without_groups(options: Mapping[str, str]) -> dict[str, str]:
+    return {name.rpartition(".")[2]: value for name, value in options.items()}
+
+
+def expect(answer: Mapping[str, Any]) -> dict[str, Any]:
+    topology = answer["numa_topology"]
+    return {**answer, "numa_topology": topology and [simplify(cell) for cell in topology]}
+
+
+def test_every_machine_is_the_same_to_nova() -> None:
+    """Shows that cells, CPUs, siblings, pages, the CPU's features and all kinds of instances are Nova's."""
+    answers = ask_nova(MACHINES)
+    for machine, answer in zip(MACHINES, answers, strict=True):
+        assert read(machine) == expect(answer), machine.shows
+    assert len(answers[-1]["supported_instances"]) == len(OS_TYPES) * len(DOMAIN_TYPES)
+    assert len(answers[0]["numa_topology"]) == 2

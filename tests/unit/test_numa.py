@@ -1,0 +1,248 @@
+"""NUMA cells: how what is free is asked for, Nova's topology of them, and their series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from exporter.collectors import numa
+from exporter.errors import ConnectionLostError, ExporterError, HypervisorError, UnsupportedError
+from exporter.model import (
+    FreeNumaMemory,
+    HostCpu,
+    HostNumaCell,
+    MemoryPages,
+    NumaCell,
+    PageSize,
+    Problem,
+    Severity,
+)
+from exporter.virt.numa import NumaMemory, has_outgrown
+from exporter.virt.resources import get_available_resource
+from tests.support.records import make_capabilities, make_guest, make_host_cell, make_reading, make_snapshot
+
+SMALL_AND_HUGE = (PageSize(size_kib=4, total=1000), PageSize(size_kib=2048, total=8))
+
+
+def make_cell(
+    number: int, *cpus: int, socket: int | None = 0, pages: Sequence[PageSize] = SMALL_AND_HUGE
+) -> NumaCell:
+    """Return a cell whose CPUs are pairs of threads."""
+    return NumaCell(
+        id=number,
+        memory_kib=4096,
+        pages=tuple(pages),
+        cpus=tuple(
+            HostCpu(id=cpu, socket_id=socket, siblings=frozenset({cpu - cpu % 2, cpu - cpu % 2 + 1}))
+            for cpu in cpus
+        ),
+    )
+
+
+@dataclass
+class Cells:
+    """A hypervisor whose every cell has 1000 bytes free for each of its number, and as many pages."""
+
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+    memory_error: ExporterError | None = None
+    pages_error: ExporterError | None = None
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
+        self.asked.append(("memory", first_cell, cells))
+        if self.memory_error:
+            raise self.memory_error
+        return tuple(1000 * cell for cell in range(first_cell, first_cell + cells))
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        self.asked.append(("pages", tuple(sizes_kib), first_cell, cells))
+        if self.pages_error:
+            raise self.pages_error
+        return {cell: dict.fromkeys(sizes_kib, 1000 * cell) for cell in range(first_cell, first_cell + cells)}
+
+
+def test_all_cells_are_asked_for_in_two_calls() -> None:
+    cells, problems = Cells(), list[Problem]()
+    free = NumaMemory(cells).read([make_cell(0), make_cell(1), make_cell(2)], problems)
+    assert cells.asked == [("memory", 0, 3), ("pages", (4, 2048), 0, 3)]
+    assert free[2] == FreeNumaMemory(free_bytes=2000, free_pages={4: 2000, 2048: 2000})
+    assert sorted(free) == [0, 1, 2]
+    assert problems == []
+
+
+def test_cells_numbered_with_a_gap_or_with_other_pages_are_asked_for_apart() -> None:
+    """libvirt refuses a range with a cell in it that is not there or lacks one of the page sizes."""
+    cells = Cells()
+    small = (PageSize(size_kib=4, total=1000),)
+    free = NumaMemory(cells).read(
+        [make_cell(8), make_cell(0), make_cell(9, pages=small), make_cell(10, pages=small)], []
+    )
+    assert cells.asked == [
+        ("memory", 0, 1),
+        ("pages", (4, 2048), 0, 1),
+        ("memory", 8, 1),
+        ("pages", (4, 2048), 8, 1),
+        ("memory", 9, 2),
+        ("pages", (4,), 9, 2),
+    ]
+    assert {cell: each.free_bytes for cell, each in free.items()} == {0: 0, 8: 8000, 9: 9000, 10: 10000}
+
+
+def test_a_host_without_cells_is_asked_nothing() -> None:
+    cells = Cells()
+    assert NumaMemory(cells).read([], []) == {}
+    assert cells.asked == []
+
+
+def test_a_cell_without_page_sizes_is_not_asked_for_pages() -> None:
+    cells = Cells()
+    assert NumaMemory(cells).read([make_cell(1, pages=())], []) == {
+        1: FreeNumaMemory(free_bytes=1000, free_pages={})
+    }
+    assert cells.asked == [("memory", 1, 1)]
+
+
+def test_what_libvirt_cannot_tell_is_asked_once_a_connection_and_is_no_problem() -> None:
+    cells, problems = Cells(pages_error=UnsupportedError("no such call")), list[Problem]()
+    memory = NumaMemory(cells)
+    for _ in range(2):
+        assert memory.read([make_cell(1)], problems) == {1: FreeNumaMemory(free_bytes=1000, free_pages={})}
+    assert [call for call, *_ in cells.asked] == ["memory", "pages", "memory"]
+    assert problems == []
+    memory.clear()
+    memory.read([make_cell(1)], problems)
+    assert cells.asked[-1] == ("pages", (4, 2048), 1, 1)
+
+
+def test_what_libvirt_fails_at_costs_its_own_numbers_and_is_told() -> None:
+    cells, problems = Cells(memory_error=HypervisorError("no /sys")), list[Problem]()
+    free = NumaMemory(cells).read([make_cell(1)], problems)
+    assert free == {1: FreeNumaMemory(free_bytes=None, free_pages={4: 1000, 2048: 1000})}
+    (problem,) = problems
+    assert (problem.severity, problem.reason) == (Severity.ERROR, "libvirt")
+    assert problem.message == "virNodeGetCellsFreeMemory: no /sys"
+
+
+def test_a_lost_connection_ends_the_reading() -> None:
+    with pytest.raises(ConnectionLostError):
+        NumaMemory(Cells(pages_error=ConnectionLostError("broken pipe"))).read([make_cell(0)], [])
+
+
+@pytest.mark.parametrize(
+    ("free_pages", "outgrown"),
+    [({4: 1000, 2048: 8}, False), ({4: 0, 2048: 9}, True), ({}, False)],
+    ids=["all-free", "more-free-than-there-were", "unknown"],
+)
+def test_more_free_pages_than_there_are_mean_that_the_capabilities_are_old(
+    free_pages: Mapping[int, int], outgrown: bool
+) -> None:
+    free = {0: FreeNumaMemory(free_bytes=1, free_pages=free_pages)}
+    assert has_outgrown([make_cell(0), make_cell(1)], free) is outgrown
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuSets:
+    vcpu_pin_set: str | None = None
+    cpu_shared_set: str | None = None
+    cpu_dedicated_set: str | None = None
+
+
+NO_CPU_SETS = CpuSets()
+
+
+def make_topology(
+    *cells: NumaCell,
+    options: CpuSets = NO_CPU_SETS,
+    free: Mapping[int, FreeNumaMemory] | None = None,
+    pins: Mapping[int, frozenset[int]] | None = None,
+) -> tuple[HostNumaCell, ...]:
+    """Return the topology of a host with one guest."""
+    reading = make_reading(
+        capabilities=make_capabilities(cells=cells),
+        guests=[make_guest(vcpu_pins=pins or {})],
+        online_cpus=frozenset(range(8)),
+        free_numa_memory=free or {},
+    )
+    topology = get_available_resource(reading, options).numa_topology
+    assert topology is not None
+    return topology
+
+
+@pytest.mark.parametrize(
+    ("options", "cpuset", "pcpuset"),
+    [
+        (CpuSets(), {0, 1, 2, 3}, {0, 1, 2, 3}),
+        (CpuSets(vcpu_pin_set="1-5"), {1, 2, 3}, {1, 2, 3}),
+        (CpuSets(cpu_shared_set="1-5"), {1, 2, 3}, set()),
+        (CpuSets(cpu_dedicated_set="1-5"), set(), {1, 2, 3}),
+        (CpuSets(cpu_shared_set="0-1", cpu_dedicated_set="3,7"), {0, 1}, {3}),
+        (CpuSets(vcpu_pin_set="0,4", cpu_shared_set="1-5"), {0}, {0}),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_cpus_of_a_cell_are_shared_and_dedicated_as_nova_has_it(
+    options: CpuSets, cpuset: set[int], pcpuset: set[int]
+) -> None:
+    (cell,) = make_topology(make_cell(0, 0, 1, 2, 3), options=options)
+    assert cell.cpus == {0, 1, 2, 3}
+    assert cell.cpuset == cpuset
+    assert cell.pcpuset == pcpuset
+
+
+def test_siblings_are_the_threads_of_a_core_that_guests_may_use() -> None:
+    options = CpuSets(cpu_shared_set="0", cpu_dedicated_set="1,3")
+    (cell,) = make_topology(make_cell(0, 0, 1, 2, 3, 4, 5), options=options)
+    assert cell.siblings == {frozenset({0, 1}), frozenset({3})}
+
+
+def test_a_cell_has_a_socket_unless_its_cpus_are_of_several() -> None:
+    across = NumaCell(
+        id=1,
+        memory_kib=1,
+        pages=(),
+        cpus=tuple(HostCpu(id=cpu, socket_id=cpu, siblings=frozenset({cpu})) for cpu in (4, 5)),
+    )
+    assert [cell.socket for cell in make_topology(make_cell(0, 0, 1, socket=7), across)] == [7, None]
+
+
+def test_a_cpu_is_pinned_where_a_vcpu_may_run_there_only_and_on_dedicated_cpus_alone() -> None:
+    pins = {0: frozenset({2}), 1: frozenset({6}), 2: frozenset({3, 7}), 3: frozenset({0})}
+    options = CpuSets(cpu_shared_set="0-1", cpu_dedicated_set="2-7")
+    cells = make_topology(make_cell(0, 0, 1, 2, 3), make_cell(1, 4, 5, 6, 7), options=options, pins=pins)
+    assert [cell.pinned_cpus for cell in cells] == [{2}, {6}]
+
+
+def test_what_is_free_is_put_to_its_cell() -> None:
+    free = {1: FreeNumaMemory(free_bytes=77, free_pages={2048: 5})}
+    unknown, known = make_topology(make_cell(0, 0), make_cell(1, 1), free=free)
+    assert (known.memory_free_bytes, unknown.memory_free_bytes) == (77, None)
+    assert known.mempages == (
+        MemoryPages(size_kib=4, total=1000, free=None),
+        MemoryPages(size_kib=2048, total=8, free=5),
+    )
+    assert {each.free for each in unknown.mempages} == {None}
+
+
+def test_a_cells_series_are_in_cpus_bytes_and_pages() -> None:
+    samples = {
+        (sample.metric.name, sample.labels.get("page_size_bytes")): sample.value
+        for sample in numa.COLLECTOR.collect(make_snapshot(numa_topology=(make_host_cell(),)))
+    }
+    assert samples == {
+        ("hypervisor_numa_cell_cpus", None): 4,
+        ("hypervisor_numa_cell_dedicated_cpus", None): 3,
+        ("hypervisor_numa_cell_pinned_cpus", None): 2,
+        ("hypervisor_numa_cell_memory_size_bytes", None): 8 * 2**30,
+        ("hypervisor_numa_cell_memory_free_bytes", None): 2 * 2**30,
+        ("hypervisor_numa_cell_pages", "4096"): 2**20,
+        ("hypervisor_numa_cell_pages_free", "4096"): 2**19,
+        ("hypervisor_numa_cell_pages", "2097152"): 2048,
+        ("hypervisor_numa_cell_pages_free", "2097152"): 512,
+    }
+
+
+def test_a_host_without_cells_has_no_series() -> None:
+    assert list(numa.COLLECTOR.collect(make_snapshot(numa_topology=None))) == []
