@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -29,6 +29,14 @@ def attempt(call: Callable[[], T]) -> Success[T] | Failure:
     """Return what the call returns, or what it raises."""
     try:
         return Success(call())
+    except Exception as error:
+        return Failure(error)
+
+
+async def attempt_awaiting(result: Awaitable[T]) -> Success[T] | Failure:
+    """Return what is awaited, or what that raises."""
+    try:
+        return Success(await result)
     except Exception as error:
         return Failure(error)
 

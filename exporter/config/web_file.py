@@ -215,7 +215,7 @@ def load_web_file(path: Path) -> WebFile:
         rate_limit=RateLimit(**read_keys(limit, _RATE_KEYS, mistakes)),
         notes=tuple(_list_notes(path, tls, http2)),
     )
-    if file.rate_limit.interval and not file.rate_limit.burst:
+    if file.rate_limit.interval and "burst" not in limit:
         mistakes.append(f"{items['rate_limit'].place}: found no burst, expected a whole number, 1 or more")
     if mistakes:
         raise ConfigError(mistakes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -155,7 +154,7 @@ def _parse_basic(header: str) -> tuple[str | None, str]:
         return None, ""
     try:
         user, colon, password = base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None, ""
     return (user, password) if colon else (None, "")
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -94,7 +94,7 @@ class Web:
         if not await self._access.authenticate(request.headers):
             challenge = {"www-authenticate": 'Basic realm="hypervisor-exporter", charset="UTF-8"'}
             return _plain(HTTPStatus.UNAUTHORIZED, "Unauthorized", **challenge)
-        methods, route = self._find_route(urlsplit(request.target).path)
+        methods, route = self._find_route(request.path)
         if route is None:
             telemetry_path = self._config.web.telemetry_path
             return _plain(HTTPStatus.NOT_FOUND, f"Not found. Metrics are at {telemetry_path}")
@@ -205,7 +205,7 @@ def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
 
 def _parameters(request: Request) -> dict[str, list[str]]:
     try:
-        return parse_qs(urlsplit(request.target).query, keep_blank_values=True, max_num_fields=100)
+        return parse_qs(request.query, keep_blank_values=True, max_num_fields=100)
     except ValueError as error:
         raise BadRequestError("too many parameters") from error
 

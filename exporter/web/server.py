@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -17,11 +18,13 @@ from http import HTTPStatus
 
 import h11
 
+from exporter.attempt import Failure, attempt_awaiting
 from exporter.web.access import Door
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 16 * 1024
+_SCHEME_AND_AUTHORITY = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 _BACKLOG = 1024
 _ACCEPT_PAUSE_SECONDS = 0.2
 
@@ -34,6 +37,16 @@ class Request:
     target: str
     headers: Mapping[str, str]
 
+    @property
+    def path(self) -> str:
+        """The target's path, still percent-encoded."""
+        return _split(self.target)[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the target's first question mark."""
+        return _split(self.target)[1]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
@@ -43,6 +56,12 @@ class Response:
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query of a target in origin or absolute form (RFC 9112, 3.2); any text has some."""
+    path, _, query = _SCHEME_AND_AUTHORITY.sub("", target, count=1).partition("?")
+    return path or "/", query
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -176,10 +195,12 @@ class Server:
         if self.requests_in_flight >= self._limits.requests:
             return _error(HTTPStatus.SERVICE_UNAVAILABLE)
         self.requests_in_flight += 1
-        try:
-            return await self._handler(request)
-        finally:
-            self.requests_in_flight -= 1
+        outcome = await attempt_awaiting(self._handler(request))
+        self.requests_in_flight -= 1
+        if isinstance(outcome, Failure):
+            log.error("a defect of this program", exc_info=outcome.error, extra={"path": request.path})
+            return _error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return outcome.value
 
 
 class _Connection:

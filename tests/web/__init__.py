@@ -1,0 +1,1 @@
+"""Real clients ask the exporter over TLS: curl, Python and Prometheus itself."""

@@ -1,0 +1,102 @@
+"""An exporter with a web configuration, and curl as its client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running exporter.
+
+    :ivar port: of 127.0.0.1
+    """
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log_file: Path
+
+    @property
+    def url(self) -> str:
+        """Where its metrics are."""
+        return f"https://localhost:{self.port}/metrics"
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text()
+
+    def curl(self, *arguments: str | Path, url: str | None = None) -> str:
+        """Ask with curl; return the status, or "000" where there was no answer."""
+        command = ["curl", "--silent", "--max-time", "10", "--output", "/dev/null", "--write-out"]
+        result = subprocess.run(
+            [*command, "%{http_code}", *map(str, arguments), url or self.url],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        return result.stdout
+
+
+@contextlib.contextmanager
+def serve_web(web_file: Path, *arguments: str) -> Iterator[Served]:
+    """Serve libvirt's test hypervisor with this web configuration until the block ends."""
+    port = find_free_port()
+    log_file = web_file.with_name("exporter.log")
+    flags = [
+        "--libvirt.uri=test:///default",
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.config.file={web_file}",
+    ]
+    process = start(log_file, *flags, *arguments)
+    try:
+        served = Served(process, port, log_file)
+        wait_until(lambda: _listens(served), "the exporter to listen")
+        yield served
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+def start(log_file: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """Start the exporter; what it says goes into a file."""
+    with log_file.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "exporter", *flags], cwd=_CHECKOUT, stdout=log, stderr=log
+        )
+
+
+def check(web_file: Path) -> tuple[int, str]:
+    """Run `--config.check` on a web configuration; return the exit status and all that was said."""
+    command = [sys.executable, "-m", "exporter", "--config.check", f"--web.config.file={web_file}"]
+    result = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=30, check=False)
+    return result.returncode, result.stdout + result.stderr
+
+
+def find_free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def options(client: Sequence[Path]) -> list[str]:
+    """Return curl's arguments for a client's certificate and key."""
+    certificate, key = client
+    return ["--cert", str(certificate), "--key", str(key)]
+
+
+def _listens(served: Served) -> bool:
+    assert served.process.poll() is None, served.log
+    return "msg=listening" in served.log
