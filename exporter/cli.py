@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import generate_latest
 
 from exporter import __version__
@@ -57,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = [str(path) for path in (command.config_file, command.web_config_file) if path is not None]
         print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
         return 0
-    disable_created_metrics()  # type: ignore[no-untyped-call] # theirs has no annotations
     start_event_loop()
     return asyncio.run(_once(loaded.config) if command.once else _serve(loaded, command))
 
@@ -150,7 +148,7 @@ async def _once(config: Config) -> int:
     views = await tracker.update_available_resource(deadline=deadline, refresh=True)
     own.note_loaded(now=time.time())
     collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
-    sys.stdout.write(generate_latest(make_registry(views, collectors, own.registry)).decode())
+    sys.stdout.write(generate_latest(make_registry(views, collectors, own)).decode())
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as Family
 
 from exporter import __version__
 from exporter.metric import Metric
@@ -67,15 +68,12 @@ _REFRESH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 
 class OwnMetrics:
-    """The exporter's own metrics and its process's (process_cpu_seconds_total, …).
-
-    :ivar registry: holds them all
-    """
+    """The exporter's own metrics and its process's (process_cpu_seconds_total, …), as a collector."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.help, registry=self.registry)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.help, registry=self._registry)
         build.info(
             {"version": __version__, "revision": REVISION, "python_version": platform.python_version()}
         )
@@ -83,10 +81,16 @@ class OwnMetrics:
             REFRESH_DURATION_SECONDS.name,
             REFRESH_DURATION_SECONDS.help,
             buckets=_REFRESH_BUCKETS_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
-        self._reload_successful = _gauge(RELOAD_SUCCESSFUL, self.registry)
-        self._reload_timestamp = _gauge(RELOAD_TIMESTAMP_SECONDS, self.registry)
+        self._reload_successful = _gauge(RELOAD_SUCCESSFUL, self._registry)
+        self._reload_timestamp = _gauge(RELOAD_TIMESTAMP_SECONDS, self._registry)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every family, without the series `_created` that prometheus_client adds unasked."""
+        for family in self._registry.collect():
+            family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+            yield family
 
     def watch_web(
         self, *, is_up_to_date: Callable[[], bool], read_expiry: Callable[[], float | None]
@@ -95,9 +99,9 @@ class OwnMetrics:
 
         :param read_expiry: returns when the certificate ends, in seconds since the epoch; None without one
         """
-        gauge = _gauge(WEB_RELOAD_SUCCESSFUL, self.registry)
+        gauge = _gauge(WEB_RELOAD_SUCCESSFUL, self._registry)
         gauge.set_function(lambda: float(is_up_to_date()))
-        self.registry.register(_CertificateExpiry(read_expiry))
+        self._registry.register(_CertificateExpiry(read_expiry))
 
     def observe_refresh(self, duration_seconds: float) -> None:
         """Take note of how long a refresh took."""

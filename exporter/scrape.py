@@ -14,6 +14,7 @@ from exporter.attempt import Failure, attempt
 from exporter.collectors import target
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import HostView, Snapshot
+from exporter.own import OwnMetrics
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class ScrapeCollector:
 
 
 def make_registry(
-    views: Sequence[HostView], collectors: Sequence[Collector], own: CollectorRegistry | None = None
+    views: Sequence[HostView], collectors: Sequence[Collector], own: OwnMetrics | None = None
 ) -> CollectorRegistry:
     """Return a registry of its own for one scrape.
 

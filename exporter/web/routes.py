@@ -12,7 +12,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
@@ -120,7 +119,7 @@ class Web:
     async def _metrics(self, request: Request) -> Response:
         parameters = _parameters(request)
         collectors = self._choose_collectors(parameters)
-        own = None if "collect[]" in parameters else self._own.registry
+        own = None if "collect[]" in parameters else self._own
         views = await self._tracker.update_available_resource(deadline=self._deadline(request))
         return await asyncio.to_thread(_render, views, collectors, own, request.headers)
 
@@ -221,7 +220,7 @@ def _one(parameters: Mapping[str, list[str]], name: str) -> str:
 def _render(
     views: Sequence[HostView],
     collectors: Sequence[Collector],
-    own: CollectorRegistry | None,
+    own: OwnMetrics | None,
     headers: Mapping[str, str],
 ) -> Response:
     encode, content_type = choose_encoder(headers.get("accept", ""))
