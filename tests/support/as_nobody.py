@@ -1,10 +1,13 @@
 """Run the exporter's command line as an unprivileged user.
 
-The user changes only after the import: the checkout may lie where nobody else may look, such as /root.
+The user changes only after the import: the checkout and Python itself may lie where nobody else may look,
+such as in /root. What Python would import only at its first use is imported before, too.
 """
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import os
 import pwd
 import sys
@@ -14,8 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from exporter.cli import main  # found by the line before
 
+_ENCODINGS = ("utf-8-sig", "idna", "latin-1")
+_MODULES = ("concurrent.futures.thread",)
+
 
 def become_nobody() -> None:
+    for encoding in _ENCODINGS:
+        codecs.lookup(encoding)
+    for module in _MODULES:
+        importlib.import_module(module)
     nobody = pwd.getpwnam("nobody")
     os.setgroups([])
     os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)

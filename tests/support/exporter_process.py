@@ -101,8 +101,14 @@ class RunningExporter:
 
     def scrape(self, path: str = "/metrics", *, seconds: float = 20) -> Scrape:
         """Scrape it as Prometheus does."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=seconds) as response:
-            return Scrape(text=response.read().decode(), log=self.log)
+        return Scrape(text=self.get(path, seconds=seconds), log=self.log)
+
+    def get(self, path: str, *, accept: str = "", seconds: float = 20) -> str:
+        """Return what it answers, in one of the formats that the client accepts."""
+        request = urllib.request.Request(f"http://{self.address}{path}", headers={"accept": accept})
+        with urllib.request.urlopen(request, timeout=seconds) as response:
+            text: str = response.read().decode()
+            return text
 
     def is_healthy(self) -> bool:
         """Whether it answers at all."""
@@ -115,24 +121,33 @@ class RunningExporter:
 
 
 @contextlib.contextmanager
-def serve(settings: Mapping[str, Any], *, as_nobody: bool = False) -> Iterator[RunningExporter]:
+def serve(
+    settings: Mapping[str, Any], *, as_nobody: bool = False, command: Sequence[str] = ()
+) -> Iterator[RunningExporter]:
     """Run the exporter as a server with these settings until the block ends.
 
     :param settings: the configuration file's content
+    :param command: what to run instead of the exporter's own command; it is given the same flags
     """
     address = f"127.0.0.1:{_find_free_port()}"
     with _config_file(settings) as config:
         log = config.with_name("log")
-        command = [*_command(as_nobody), "--config.file", str(config), "--web.listen-address", address]
+        flags = ["--config.file", str(config), "--web.listen-address", address]
         with log.open("wb") as stderr:
-            process = subprocess.Popen(command, cwd=_CHECKOUT, stderr=stderr, stdout=stderr)
+            process = subprocess.Popen(
+                [*(command or _command(as_nobody)), *flags],
+                cwd=_CHECKOUT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
         try:
             exporter = RunningExporter(process, address, log)
             wait_until(exporter.is_healthy, "the exporter to listen")
             yield exporter
         finally:
             process.kill()
-            process.wait(timeout=10)
+            process.communicate(timeout=10)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ _NOVA_METADATA = (
 def guest_xml(
     name: str,
     *,
+    domain_type: str = "qemu",
     vcpus: int = 1,
     max_vcpus: int | None = None,
     memory_mib: int = 16,
@@ -28,11 +29,12 @@ def guest_xml(
 ) -> str:
     """Return a domain that QEMU emulates. It starts in half a second and boots nothing.
 
+    :param domain_type: "test" for one of libvirt's test driver
     :param max_vcpus: how many may be plugged in at most, if that is more than there are from the start
     :param disks: what the functions below return
     :param from_nova: whether Nova's metadata says that it is one of Nova's guests
     """
-    return f"""<domain type='qemu'>
+    return f"""<domain type='{domain_type}'>
       <name>{name}</name>
       {_NOVA_METADATA if from_nova else ""}
       <memory unit='MiB'>{memory_mib}</memory>
