@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from prometheus_client.exposition import generate_latest
-
 from exporter import __version__
 from exporter.collectors import COLLECTORS
 from exporter.compute.backoff import Backoff
@@ -25,12 +23,13 @@ from exporter.errors import ConfigError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
 from exporter.own import OwnMetrics
-from exporter.scrape import make_registry
+from exporter.scrape import collect_families
 from exporter.service import Loaded, Reloader, Service
 from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
 from exporter.web.access import Access, Door, open_door
+from exporter.web.exposition import render_text
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
 from exporter.web.server import Server, ServerLimits
@@ -148,7 +147,7 @@ async def _once(config: Config) -> int:
     views = await tracker.update_available_resource(deadline=deadline, refresh=True)
     own.note_loaded(now=time.time())
     collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
-    sys.stdout.write(generate_latest(make_registry(views, collectors, own)).decode())
+    sys.stdout.write(render_text(collect_families(views, collectors, own)).decode())
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 
 from exporter.attempt import Failure, attempt
@@ -33,35 +32,20 @@ COLLECTOR_DURATION_SECONDS = Metric(
 METRICS = (COLLECTOR_SUCCESS, COLLECTOR_DURATION_SECONDS)
 
 
-class ScrapeCollector:
-    """The prometheus_client collector of one scrape, over the views that were ready by its deadline."""
-
-    def __init__(self, views: Sequence[HostView], collectors: Sequence[Collector]) -> None:
-        self._views = views
-        self._collectors = collectors
-
-    def collect(self) -> Iterator[Family]:
-        """Yield every metric family that has a sample."""
-        samples = [sample for view in self._views for sample in target.collect(view)]
-        snapshots = [view.snapshot for view in self._views if view.snapshot is not None]
-        health: list[Sample] = []
-        for collector in self._collectors:
-            samples += _run(collector, snapshots, health)
-        return _families([*samples, *health])
-
-
-def make_registry(
+def collect_families(
     views: Sequence[HostView], collectors: Sequence[Collector], own: OwnMetrics | None = None
-) -> CollectorRegistry:
-    """Return a registry of its own for one scrape.
+) -> list[Family]:
+    """Return one scrape's metric families, of the views that were ready by its deadline.
 
     :param own: what the exporter says of itself, if that is to be included
     """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(ScrapeCollector(views, collectors))
-    if own is not None:
-        registry.register(own)
-    return registry
+    samples = [sample for view in views for sample in target.collect(view)]
+    snapshots = [view.snapshot for view in views if view.snapshot is not None]
+    health: list[Sample] = []
+    for collector in collectors:
+        samples += _run(collector, snapshots, health)
+    families = _group([*samples, *health])
+    return families if own is None else [*families, *own.collect()]
 
 
 def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample]:
@@ -93,7 +77,7 @@ def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample]:
     return list(collector.collect(snapshot))
 
 
-def _families(samples: Iterable[Sample]) -> Iterator[Family]:
+def _group(samples: Iterable[Sample]) -> list[Family]:
     """Group samples by metric, as the exposition formats want them, in the order in which they first came."""
     families: dict[str, Family] = {}
     for sample in samples:
@@ -103,4 +87,4 @@ def _families(samples: Iterable[Sample]) -> Iterator[Family]:
             stem = metric.name.removesuffix("_total").removesuffix("_info")
             family = families[metric.name] = Family(stem, metric.help, metric.type)
         family.add_sample(metric.name, dict(sample.labels), sample.value)
-    return iter(families.values())
+    return list(families.values())

@@ -12,17 +12,16 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from prometheus_client.exposition import choose_encoder
-
 from exporter import __version__
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
 from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
-from exporter.scrape import make_registry
+from exporter.scrape import collect_families
 from exporter.service import Reloader
 from exporter.web.access import Access
+from exporter.web.exposition import choose_format
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.server import Request, Response
 
@@ -121,7 +120,7 @@ class Web:
         collectors = self._choose_collectors(parameters)
         own = None if "collect[]" in parameters else self._own
         views = await self._tracker.update_available_resource(deadline=self._deadline(request))
-        return await asyncio.to_thread(_render, views, collectors, own, request.headers)
+        return await _answer_with(views, collectors, own, request.headers)
 
     async def _probe(self, request: Request) -> Response:
         """Answer for one hypervisor: a configured one by its name, or one that a module allows."""
@@ -134,7 +133,7 @@ class Web:
         else:
             host = self._probe_targets.get(module or "default", target)
             views = [await host.get_host_stats(refresh=False, deadline=deadline)]
-        return await asyncio.to_thread(_render, views, collectors, None, request.headers)
+        return await _answer_with(views, collectors, None, request.headers)
 
     async def _service_discovery(self, request: Request) -> Response:
         """Answer with one target group for each configured hypervisor, to be scraped by `/probe`."""
@@ -217,19 +216,31 @@ def _one(parameters: Mapping[str, list[str]], name: str) -> str:
     return values[0]
 
 
+async def _answer_with(
+    views: Sequence[HostView],
+    collectors: Sequence[Collector],
+    own: OwnMetrics | None,
+    headers: Mapping[str, str],
+) -> Response:
+    """Render many hypervisors in a thread; one alone is rendered before a thread would be under way."""
+    if len(views) <= 1:
+        return _render(views, collectors, own, headers)
+    return await asyncio.to_thread(_render, views, collectors, own, headers)
+
+
 def _render(
     views: Sequence[HostView],
     collectors: Sequence[Collector],
     own: OwnMetrics | None,
     headers: Mapping[str, str],
 ) -> Response:
-    encode, content_type = choose_encoder(headers.get("accept", ""))
-    body = encode(make_registry(views, collectors, own))
+    exposition = choose_format(headers.get("accept", ""))
+    body = exposition.render(collect_families(views, collectors, own))
     more = {"vary": "accept, accept-encoding"}
     if len(body) >= _GZIP_MIN_BYTES and _accepts_gzip(headers.get("accept-encoding", "")):
         body = gzip.compress(body, compresslevel=_GZIP_LEVEL, mtime=0)
         more["content-encoding"] = "gzip"
-    return Response(body=body, content_type=content_type, headers=more)
+    return Response(body=body, content_type=exposition.content_type, headers=more)
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

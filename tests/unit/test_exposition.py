@@ -1,0 +1,85 @@
+"""The exposition formats are those of Prometheus' own client, to the byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from exporter.collectors import COLLECTORS
+from exporter.own import OwnMetrics
+from exporter.scrape import collect_families
+from exporter.web.exposition import OPENMETRICS, TEXT, choose_format, render_openmetrics, render_text
+from tests.support.records import make_view
+
+# Everything but lone surrogates, which are no text: a label with one could not be sent by anybody.
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
+
+
+class Families:
+    """A collector of these families."""
+
+    def __init__(self, *families: Family) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Family]:
+        return iter(self._families)
+
+
+def render_as_prometheus_client(*families: Family) -> tuple[bytes, bytes]:
+    """Return what Prometheus' client makes of them, as text and as OpenMetrics."""
+    registry = CollectorRegistry()
+    registry.register(Families(*families))
+    return generate_latest(registry), generate_openmetrics(registry)
+
+
+def test_a_scrape_is_what_prometheus_client_makes_of_it() -> None:
+    """All there is, of one scrape, in both formats."""
+    families = collect_families([make_view(), make_view(target="kvm02")], COLLECTORS, OwnMetrics())
+    assert (render_text(families), render_openmetrics(families)) == render_as_prometheus_client(*families)
+
+
+@given(
+    kind=st.sampled_from(("counter", "gauge", "info", "histogram")),
+    help_text=TEXTS,
+    labels=st.dictionaries(st.from_regex("[a-z_]+", fullmatch=True), TEXTS, max_size=3),
+    value=st.floats() | st.integers(-(2**60), 2**60),
+)
+def test_whatever_labels_and_values_hold_is_written_as_prometheus_client_does(
+    kind: str, help_text: str, labels: dict[str, str], value: float
+) -> None:
+    family = Family("kvm", help_text, kind)
+    family.add_sample({"counter": "kvm_total", "info": "kvm_info"}.get(kind, "kvm"), labels, value)
+    assert (render_text([family]), render_openmetrics([family])) == render_as_prometheus_client(family)
+
+
+def test_a_unit_is_told_where_the_format_has_one() -> None:
+    family = Family("kvm_seconds", "Help.", "gauge", "seconds")
+    family.add_sample("kvm_seconds", {}, math.inf)
+    assert (render_text([family]), render_openmetrics([family])) == render_as_prometheus_client(family)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/plain;version=0.0.4", TEXT),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OPENMETRICS),
+        (
+            "application/vnd.google.protobuf;encoding=delimited;q=0.7, application/openmetrics-text;q=0.5",
+            OPENMETRICS,
+        ),
+    ],
+)
+def test_openmetrics_is_for_those_who_name_it(accept: str, expected: object) -> None:
+    """The headers are a browser's, curl's, and those of Prometheus 2 and 3."""
+    assert choose_format(accept) is expected
