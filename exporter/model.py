@@ -68,6 +68,39 @@ class Disk:
     path: str | None  # source/@file or source/@dev; None for an empty drive and for anything without a path
     driver_format: str | None  # driver/@type: "qcow2", "raw"; None where the XML names none
     serial: str | None  # what Nova writes only for a Cinder volume
+    device: str  # disk/@device: "disk", "cdrom", "floppy", "lun"
+
+
+class ResourceClass(str, enum.Enum):
+    """What Placement allots, by its own names, which are the label's values."""
+
+    VCPU = "VCPU"  # vCPUs that share the host's CPUs
+    PCPU = "PCPU"  # vCPUs that have a CPU of their own
+    MEMORY_MB = "MEMORY_MB"  # MiB
+    DISK_GB = "DISK_GB"  # GiB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flavor:
+    """What a guest of one kind claims of its hypervisor."""
+
+    name: str
+    vcpus: int  # that share the host's CPUs
+    pcpus: int = 0  # that have a CPU of their own
+    memory_mb: int
+    disk_gb: int  # root and ephemeral disk, and swap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NovaFlavor:
+    """The flavor that Nova wrote into the metadata of a guest."""
+
+    name: str
+    vcpus: int
+    memory_mb: int
+    root_gb: int
+    ephemeral_gb: int
+    swap_mb: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +110,16 @@ class Guest:
     uuid: str
     name: str
     vcpus: int  # vcpu/@current, else vcpu's text: the number plugged in now
+    maximum_vcpus: int  # vcpu's text: the number that may be plugged in
     memory_kib: int  # <currentMemory>, else <memory>
+    maximum_memory_kib: int  # <memory>
     disks: tuple[Disk, ...]
     images: tuple[Disk, ...]  # those of the disks whose over-commit Nova counts
     has_nova_metadata: bool
+    nova_flavor: NovaFlavor | None  # None where there is no metadata, or none that can be understood
+    metadata_error: str | None  # why it cannot be understood
+    is_volume_backed: bool  # whether its root disk is a Cinder volume
+    emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs that QEMU's own threads are tied to
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs that a vCPU is tied to, by its number
 
 
@@ -269,6 +308,41 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inventory:
+    """What a hypervisor offers of one resource class, as Nova tells Placement, and what is claimed of it.
+
+    `total` is None where it could not be told: nobody knows then what fits.
+    """
+
+    resource_class: ResourceClass
+    total: int | None
+    reserved: int
+    allocation_ratio: float
+    claimed: int
+
+    @property
+    def max_unit(self) -> int | None:
+        """How much one guest may claim: over-commit does not make a hypervisor larger than it is."""
+        return self.total
+
+    @property
+    def capacity(self) -> int | None:
+        """How much may be claimed by all guests together, by Placement's arithmetic."""
+        if self.total is None:
+            return None
+        return max(0, int((self.total - self.reserved) * self.allocation_ratio))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlavorSlots:
+    """How many more guests of a flavor fit, and the resource classes that keep another one out."""
+
+    flavor: str
+    slots: int
+    limited_by: frozenset[ResourceClass]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
     """Nova's get_available_resource dictionary, field by field, and what only we have.
 
@@ -301,6 +375,8 @@ class Resources:
     unsized_disks: int
     domains_by_state: Mapping[DomainState, int]
     running_vms: int
+    inventories: tuple[Inventory, ...]  # of the classes that are offered
+    flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it could be told
     problems: tuple[Problem, ...] = ()
 
 

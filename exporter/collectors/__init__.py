@@ -3,7 +3,7 @@
 A new one is a new file, one line here, and its golden file.
 """
 
-from exporter.collectors import cpu, domains, info, memory, numa, storage
+from exporter.collectors import capacity, cpu, domains, flavors, info, memory, numa, storage
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
@@ -11,6 +11,8 @@ COLLECTORS: tuple[Collector, ...] = (
     memory.COLLECTOR,
     numa.COLLECTOR,
     storage.COLLECTOR,
+    capacity.COLLECTOR,
+    flavors.COLLECTOR,
     domains.COLLECTOR,
     info.COLLECTOR,
 )

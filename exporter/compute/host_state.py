@@ -32,6 +32,7 @@ REASONS = (
     "incomplete",
     "internal",
     "libvirt",
+    "metadata",
     "storage",
     "timeout",
     "unsupported",

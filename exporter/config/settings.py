@@ -12,6 +12,7 @@ from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.nova_conf import NovaConf
 from exporter.config.strict_yaml import Item
 from exporter.errors import ConfigError
+from exporter.model import Flavor
 
 DEFAULT_URI = "qemu:///system"
 
@@ -169,6 +170,9 @@ class HypervisorConfig:
     disk_allocation_ratio: Annotated[
         float, Key(kinds.RATIO, "Disk that may be promised to guests for each GiB there is.")
     ] = 1.0
+
+    # The file's top-level keys of these names.
+    flavors: tuple[Flavor, ...] = ()
 
     # These come out of nova_conf alone.
     images_type: str = "default"

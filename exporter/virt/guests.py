@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.errors import ExporterError, GoneError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
-
-NOVA_METADATA_NAMESPACES = (
-    "http://openstack.org/xmlns/libvirt/nova/1.0",
-    "http://openstack.org/xmlns/libvirt/nova/1.1",
-)
+from exporter.virt.nova_metadata import parse_nova_metadata
 
 # Of libvirt's units of memory: https://libvirt.org/formatdomain.html#memory-allocation
 _BYTES_PER_UNIT = {
@@ -47,18 +43,22 @@ def parse_guest(xml: str) -> Guest:
     try:
         domain = ElementTree.fromstring(xml)
         disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
-        has_nova_metadata = any(
-            domain.find(f"metadata/{{{namespace}}}instance") is not None
-            for namespace in NOVA_METADATA_NAMESPACES
-        )
+        metadata = parse_nova_metadata(domain)
+        has_nova_metadata = metadata is not None
         return Guest(
             uuid=_text(domain, "uuid"),
             name=_text(domain, "name"),
             vcpus=_vcpus(domain),
+            maximum_vcpus=int(_text(domain, "vcpu")),
             memory_kib=_memory_kib(domain),
+            maximum_memory_kib=_kib(domain, "memory"),
             disks=disks,
             images=tuple(disk for disk in disks if is_image(disk, has_nova_metadata=has_nova_metadata)),
             has_nova_metadata=has_nova_metadata,
+            nova_flavor=None if metadata is None else metadata.flavor,
+            metadata_error=None if metadata is None else metadata.error,
+            is_volume_backed=metadata is not None and is_volume_backed(disks, has_image=metadata.has_image),
+            emulator_pins=_emulator_pins(domain),
             vcpu_pins={
                 int(pin.attrib["vcpu"]): parse_cpu_spec(pin.attrib["cpuset"])
                 for pin in domain.iterfind("cputune/vcpupin")
@@ -79,6 +79,19 @@ def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
     return not (has_nova_metadata and disk.serial)
 
 
+def is_volume_backed(disks: Sequence[Disk], *, has_image: bool) -> bool:
+    """Whether the root disk of one of Nova's guests is a Cinder volume, which claims no disk here.
+
+    The XML does not name the root disk. Nova writes of which image it was made, unless a volume is booted
+    from; and where a volume was made of that image, the first hard disk is a volume.
+
+    :param has_image: whether Nova's metadata name an image (nova:root)
+    """
+    volumes = [disk for disk in disks if disk.serial]
+    first = next((disk for disk in disks if disk.device in ("disk", "lun")), None)
+    return bool(volumes) and (not has_image or first in volumes)
+
+
 def _text(domain: ElementTree.Element, tag: str) -> str:
     text = (domain.findtext(tag) or "").strip()
     if not text:
@@ -93,10 +106,18 @@ def _vcpus(domain: ElementTree.Element) -> int:
 
 def _memory_kib(domain: ElementTree.Element) -> int:
     """Return the balloon's size; like libvirt, take the guest's whole memory where none is given."""
-    tag = "currentMemory" if domain.find("currentMemory") is not None else "memory"
+    return _kib(domain, "currentMemory" if domain.find("currentMemory") is not None else "memory")
+
+
+def _kib(domain: ElementTree.Element, tag: str) -> int:
     amount = int(_text(domain, tag))
     unit = domain.find(tag).get("unit", "KiB")  # type: ignore[union-attr] # _text found it
     return amount * _BYTES_PER_UNIT[unit] // 1024
+
+
+def _emulator_pins(domain: ElementTree.Element) -> frozenset[int]:
+    pin = domain.find("cputune/emulatorpin")
+    return frozenset() if pin is None else parse_cpu_spec(pin.attrib["cpuset"])
 
 
 def _disk(element: ElementTree.Element) -> Disk:
@@ -108,6 +129,7 @@ def _disk(element: ElementTree.Element) -> Disk:
         path=path,
         driver_format=None if driver is None else driver.get("type"),
         serial=(element.findtext("serial") or "").strip() or None,
+        device=element.get("device", "disk"),
     )
 
 

@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
-from exporter.model import DomainState, Guest, Problem, Reading, Resources, Severity, UnsizedImage
+from exporter.model import (
+    DomainState,
+    Flavor,
+    Guest,
+    Problem,
+    Reading,
+    ResourceClass,
+    Resources,
+    Severity,
+    UnsizedImage,
+)
+from exporter.placement.claims import get_claims, list_metadata_problems
+from exporter.placement.flavors import get_flavor_slots
+from exporter.placement.inventory import Options as InventoryOptions
+from exporter.placement.inventory import get_inventories
 from exporter.virt.disks import overcommitted_bytes
 from exporter.virt.numa import get_host_numa_topology
 
@@ -20,7 +34,7 @@ GIB = 2**30
 KIB_PER_MIB = 2**10
 
 
-class Options(Protocol):
+class Options(InventoryOptions, Protocol):
     """Of a hypervisor's configuration, what the arithmetic depends on; each is Nova's option of that name."""
 
     @property
@@ -34,6 +48,10 @@ class Options(Protocol):
     @property
     def cpu_dedicated_set(self) -> str | None:
         """CPUs that guests are pinned to."""
+
+    @property
+    def flavors(self) -> tuple[Flavor, ...]:
+        """The flavors of which it is told how many more guests fit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,13 +77,22 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
     memory = _get_memory(reading)
     overcommit = get_disk_over_committed_size_total(reading)
     storage = reading.storage
+    local_gb = None if storage is None else storage.size_bytes // GIB
+    totals = {
+        ResourceClass.VCPU: vcpus,
+        ResourceClass.PCPU: get_pcpu_total(reading, options),
+        ResourceClass.MEMORY_MB: memory.memory_mb,
+        ResourceClass.DISK_GB: local_gb,
+    }
+    claims = get_claims(reading, dedicated_cpus=get_dedicated_cpus(options))
+    inventories = get_inventories(totals, claims, options)
     identity, capabilities = reading.identity, reading.capabilities
     return Resources(
         vcpus=vcpus,
         vcpus_used=get_vcpu_used(reading),
         memory_mb=memory.memory_mb,
         memory_mb_used=memory.memory_mb_used,
-        local_gb=None if storage is None else storage.size_bytes // GIB,
+        local_gb=local_gb,
         local_gb_used=None if storage is None else storage.used_bytes // GIB,
         disk_available_least=None if storage is None else (storage.free_bytes - overcommit.bytes) // GIB,
         hypervisor_type=identity.hypervisor_type,
@@ -90,7 +117,14 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         unsized_disks=overcommit.unsized_disks,
         domains_by_state=count_domains_by_state(reading),
         running_vms=sum(domain.is_active for domain in reading.domains),
-        problems=(*reading.problems, *cpu_problems, *overcommit.problems),
+        inventories=inventories,
+        flavor_slots=get_flavor_slots(options.flavors, inventories),
+        problems=(
+            *reading.problems,
+            *cpu_problems,
+            *overcommit.problems,
+            *list_metadata_problems(reading),
+        ),
     )
 
 
@@ -138,6 +172,19 @@ def _get_pcpu_available(options: Options) -> frozenset[int] | None:
     if options.cpu_shared_set and not options.vcpu_pin_set:
         return frozenset()
     return _get_vcpu_available(options)
+
+
+def get_dedicated_cpus(options: Options) -> frozenset[int]:
+    """Return the CPUs of cpu_dedicated_set; none where it is not set."""
+    return parse_cpu_spec(options.cpu_dedicated_set) if options.cpu_dedicated_set else frozenset()
+
+
+def get_pcpu_total(reading: Reading, options: Options) -> int | None:
+    """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None where one is not online."""
+    dedicated = get_dedicated_cpus(options)
+    if reading.online_cpus is not None and not dedicated <= reading.online_cpus:
+        return None
+    return len(dedicated)
 
 
 def _check_cpu_sets(reading: Reading, options: Options) -> Iterator[Problem]:

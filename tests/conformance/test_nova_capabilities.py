@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from exporter.config.settings import HypervisorConfig
 from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.resources import get_available_resource
 from tests.conformance.numa_comparison import as_nova, cpu_info_as_nova, simplify
@@ -131,13 +132,6 @@ OS_TYPES = ("hvm", "xen", "exe", "uml", "pv", "hv", "baremetal", "HVM")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CpuSets:
-    vcpu_pin_set: str | None = None
-    cpu_shared_set: str | None = None
-    cpu_dedicated_set: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Machine:
     shows: str
     host: str
@@ -217,7 +211,8 @@ def read(machine: Machine) -> dict[str, Any]:
     reading = make_reading(
         capabilities=parse_capabilities(machine.xml), online_cpus=frozenset(machine.online_cpus)
     )
-    resources = get_available_resource(reading, CpuSets(**_without_groups(machine.options)))
+    options = HypervisorConfig(uri="test:///default", **_without_groups(machine.options))
+    resources = get_available_resource(reading, options)
     topology = resources.numa_topology
     return {
         "numa_topology": topology and [as_nova(cell) for cell in topology],

@@ -13,12 +13,14 @@ from exporter.model import (
     DomainRecord,
     DomainState,
     DriverStats,
+    FlavorSlots,
     Guest,
     HostCpu,
     HostIdentity,
     HostNumaCell,
     HostView,
     ImageSize,
+    Inventory,
     MemoryPages,
     NodeInfo,
     NodeMemory,
@@ -26,6 +28,7 @@ from exporter.model import (
     PageSize,
     Reading,
     RefreshCost,
+    ResourceClass,
     Resources,
     Snapshot,
     Storage,
@@ -46,7 +49,14 @@ def make_uuid(number: int) -> str:
 
 def make_disk(**changes: Any) -> Disk:
     """Return a qcow2 image in a file."""
-    disk = Disk(target="vda", source_type="file", path="/images/disk", driver_format="qcow2", serial=None)
+    disk = Disk(
+        target="vda",
+        source_type="file",
+        path="/images/disk",
+        driver_format="qcow2",
+        serial=None,
+        device="disk",
+    )
     return replace(disk, **changes)
 
 
@@ -57,10 +67,16 @@ def make_guest(number: int = 1, **changes: Any) -> Guest:
             uuid=make_uuid(number),
             name=f"guest{number}",
             vcpus=2,
+            maximum_vcpus=2,
             memory_kib=512 * KIB,
+            maximum_memory_kib=512 * KIB,
             disks=(),
             images=(),
             has_nova_metadata=False,
+            nova_flavor=None,
+            metadata_error=None,
+            is_volume_backed=False,
+            emulator_pins=frozenset(),
             vcpu_pins={},
         ),
         **changes,
@@ -200,6 +216,16 @@ def make_reading(
     return replace(reading, **changes)
 
 
+def make_inventory(
+    resource_class: ResourceClass = ResourceClass.VCPU, total: int | None = 72, **changes: Any
+) -> Inventory:
+    """Return what is offered of a resource class, none of it reserved and none claimed."""
+    inventory = Inventory(
+        resource_class=resource_class, total=total, reserved=0, allocation_ratio=1.0, claimed=0
+    )
+    return replace(inventory, **changes)
+
+
 def make_resources(**changes: Any) -> Resources:
     """Return the resources of a hypervisor, no two numbers of which are equal."""
     counts = dict(zip(DomainState, (51, 52, 53, 54, 55, 56, 57, 58), strict=True))
@@ -227,6 +253,10 @@ def make_resources(**changes: Any) -> Resources:
         unsized_disks=38,
         domains_by_state=counts,
         running_vms=41,
+        inventories=(make_inventory(),),
+        flavor_slots=(
+            FlavorSlots(flavor="m1.large", slots=71, limited_by=frozenset({ResourceClass.MEMORY_MB})),
+        ),
     )
     return replace(resources, **changes)
 

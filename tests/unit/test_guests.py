@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.errors import ConnectionLostError, GoneError
-from exporter.model import Disk, DomainRecord, DomainState, Guest, Problem, Severity
+from exporter.model import Disk, DomainRecord, DomainState, Guest, NovaFlavor, Problem, Severity
 from exporter.virt.guests import GuestCache, GuestXmlError, parse_guest
 from tests.support.records import make_disk, make_domain, make_uuid
 
@@ -26,13 +26,21 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
     <nova:instance xmlns:nova="{NOVA_1_1}">
       <nova:package version="26.2.2"/>
       <nova:name>database</nova:name>
-      <nova:flavor name="m1.large"><nova:memory>8192</nova:memory><nova:vcpus>4</nova:vcpus></nova:flavor>
+      <nova:flavor name="m1.large">
+        <nova:memory>8192</nova:memory>
+        <nova:disk>80</nova:disk>
+        <nova:swap>512</nova:swap>
+        <nova:ephemeral>20</nova:ephemeral>
+        <nova:vcpus>4</nova:vcpus>
+      </nova:flavor>
+      <nova:root type="image" uuid="155d900f-4e14-4e4c-a73d-069cbf4541e6"/>
     </nova:instance>
   </metadata>
   <memory unit='KiB'>8388608</memory>
   <currentMemory unit='KiB'>4194304</currentMemory>
   <vcpu placement='static' current='4'>8</vcpu>
-  <cputune><shares>4096</shares><vcpupin vcpu='0' cpuset='5'/><vcpupin vcpu='2' cpuset='8-9'/></cputune>
+  <cputune><shares>4096</shares><vcpupin vcpu='0' cpuset='5'/><vcpupin vcpu='2' cpuset='8-9'/>
+    <emulatorpin cpuset='5,8-9'/></cputune>
   <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
@@ -98,6 +106,7 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         path="/var/lib/nova/instances/5c2d/disk",
         driver_format="qcow2",
         serial=None,
+        device="disk",
     )
     volume_in_file = Disk(
         target="vdb",
@@ -105,6 +114,7 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         path="/var/lib/nova/mnt/0d3a/volume-fa37e7c0",
         driver_format="raw",
         serial="fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10",
+        device="disk",
     )
     volume_in_ceph = Disk(
         target="vdc",
@@ -112,6 +122,7 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         path=None,
         driver_format="raw",
         serial="1f0e0c0b-0000-4000-8000-000000000001",
+        device="disk",
     )
     config_drive = Disk(
         target="hda",
@@ -119,15 +130,24 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         path="/var/lib/nova/instances/5c2d/disk.config",
         driver_format="raw",
         serial=None,
+        device="cdrom",
     )
     assert parse_guest(NOVA_GUEST) == Guest(
         uuid="5c2d4f5e-8c4e-4d0e-9d1a-3f1f0a5b6c7d",
         name="instance-0000002a",
         vcpus=4,
+        maximum_vcpus=8,
         memory_kib=4194304,
+        maximum_memory_kib=8388608,
         disks=(root, volume_in_file, volume_in_ceph, config_drive),
         images=(root, config_drive),
         has_nova_metadata=True,
+        nova_flavor=NovaFlavor(
+            name="m1.large", vcpus=4, memory_mb=8192, root_gb=80, ephemeral_gb=20, swap_mb=512
+        ),
+        metadata_error=None,
+        is_volume_backed=False,
+        emulator_pins=frozenset({5, 8, 9}),
         vcpu_pins={0: frozenset({5}), 2: frozenset({8, 9})},
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from exporter.collectors import numa
+from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, ExporterError, HypervisorError, UnsupportedError
 from exporter.model import (
     FreeNumaMemory,
@@ -143,19 +144,16 @@ def test_more_free_pages_than_there_are_mean_that_the_capabilities_are_old(
     assert has_outgrown([make_cell(0), make_cell(1)], free) is outgrown
 
 
-@dataclass(frozen=True, kw_only=True)
-class CpuSets:
-    vcpu_pin_set: str | None = None
-    cpu_shared_set: str | None = None
-    cpu_dedicated_set: str | None = None
+def configure(**options: str) -> HypervisorConfig:
+    return HypervisorConfig(uri="test:///default", **options)
 
 
-NO_CPU_SETS = CpuSets()
+WITHOUT_CPU_SETS = configure()
 
 
 def make_topology(
     *cells: NumaCell,
-    options: CpuSets = NO_CPU_SETS,
+    options: HypervisorConfig = WITHOUT_CPU_SETS,
     free: Mapping[int, FreeNumaMemory] | None = None,
     pins: Mapping[int, frozenset[int]] | None = None,
 ) -> tuple[HostNumaCell, ...]:
@@ -174,26 +172,26 @@ def make_topology(
 @pytest.mark.parametrize(
     ("options", "cpuset", "pcpuset"),
     [
-        (CpuSets(), {0, 1, 2, 3}, {0, 1, 2, 3}),
-        (CpuSets(vcpu_pin_set="1-5"), {1, 2, 3}, {1, 2, 3}),
-        (CpuSets(cpu_shared_set="1-5"), {1, 2, 3}, set()),
-        (CpuSets(cpu_dedicated_set="1-5"), set(), {1, 2, 3}),
-        (CpuSets(cpu_shared_set="0-1", cpu_dedicated_set="3,7"), {0, 1}, {3}),
-        (CpuSets(vcpu_pin_set="0,4", cpu_shared_set="1-5"), {0}, {0}),
+        ({}, {0, 1, 2, 3}, {0, 1, 2, 3}),
+        ({"vcpu_pin_set": "1-5"}, {1, 2, 3}, {1, 2, 3}),
+        ({"cpu_shared_set": "1-5"}, {1, 2, 3}, set()),
+        ({"cpu_dedicated_set": "1-5"}, set(), {1, 2, 3}),
+        ({"cpu_shared_set": "0-1", "cpu_dedicated_set": "3,7"}, {0, 1}, {3}),
+        ({"vcpu_pin_set": "0,4", "cpu_shared_set": "1-5"}, {0}, {0}),
     ],
     ids=lambda value: str(value),
 )
 def test_the_cpus_of_a_cell_are_shared_and_dedicated_as_nova_has_it(
-    options: CpuSets, cpuset: set[int], pcpuset: set[int]
+    options: dict[str, str], cpuset: set[int], pcpuset: set[int]
 ) -> None:
-    (cell,) = make_topology(make_cell(0, 0, 1, 2, 3), options=options)
+    (cell,) = make_topology(make_cell(0, 0, 1, 2, 3), options=configure(**options))
     assert cell.cpus == {0, 1, 2, 3}
     assert cell.cpuset == cpuset
     assert cell.pcpuset == pcpuset
 
 
 def test_siblings_are_the_threads_of_a_core_that_guests_may_use() -> None:
-    options = CpuSets(cpu_shared_set="0", cpu_dedicated_set="1,3")
+    options = configure(cpu_shared_set="0", cpu_dedicated_set="1,3")
     (cell,) = make_topology(make_cell(0, 0, 1, 2, 3, 4, 5), options=options)
     assert cell.siblings == {frozenset({0, 1}), frozenset({3})}
 
@@ -210,7 +208,7 @@ def test_a_cell_has_a_socket_unless_its_cpus_are_of_several() -> None:
 
 def test_a_cpu_is_pinned_where_a_vcpu_may_run_there_only_and_on_dedicated_cpus_alone() -> None:
     pins = {0: frozenset({2}), 1: frozenset({6}), 2: frozenset({3, 7}), 3: frozenset({0})}
-    options = CpuSets(cpu_shared_set="0-1", cpu_dedicated_set="2-7")
+    options = configure(cpu_shared_set="0-1", cpu_dedicated_set="2-7")
     cells = make_topology(make_cell(0, 0, 1, 2, 3), make_cell(1, 4, 5, 6, 7), options=options, pins=pins)
     assert [cell.pinned_cpus for cell in cells] == [{2}, {6}]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     DomainState,
     ImageSize,
@@ -42,17 +43,14 @@ RAW = make_disk(driver_format="raw")
 GONE = UnsizedImage("/images/disk: No such file or directory")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CpuSets:
-    vcpu_pin_set: str | None = None
-    cpu_shared_set: str | None = None
-    cpu_dedicated_set: str | None = None
+def configure(**options: Any) -> HypervisorConfig:
+    return HypervisorConfig(uri="test:///default", **options)
 
 
-NO_CPU_SETS = CpuSets()
+WITHOUT_CPU_SETS = configure()
 
 
-def compute(reading: Reading, options: CpuSets = NO_CPU_SETS) -> Resources:
+def compute(reading: Reading, options: HypervisorConfig = WITHOUT_CPU_SETS) -> Resources:
     return get_available_resource(reading, options)
 
 
@@ -96,21 +94,23 @@ def test_without_a_cpu_set_every_online_cpu_counts_and_none_besides(online_cpus:
 @pytest.mark.parametrize(
     ("options", "vcpus"),
     [
-        (CpuSets(vcpu_pin_set="0-2"), 3),
-        (CpuSets(cpu_shared_set="4-12,^8,15"), 9),
-        (CpuSets(vcpu_pin_set="0-2", cpu_shared_set="0-7", cpu_dedicated_set="8-11"), 3),
-        (CpuSets(cpu_shared_set="0-7", cpu_dedicated_set="8-11"), 8),
-        (CpuSets(cpu_dedicated_set="8-11"), 0),
+        (configure(vcpu_pin_set="0-2"), 3),
+        (configure(cpu_shared_set="4-12,^8,15"), 9),
+        (configure(vcpu_pin_set="0-2", cpu_shared_set="0-7", cpu_dedicated_set="8-11"), 3),
+        (configure(cpu_shared_set="0-7", cpu_dedicated_set="8-11"), 8),
+        (configure(cpu_dedicated_set="8-11"), 0),
     ],
 )
-def test_cpu_sets_take_precedence_as_in_nova(options: CpuSets, vcpus: int) -> None:
+def test_cpu_sets_take_precedence_as_in_nova(options: HypervisorConfig, vcpus: int) -> None:
     resources = compute(make_reading(online_cpus=frozenset(range(16))), options)
     assert (resources.vcpus, resources.problems) == (vcpus, ())
 
 
 @pytest.mark.parametrize("option", ["vcpu_pin_set", "cpu_shared_set", "cpu_dedicated_set"])
 def test_a_cpu_that_is_not_online_is_an_error_with_option_set_and_online_cpus(option: str) -> None:
-    resources = compute(make_reading(online_cpus=frozenset({0, 1, 2, 3, 6})), CpuSets(**{option: "2-5,^4,9"}))
+    resources = compute(
+        make_reading(online_cpus=frozenset({0, 1, 2, 3, 6})), configure(**{option: "2-5,^4,9"})
+    )
     assert resources.vcpus is None
     assert resources.problems == (
         Problem(
@@ -123,26 +123,26 @@ def test_a_cpu_that_is_not_online_is_an_error_with_option_set_and_online_cpus(op
 
 
 def test_an_offline_dedicated_cpu_is_an_error_beside_a_good_shared_set() -> None:
-    options = CpuSets(cpu_shared_set="0-1", cpu_dedicated_set="2-3")
+    options = configure(cpu_shared_set="0-1", cpu_dedicated_set="2-3")
     resources = compute(make_reading(online_cpus=frozenset({0, 1, 2})), options)
     assert resources.vcpus is None
     assert [problem.subject for problem in resources.problems] == ["cpu_dedicated_set"]
 
 
 def test_two_cpu_sets_with_offline_cpus_are_two_errors() -> None:
-    options = CpuSets(cpu_shared_set="1", cpu_dedicated_set="2")
+    options = configure(cpu_shared_set="1", cpu_dedicated_set="2")
     resources = compute(make_reading(online_cpus=frozenset({0})), options)
     assert [problem.subject for problem in resources.problems] == ["cpu_shared_set", "cpu_dedicated_set"]
 
 
 def test_a_shared_set_that_the_pin_set_overrides_may_name_offline_cpus() -> None:
-    options = CpuSets(vcpu_pin_set="0", cpu_shared_set="7")
+    options = configure(vcpu_pin_set="0", cpu_shared_set="7")
     resources = compute(make_reading(online_cpus=frozenset({0})), options)
     assert (resources.vcpus, resources.problems) == (1, ())
 
 
 def test_a_cpu_set_is_believed_where_libvirt_cannot_tell_which_cpus_are_online() -> None:
-    resources = compute(make_reading(online_cpus=None), CpuSets(vcpu_pin_set="0-3"))
+    resources = compute(make_reading(online_cpus=None), configure(vcpu_pin_set="0-3"))
     assert (resources.vcpus, resources.problems) == (4, ())
 
 
@@ -152,7 +152,7 @@ def test_where_libvirt_has_no_node_info_there_are_no_cpus() -> None:
 
 def test_a_cpu_set_counts_even_where_libvirt_has_no_node_info() -> None:
     reading = make_reading(node=None, online_cpus=frozenset(range(8)))
-    assert compute(reading, CpuSets(cpu_shared_set="0-3")).vcpus == 4
+    assert compute(reading, configure(cpu_shared_set="0-3")).vcpus == 4
 
 
 # vCPUs in use
@@ -519,7 +519,7 @@ def test_problems_of_the_reading_are_passed_on_first() -> None:
     problem = Problem(severity=Severity.NOTE, reason="unsupported", subject="virNodeGetInfo", message="x")
     guest = make_guest(disks=(QCOW2,))
     reading = make_reading(guests=[guest], sizes=[[GONE]], problems=(problem,), online_cpus=frozenset({0}))
-    problems = compute(reading, CpuSets(vcpu_pin_set="1")).problems
+    problems = compute(reading, configure(vcpu_pin_set="1")).problems
     assert problems[0] is problem
     assert [each.reason for each in problems] == ["unsupported", "cpu_set", "image"]
 

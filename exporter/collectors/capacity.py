@@ -1,0 +1,68 @@
+"""Capacity: what a hypervisor offers to the scheduler by resource class, and what guests claim of it.
+
+hypervisor_capacity{hypervisor_hostname="kvm01",resource_class="VCPU"} 248
+hypervisor_claimed{hypervisor_hostname="kvm01",resource_class="VCPU"} 96
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
+
+_LABELS = ("hypervisor_hostname", "resource_class")
+_UNIT = "vCPUs, MiB or GiB"
+
+INVENTORY = Metric(
+    name="hypervisor_inventory",
+    help="What there is of a resource class, before reserve and over-commit; also the most for one guest.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="Nova's LibvirtDriver.update_provider_tree (total, max_unit)",
+)
+RESERVED = Metric(
+    name="hypervisor_reserved",
+    help="What is kept for the host.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="reserved_host_cpus, reserved_host_memory_mb, reserved_host_disk_mb (in GiB, rounded up)",
+)
+ALLOCATION_RATIO = Metric(
+    name="hypervisor_allocation_ratio",
+    help="How much may be claimed for each unit that is not reserved.",
+    labels=_LABELS,
+    source="cpu_allocation_ratio, ram_allocation_ratio, disk_allocation_ratio",
+)
+CAPACITY = Metric(
+    name="hypervisor_capacity",
+    help="What guests may claim in all: (inventory - reserved) * allocation ratio, rounded down.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="Placement's capacity of an inventory",
+)
+CLAIMED = Metric(
+    name="hypervisor_claimed",
+    help="What all guests claim, shut-off ones too: by Nova's flavor, else by the libvirt configuration.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="virDomainGetXMLDesc (nova:flavor, else vcpu, memory, disks); Nova's resources_from_flavor",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    hostname = snapshot.resources.hypervisor_hostname
+    for inventory in snapshot.resources.inventories:
+        labels = {"hypervisor_hostname": hostname, "resource_class": inventory.resource_class.value}
+        yield from INVENTORY.samples(inventory.total, **labels)
+        yield from RESERVED.samples(inventory.reserved, **labels)
+        yield from ALLOCATION_RATIO.samples(inventory.allocation_ratio, **labels)
+        yield from CAPACITY.samples(inventory.capacity, **labels)
+        yield from CLAIMED.samples(inventory.claimed, **labels)
+
+
+COLLECTOR = Collector(
+    name="capacity",
+    metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED),
+    collect=_collect,
+)

@@ -1,0 +1,42 @@
+"""Flavors: how many more guests of each flavor fit, and what limits them.
+
+hypervisor_flavor_slots{hypervisor_hostname="kvm01",flavor="m1.large"} 12
+hypervisor_flavor_slots_limited_by{hypervisor_hostname="kvm01",flavor="m1.large",resource_class="MEMORY_MB"} 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import ResourceClass, Snapshot
+
+FLAVOR_SLOTS = Metric(
+    name="hypervisor_flavor_slots",
+    help="How many more guests of the flavor fit, by the scarcest resource.",
+    unit="guests",
+    labels=("hypervisor_hostname", "flavor"),
+    source="hypervisor_capacity and hypervisor_claimed; flavors of the configuration or of the guests",
+)
+LIMITED_BY = Metric(
+    name="hypervisor_flavor_slots_limited_by",
+    help="Whether it is this resource class that keeps one more guest of the flavor out.",
+    labels=("hypervisor_hostname", "flavor", "resource_class"),
+    source="as hypervisor_flavor_slots",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    hostname = snapshot.resources.hypervisor_hostname
+    for each in snapshot.resources.flavor_slots:
+        yield from FLAVOR_SLOTS.samples(each.slots, hypervisor_hostname=hostname, flavor=each.flavor)
+        for resource_class in ResourceClass:
+            yield from LIMITED_BY.samples(
+                float(resource_class in each.limited_by),
+                hypervisor_hostname=hostname,
+                flavor=each.flavor,
+                resource_class=resource_class.value,
+            )
+
+
+COLLECTOR = Collector(name="flavors", metrics=(FLAVOR_SLOTS, LIMITED_BY), collect=_collect)

@@ -1,0 +1,68 @@
+"""Inventories: what a hypervisor offers, by resource class (Nova's LibvirtDriver.update_provider_tree)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from exporter.model import Inventory, ResourceClass
+from exporter.placement.claims import Claim, convert_mb_to_ceil_gb
+
+
+class Options(Protocol):
+    """Of a hypervisor's configuration, what its inventories depend on; each is Nova's option of that name."""
+
+    @property
+    def reserved_host_cpus(self) -> int:
+        """CPUs that are kept for the host."""
+
+    @property
+    def reserved_host_memory_mb(self) -> int:
+        """MiB of memory that are kept for the host."""
+
+    @property
+    def reserved_host_disk_mb(self) -> int:
+        """MiB of disk that are kept for the host."""
+
+    @property
+    def cpu_allocation_ratio(self) -> float:
+        """vCPUs that may be placed on each CPU."""
+
+    @property
+    def ram_allocation_ratio(self) -> float:
+        """MiB that may be claimed for each MiB there is."""
+
+    @property
+    def disk_allocation_ratio(self) -> float:
+        """GiB that may be claimed for each GiB there is."""
+
+
+def get_inventories(
+    totals: dict[ResourceClass, int | None], claims: Claim, options: Options
+) -> tuple[Inventory, ...]:
+    """Return the inventory of each class that is offered: a total of 0 is none, as Placement takes none.
+
+    :param totals: by class; None for one that could not be told
+    """
+    reserved = {
+        ResourceClass.VCPU: options.reserved_host_cpus,
+        ResourceClass.PCPU: 0,
+        ResourceClass.MEMORY_MB: options.reserved_host_memory_mb,
+        ResourceClass.DISK_GB: convert_mb_to_ceil_gb(options.reserved_host_disk_mb),
+    }
+    ratios = {
+        ResourceClass.VCPU: options.cpu_allocation_ratio,
+        ResourceClass.PCPU: 1.0,
+        ResourceClass.MEMORY_MB: options.ram_allocation_ratio,
+        ResourceClass.DISK_GB: options.disk_allocation_ratio,
+    }
+    return tuple(
+        Inventory(
+            resource_class=each,
+            total=total,
+            reserved=reserved[each],
+            allocation_ratio=ratios[each],
+            claimed=claims.get(each, 0),
+        )
+        for each, total in totals.items()
+        if total != 0
+    )

@@ -1,0 +1,72 @@
+"""What Nova writes into the metadata of its guests: <nova:instance>, with the flavor it was made from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from exporter.model import NovaFlavor
+
+# The newer first: where Nova was upgraded, libvirt keeps what the older one wrote beside it.
+NAMESPACES = (
+    "http://openstack.org/xmlns/libvirt/nova/1.1",
+    "http://openstack.org/xmlns/libvirt/nova/1.0",
+)
+
+# Above any flavor, and low enough that the sum over all guests is exact as a sample.
+_COUNT = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NovaMetadata:
+    """A guest's metadata; `error` says why there is no flavor where one was meant to be."""
+
+    flavor: NovaFlavor | None
+    error: str | None
+    has_image: bool  # <nova:root>, which Nova leaves out for a guest that boots from a volume
+
+
+def parse_nova_metadata(domain: ElementTree.Element) -> NovaMetadata | None:
+    """Parse a domain's metadata (Nova's LibvirtConfigGuestMetaNovaInstance); None where Nova wrote none.
+
+    Whatever is wrong with them is told in the result: the rest of the domain is still worth having.
+    """
+    for namespace in NAMESPACES:
+        instance = domain.find(f"metadata/{{{namespace}}}instance")
+        if instance is not None:
+            return _parse_instance(instance, f"{{{namespace}}}")
+    return None
+
+
+def _parse_instance(instance: ElementTree.Element, namespace: str) -> NovaMetadata:
+    has_image = instance.find(f"{namespace}root") is not None
+    element = instance.find(f"{namespace}flavor")
+    if element is None:
+        return NovaMetadata(flavor=None, error=None, has_image=has_image)
+    try:
+        flavor = _parse_flavor(element, namespace)
+    except ValueError as error:
+        return NovaMetadata(flavor=None, error=str(error), has_image=has_image)
+    return NovaMetadata(flavor=flavor, error=None, has_image=has_image)
+
+
+def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
+    name = element.get("name", "")
+    if not name:
+        raise ValueError("<nova:flavor> without a name")
+    return NovaFlavor(
+        name=name,
+        vcpus=_count(element, namespace, "vcpus"),
+        memory_mb=_count(element, namespace, "memory"),
+        root_gb=_count(element, namespace, "disk"),
+        ephemeral_gb=_count(element, namespace, "ephemeral", absent="0"),
+        swap_mb=_count(element, namespace, "swap", absent="0"),
+    )
+
+
+def _count(element: ElementTree.Element, namespace: str, tag: str, *, absent: str = "") -> int:
+    text = element.findtext(f"{namespace}{tag}", absent).strip()
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"<nova:{tag}> is {text[:20]!r}, not a whole number")
+    return int(text)
