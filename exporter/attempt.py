@@ -59,5 +59,7 @@ def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Suc
         if not loop.is_closed():
             loop.call_soon_threadsafe(finish, outcome)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    started = attempt(threading.Thread(target=work, name=name, daemon=True).start)
+    if isinstance(started, Failure):  # the process may have no more threads
+        future.set_result(started)
     return future

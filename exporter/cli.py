@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -82,6 +83,7 @@ def _load(command: CommandLine) -> Loaded:
 async def _serve(loaded: Loaded, command: CommandLine) -> int:
     """Serve until told to stop."""
     config = loaded.config
+    _raise_file_limit()
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
     own = OwnMetrics()
     access = Access(command.web_config_file, loaded.door, clock=time.monotonic)
@@ -94,6 +96,10 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
 
     def apply(new: Loaded) -> None:
         _apply_logging(new)
+        if new.config.web.listen_address != config.web.listen_address:
+            log.warning(
+                "a change of listen_address takes a restart", extra={"still": config.web.listen_address}
+            )
         access.take(new.door)
         tracker.configure(new.config)
         probe_targets.configure(new.config)
@@ -131,6 +137,15 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     return 0
 
 
+def _raise_file_limit() -> None:
+    """Take as many file descriptors as may be had: each hypervisor and each client needs some.
+
+    The soft limit of 1024 is for programs that use select(2), which this one does not.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
     if command.systemd_socket:
         return take_sockets(os.environ)
@@ -141,10 +156,10 @@ async def _once(config: Config) -> int:
     """Print one scrape; 0 if every hypervisor answered."""
     own = OwnMetrics()
     tracker = ResourceTracker(config, _host_maker(own))
-    deadline = time.monotonic() + config.scrape_timeout
-    await tracker.update_available_resource(deadline=deadline)
-    await tracker.finish_sizing(deadline=deadline)
-    views = await tracker.update_available_resource(deadline=deadline, refresh=True)
+    timeout = config.scrape_timeout
+    await tracker.update_available_resource(deadline=time.monotonic() + timeout)
+    await tracker.finish_sizing(timeout=timeout)
+    views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
     own.note_loaded(now=time.time())
     collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
     sys.stdout.write(render_text(collect_families(views, collectors, own)).decode())

@@ -285,6 +285,8 @@ class DriverStats(NamedTuple):
     guests_read: int
     events: int
     connects: int
+    sizing_calls: int = 0  # of them, none is in libvirt_calls
+    hung: int = 0  # openings and file reads that have not come to an end, a thread each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -410,3 +412,4 @@ class HostView:
     errors: Mapping[str, int]  # by reason; all counts are since the target was configured
     cache_hits: int
     driver: DriverStats
+    hung_calls: int = 0  # those of the driver, and calls that are waited for no longer

@@ -73,14 +73,20 @@ class Service:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         self._notifier.stopping()
+        if serving.done():
+            serving.result()  # raises what ended it, which is then no orderly end
         serving.cancel()
-        await self._server.close()
-        self._tracker.close()
-        self._probe_targets.close()
+        await self._server.close(hurry=self._let_go)
+        self._let_go()
 
     def init_host(self, open_sockets: Callable[[], list[socket.socket]]) -> list[socket.socket]:
         """Take the addresses, so that one that is taken already is told at once; nobody is let in yet."""
         return open_sockets()
+
+    def _let_go(self) -> None:
+        """Close the hypervisors' connections; whoever waits for a refresh waits no longer."""
+        self._tracker.close()
+        self._probe_targets.close()
 
     async def pre_start_hook(self, timeout: float) -> None:
         """Make the first audit; hypervisors that do not answer in time are left to later scrapes."""
@@ -127,14 +133,24 @@ class Reloader:
         self._apply = apply
         self._own = own
         self._wall_clock = wall_clock
-        self._reload: asyncio.Task[list[str]] | None = None
+        self._reloads: set[asyncio.Task[list[str]]] = set()
+        self._one_at_a_time = asyncio.Lock()
 
     def start(self) -> None:
         """Reload without anybody waiting for it: what SIGHUP does."""
-        self._reload = asyncio.get_running_loop().create_task(self.reload())
+        reload = asyncio.get_running_loop().create_task(self.reload())
+        self._reloads.add(reload)  # the event loop itself keeps no task from being collected
+        reload.add_done_callback(self._reloads.discard)
 
     async def reload(self) -> list[str]:
-        """Read the configuration anew and put it in force; return its mistakes, if it has any."""
+        """Read the configuration anew and put it in force; return its mistakes, if it has any.
+
+        One after the other: of two reloads, what the later one read is in force in the end.
+        """
+        async with self._one_at_a_time:
+            return await self._read_and_apply()
+
+    async def _read_and_apply(self) -> list[str]:
         outcome = await attempt_in_thread(self._load, name="reload")
         if isinstance(outcome, Failure):
             error = outcome.error

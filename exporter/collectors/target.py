@@ -57,6 +57,13 @@ REFRESHES_IN_FLIGHT = Metric(
     labels=("target",),
     source="exporter.compute.host_state",
 )
+HUNG_CALLS = Metric(
+    name="hypervisor_hung_calls",
+    help="Calls to libvirt or a file system that nobody waits for any more; each keeps a thread.",
+    unit="calls",
+    labels=("target",),
+    source="exporter.compute.host_state",
+)
 CACHE_HITS_TOTAL = Metric(
     name="hypervisor_cache_hits_total",
     help="Scrapes that were answered by a snapshot younger than cache_ttl.",
@@ -104,6 +111,7 @@ METRICS = (
     REFRESH_LIBVIRT_CALLS,
     REFRESH_GUESTS_READ,
     REFRESHES_IN_FLIGHT,
+    HUNG_CALLS,
     CACHE_HITS_TOTAL,
     CONNECTS_TOTAL,
     EVENTS_TOTAL,
@@ -122,10 +130,12 @@ def collect(view: HostView) -> Iterator[Sample]:
         yield from REFRESH_LIBVIRT_CALLS.samples(cost.libvirt_calls, target=view.target)
         yield from REFRESH_GUESTS_READ.samples(cost.guests_read, target=view.target)
     yield from REFRESHES_IN_FLIGHT.samples(float(view.is_refreshing), target=view.target)
+    yield from HUNG_CALLS.samples(view.hung_calls, target=view.target)
     yield from CACHE_HITS_TOTAL.samples(view.cache_hits, target=view.target)
     yield from CONNECTS_TOTAL.samples(view.driver.connects, target=view.target)
     yield from EVENTS_TOTAL.samples(view.driver.events, target=view.target)
-    yield from LIBVIRT_CALLS_TOTAL.samples(view.driver.libvirt_calls, target=view.target)
+    calls = view.driver.libvirt_calls + view.driver.sizing_calls
+    yield from LIBVIRT_CALLS_TOTAL.samples(calls, target=view.target)
     yield from GUESTS_READ_TOTAL.samples(view.driver.guests_read, target=view.target)
     for reason, count in view.errors.items():
         yield from REFRESH_ERRORS_TOTAL.samples(count, target=view.target, reason=reason)

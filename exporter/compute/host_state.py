@@ -39,6 +39,10 @@ REASONS = (
 )
 
 
+# Who takes longer only waits for an answer and keeps no processor busy, so that another may begin.
+SLOT_SECONDS = 1.0
+
+
 class Driver(UpkeepDriver, Protocol):
     """What HostState asks of a driver: exporter.virt.driver.LibvirtDriver."""
 
@@ -47,6 +51,12 @@ class Driver(UpkeepDriver, Protocol):
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""
+
+    def has_lost_connection(self) -> bool:
+        """Whether the hypervisor is known to be gone since it was read."""
+
+    def configure(self, *, resync_interval: float) -> None:
+        """Go by this interval from now on."""
 
     def close(self) -> None:
         """Let go of the hypervisor; may block for ever."""
@@ -92,6 +102,7 @@ class HostState:
         self._refresh_started = 0.0
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
+        self._has_answered = False
         self._is_up = False
         self._is_late = False
         self._hostname: str | None = None
@@ -116,6 +127,7 @@ class HostState:
     def get_view(self) -> HostView:
         """Return what is known now: the last snapshot, unless it is older than the grace."""
         age = self._clock() - self._snapshot_taken
+        driver = self._driver.get_stats()
         return HostView(
             target=self.target,
             is_up=self._is_up and not self._is_late,
@@ -124,7 +136,8 @@ class HostState:
             is_refreshing=self._refresh is not None,
             errors=dict(self._errors),
             cache_hits=self._cache_hits,
-            driver=self._driver.get_stats(),
+            driver=driver,
+            hung_calls=driver.hung + self._upkeep.hung + self._is_late,
         )
 
     def note_duplicate(self, owner: str | None) -> None:
@@ -144,6 +157,7 @@ class HostState:
     def configure(self, config: Config) -> None:
         """Go by this configuration's times from now on."""
         self._config = config
+        self._driver.configure(resync_interval=config.resync_interval)
 
     async def keep_up(self) -> None:
         """Read old guests again, and have libvirt size the images that the driver cannot read."""
@@ -153,10 +167,14 @@ class HostState:
         """Do, beside the scrapes, what is due: reconnect, or keep guests and sizes fresh."""
         if self._upkeep_task is not None and not self._upkeep_task.done():
             return
-        if self._is_up:
-            self._upkeep_task = asyncio.get_running_loop().create_task(self.keep_up())
-        elif self._refresh is None and self._backoff.has_failed and self._backoff.may_try(self._clock()):
+        if self._refresh is None and self._is_to_reconnect():
             self._start_refresh()
+        elif self._has_answered:
+            self._upkeep_task = asyncio.get_running_loop().create_task(self.keep_up())
+
+    def _is_to_reconnect(self) -> bool:
+        is_lost = self._backoff.has_failed or (self._has_answered and self._driver.has_lost_connection())
+        return is_lost and self._backoff.may_try(self._clock())
 
     def close(self) -> None:
         """Let go of the hypervisor, without waiting for it."""
@@ -166,7 +184,8 @@ class HostState:
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:
-        return self._is_up and self._clock() - self._snapshot_taken < self._config.cache_ttl
+        is_young = self._clock() - self._snapshot_taken < self._config.cache_ttl
+        return is_young and self._has_answered and not self._driver.has_lost_connection()
 
     async def _wait_for_refresh(self, deadline: float) -> None:
         now = self._clock()
@@ -176,7 +195,7 @@ class HostState:
         is_overdue = now - self._refresh_started >= self._config.scrape_timeout
         patience = 0 if is_overdue else max(0, deadline - now)
         done, _pending = await asyncio.wait({refresh}, timeout=patience)
-        if not done:
+        if not done or refresh.cancelled():
             self._note_late()
 
     def _start_refresh(self) -> asyncio.Task[None]:
@@ -211,11 +230,11 @@ class HostState:
             self._refresh = None
 
     async def _read(self) -> Success[Resources] | Failure:
-        """Have the driver read. The slot is given back when it is late: the hung must not starve the well."""
+        """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""
         async with self._slots:
             started, before = self._clock(), self._driver.get_stats()
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
-            await asyncio.wait({reading}, timeout=self._config.scrape_timeout)
+            await asyncio.wait({reading}, timeout=SLOT_SECONDS)
         outcome = await reading
         after = self._driver.get_stats()
         self._cost = RefreshCost(
@@ -234,6 +253,7 @@ class HostState:
         problem = Problem(severity=Severity.FATAL, reason=reason, subject="", message=message)
         if not is_expected and (reason, "") not in self._problems:
             log.error("a defect of this program", exc_info=error, extra={"target": self.target})
+        self._has_answered = False
         self._is_up = False
         if isinstance(error, ConnectError):
             self._backoff.fail(self._clock())
@@ -241,6 +261,7 @@ class HostState:
 
     def _take_resources(self, outcome: Success[Resources]) -> None:
         self._backoff.reset()
+        self._has_answered = True
         resources = outcome.value
         problems = [*resources.problems, *self._check_hostname(resources), *_check_complete(resources)]
         self._is_up = not any(problem.severity is Severity.FATAL for problem in problems)

@@ -23,7 +23,7 @@ class ResourceTracker:
 
     def __init__(self, config: Config, make_host: MakeHost) -> None:
         self._make_host = make_host
-        self._hosts: dict[_Key, HostState] = {}
+        self._hosts: dict[HypervisorConfig, HostState] = {}
         self._owners: dict[str, HostState] = {}
         self.configure(config)
 
@@ -36,13 +36,12 @@ class ResourceTracker:
         """Track this configuration's hypervisors; unchanged ones keep their connection and state."""
         old, self._hosts = self._hosts, {}
         for hypervisor in config.hypervisors:
-            key = (hypervisor, config.resync_interval)
-            host = old.pop(key, None)
+            host = old.pop(hypervisor, None)
             if host is None:
                 host = self._make_host(hypervisor, config)
             else:
                 host.configure(config)
-            self._hosts[key] = host
+            self._hosts[hypervisor] = host
         for host in old.values():
             host.close()
 
@@ -59,19 +58,17 @@ class ResourceTracker:
         await asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in hosts))
         views = {host: host.get_view() for host in self.hosts}
         self._choose_owners(views)
-        return [self._refuse_duplicate(host, views[host]) for host in hosts]
+        # A reload may have taken one out meanwhile.
+        return [self._refuse_duplicate(host, views[host]) for host in hosts if host in views]
 
     def tend(self) -> None:
         """Have every hypervisor do what is due between scrapes."""
         for host in self.hosts:
             host.tend()
 
-    async def finish_sizing(self, *, deadline: float) -> None:
-        """Wait until libvirt has sized the images that this process cannot read, or until the deadline."""
-        await asyncio.wait(
-            [asyncio.ensure_future(host.keep_up()) for host in self.hosts],
-            timeout=max(0, deadline - asyncio.get_running_loop().time()),
-        )
+    async def finish_sizing(self, *, timeout: float) -> None:
+        """Wait until libvirt has sized the images that this process cannot read, for so many seconds."""
+        await asyncio.wait([asyncio.ensure_future(host.keep_up()) for host in self.hosts], timeout=timeout)
 
     def close(self) -> None:
         """Let go of all hypervisors."""
@@ -91,9 +88,6 @@ class ResourceTracker:
             return view
         host.note_duplicate(owner.target)
         return replace(host.get_view(), is_up=False, snapshot=None)
-
-
-_Key = tuple[HypervisorConfig, float]
 
 
 def _hostname(view: HostView) -> str:

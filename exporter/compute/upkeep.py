@@ -37,6 +37,11 @@ class Upkeep:
         self._resync: asyncio.Future[Success[None] | Failure] | None = None
         self._frozen: dict[str, asyncio.Future[Success[None] | Failure]] = {}
 
+    @property
+    def hung(self) -> int:
+        """How many guests' images libvirt was asked for in vain so far."""
+        return sum(not sizing.done() for sizing in self._frozen.values())
+
     async def run(self) -> None:
         """Do what is due."""
         self._start_resync()

@@ -71,6 +71,19 @@ def redact_uri(uri: str) -> str:
     return _replace_passwords(uri, "")
 
 
+def redact_in(text: str, uri: str) -> str:
+    """Return the text without the passwords of the URI, which it may quote as a whole or in part."""
+    text = text.replace(uri, redact_uri(uri))
+    address, _, query = uri.partition("?")
+    for match in _PASSWORD.finditer(address):
+        secret = match[0].removeprefix(match[1])  # ":password@"
+        text = text.replace(secret, "@").replace(unquote(secret), "@")
+    for parameter in re.split("[&;]", query):
+        if _SECRET_PARAMETER.search(unquote(parameter.partition("=")[0])):
+            text = text.replace(parameter, "***")
+    return text
+
+
 def quote(text: str) -> str:
     """Quote what somebody wrote for one line of a log: shortened, escaped, and *** for a password."""
     harmless = _replace_passwords(text, ":***")

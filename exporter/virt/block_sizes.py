@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.errors import GoneError, HypervisorError
-from exporter.model import ImageSize, UnsizedImage
+from exporter.model import Disk, ImageSize, UnsizedImage
 
 
 class BlockHypervisor(Protocol):
     """A connection to the hypervisor, for nothing but this."""
+
+    calls: int
 
     def connect(self) -> bool:
         """Open the connection unless it is open; may block for ever."""
@@ -36,7 +38,7 @@ class _Known:
 
 
 class BlockSizes:
-    """What libvirt said of the disks that scrapes want, by domain's UUID and disk's target.
+    """What libvirt said of the disks that scrapes want, by domain's UUID and disk.
 
     :param max_age: seconds after which a disk is asked for again
     :param clock: monotonic seconds
@@ -46,31 +48,38 @@ class BlockSizes:
         self._hypervisor = hypervisor
         self._max_age = max_age
         self._clock = clock
-        self._wanted: Mapping[str, Collection[str]] = {}
-        self._known: dict[tuple[str, str], _Known] = {}
+        self._wanted: Mapping[str, Collection[Disk]] = {}
+        self._known: dict[tuple[str, Disk], _Known] = {}
 
-    def get(self, uuid: str, target: str) -> ImageSize | UnsizedImage:
-        """Return what is known of a disk."""
-        known = self._known.get((uuid, target))
+    @property
+    def calls(self) -> int:
+        """How many calls were made to libvirt."""
+        return self._hypervisor.calls
+
+    def configure(self, *, max_age: float) -> None:
+        """Ask for a disk again after so many seconds from now on."""
+        self._max_age = max_age
+
+    def get(self, uuid: str, disk: Disk) -> ImageSize | UnsizedImage:
+        """Return what is known of a disk; nothing, if another image has taken its target since."""
+        known = self._known.get((uuid, disk))
         return UnsizedImage(None) if known is None else known.size
 
-    def want(self, disks: Mapping[str, Collection[str]]) -> None:
+    def want(self, disks: Mapping[str, Collection[Disk]]) -> None:
         """Say which disks are to be known from now on; all others are forgotten.
 
-        :param disks: each domain's targets, by its UUID
+        :param disks: each domain's, by its UUID
         """
         self._wanted = disks
         self._known = {
-            (uuid, target): known
-            for (uuid, target), known in self._known.items()
-            if target in disks.get(uuid, ())
+            (uuid, disk): known for (uuid, disk), known in self._known.items() if disk in disks.get(uuid, ())
         }
 
     def next_guest(self, leave_out: Collection[str]) -> str | None:
         """Return the UUID of a domain with a disk that is not known, or was read too long ago."""
         oldest = self._clock() - self._max_age
-        for uuid, targets in self._wanted.items():
-            if uuid not in leave_out and any(self._is_old(uuid, target, oldest) for target in targets):
+        for uuid, disks in self._wanted.items():
+            if uuid not in leave_out and any(self._is_old(uuid, disk, oldest) for disk in disks):
                 return uuid
         return None
 
@@ -80,10 +89,10 @@ class BlockSizes:
         :raises HypervisorError: when the connection is lost
         """
         self._hypervisor.connect()
-        for target in self._wanted.get(uuid, ()):
-            size = self._size(uuid, target)
+        for disk in self._wanted.get(uuid, ()):
+            size = self._size(uuid, disk.target)
             # A dict of its own each time: `want` may be taking its pick of the old one right now.
-            self._known = {**self._known, (uuid, target): _Known(size, self._clock())}
+            self._known = {**self._known, (uuid, disk): _Known(size, self._clock())}
 
     def close(self) -> None:
         """Close the connection."""
@@ -99,6 +108,6 @@ class BlockSizes:
                 raise
             return UnsizedImage(f"disk {target}: {error}")
 
-    def _is_old(self, uuid: str, target: str, oldest: float) -> bool:
-        known = self._known.get((uuid, target))
+    def _is_old(self, uuid: str, disk: Disk, oldest: float) -> bool:
+        known = self._known.get((uuid, disk))
         return known is None or known.read_at < oldest

@@ -52,6 +52,10 @@ class Hypervisor(Protocol):
     calls: int
     events: int
     connects: int
+    is_lost: bool
+
+    @property
+    def hung_openings(self) -> int: ...  # noqa: D102
 
     def connect(self) -> bool: ...  # noqa: D102
     def watch(self) -> None: ...  # noqa: D102
@@ -126,6 +130,7 @@ class LibvirtDriver:
             # libvirtd was restarted since the last refresh: no reason to fail.
             if is_new:
                 raise
+            self._hypervisor.close()
             self._connect()
             reading = self._read()
         return get_available_resource(reading, self._config)
@@ -137,7 +142,18 @@ class LibvirtDriver:
             guests_read=self._guests.guests_read,
             events=self._hypervisor.events,
             connects=self._hypervisor.connects,
+            sizing_calls=self._block_sizes.calls,
+            hung=self._hypervisor.hung_openings + self._file_systems.hung + self._image_files.hung,
         )
+
+    def configure(self, *, resync_interval: float) -> None:
+        """Read guests and sizes again after so many seconds from now on."""
+        self._guests.configure(resync_interval=resync_interval)
+        self._block_sizes.configure(max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval)
+
+    def has_lost_connection(self) -> bool:
+        """Whether libvirt has said that the connection is closed, so that what was read by it is history."""
+        return self._hypervisor.is_lost
 
     def needs_resync(self) -> bool:
         """Whether a guest's XML is to be read again."""
@@ -174,10 +190,10 @@ class LibvirtDriver:
     def _read(self) -> Reading:
         problems: list[Problem] = []
         hypervisor = self._hypervisor
-        changed = hypervisor.take_changed()
         node = _supported(hypervisor.get_node_info, "virNodeGetInfo", problems)
         domains = hypervisor.list_domains()
-        self._guests.reconcile(domains, changed)
+        # Taken last: had the calls above failed, nobody would remember what the events spoke of.
+        self._guests.reconcile(domains, hypervisor.take_changed())
         guests = self._guests.get_guests()
         problems.extend(self._guests.get_problems())
         capabilities = self._get_capabilities(node)
@@ -265,14 +281,14 @@ class LibvirtDriver:
             (guest.uuid, disk) for guest in guests.values() if guest is not None for disk in guest.images
         ]
         sizes = self._read_images([disk for _, disk in disks])
-        left: dict[str, list[str]] = {}
+        left: dict[str, list[Disk]] = {}
         images: dict[str, list[ImageSize | UnsizedImage]] = {
             guest.uuid: [] for guest in guests.values() if guest is not None
         }
         for (uuid, disk), size in zip(disks, sizes, strict=True):
             if size is None:
-                left.setdefault(uuid, []).append(disk.target)
-            images[uuid].append(self._block_sizes.get(uuid, disk.target) if size is None else size)
+                left.setdefault(uuid, []).append(disk)
+            images[uuid].append(self._block_sizes.get(uuid, disk) if size is None else size)
         self._block_sizes.want(left)
         return images
 

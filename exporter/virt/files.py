@@ -7,6 +7,7 @@ asked again until that thread comes back.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -57,6 +58,11 @@ class PatientReader(Generic[K, T]):
         self._mountinfo = mountinfo
         self._hung: dict[str, threading.Thread] = {}  # by path
 
+    @property
+    def hung(self) -> int:
+        """How many reads have not come to an end, a thread each."""
+        return sum(thread.is_alive() for thread in tuple(self._hung.values()))
+
     def run(self, keys: Sequence[K]) -> list[T | Hung]:
         """Return what was read for each key, or that it hangs."""
         self._hung = {path: thread for path, thread in self._hung.items() if thread.is_alive()}
@@ -74,7 +80,7 @@ class PatientReader(Generic[K, T]):
     def _answer_for_hung(self, keys: Sequence[K]) -> dict[int, T | Hung]:
         if not self._hung:
             return {}
-        mountinfo = self._mountinfo.read_text(encoding="utf-8")
+        mountinfo = os.fsdecode(self._mountinfo.read_bytes())
         hung = Counter(find_mount(path, mountinfo) for path in self._hung)
         return {
             index: Hung(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import parse_cpu_spec
-from exporter.errors import ExporterError, GoneError
+from exporter.errors import ConnectionLostError, ExporterError, GoneError, HypervisorError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
 from exporter.virt.nova_metadata import parse_nova_metadata
 
@@ -161,6 +161,10 @@ class GuestCache:
         self._lock = threading.Lock()
         self.guests_read = 0
 
+    def configure(self, *, resync_interval: float) -> None:
+        """Read guests again after so many seconds from now on."""
+        self._resync_interval = resync_interval
+
     def clear(self) -> None:
         """Forget every guest: after a reconnection nobody knows what was missed."""
         with self._lock:
@@ -218,7 +222,9 @@ class GuestCache:
             guest = parse_guest(self._read_xml(record.uuid))
         except GoneError:
             return None
-        except GuestXmlError as error:
+        except ConnectionLostError:
+            raise
+        except (GuestXmlError, HypervisorError) as error:
             problem = Problem(
                 severity=Severity.ERROR,
                 reason="guest_xml",

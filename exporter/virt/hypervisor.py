@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import libvirt
 
+from exporter.config.libvirt_uri import redact_in
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
@@ -22,6 +24,7 @@ from exporter.errors import (
     UnsupportedError,
 )
 from exporter.model import DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.virt.opening import OpeningTimeoutError, PatientOpener
 
 T = TypeVar("T")
 
@@ -77,7 +80,16 @@ def start_event_loop() -> None:
 
 def _run_event_loop() -> None:
     while True:
+        _run_event_loop_once()
+
+
+def _run_event_loop_once() -> None:
+    try:
         libvirt.virEventRunDefaultImpl()
+    except libvirt.libvirtError as error:
+        # It has to go on: without it no dead connection would be found any more.
+        log.error("libvirt's event loop failed", extra={"error": _message(error)})
+        time.sleep(1)
 
 
 class LibvirtHypervisor:
@@ -86,10 +98,13 @@ class LibvirtHypervisor:
     :ivar calls: libvirt calls made so far that ask the daemon something.
     :ivar events: domain events received so far.
     :ivar connects: connections opened so far.
+    :ivar is_lost: whether libvirt has said that the connection is closed.
     """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._opener = PatientOpener(self._open, clock=time.monotonic)
+        self._connect_lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
         self._callbacks: list[int] = []
         self._domains: dict[str, libvirt.virDomain] = {}
@@ -98,31 +113,43 @@ class LibvirtHypervisor:
         self.calls = 0
         self.events = 0
         self.connects = 0
+        self.is_lost = False
+
+    @property
+    def hung_openings(self) -> int:
+        """How many connections are being opened, among them those that nobody may ever answer."""
+        return self._opener.hung
 
     def connect(self) -> bool:
         """Open the connection unless it is open and alive; return whether it is a new one.
 
         :raises ConnectError: when libvirt refuses or cannot be reached
         """
-        if self._connection is not None:
-            if self._connection.isAlive():
-                return False
-            self.close()
-        self.calls += 1
-        try:
-            connection = libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
-        except libvirt.libvirtError as error:
-            raise ConnectError(_message(error)) from error
-        self._connection = connection
-        self.connects += 1
-        return True
+        with self._connect_lock:
+            if self._connection is not None:
+                if self._connection.isAlive() and not self.is_lost:
+                    return False
+                self.close()
+            self.calls += 1
+            try:
+                connection = self._opener.open()
+            except libvirt.libvirtError as error:
+                raise ConnectError(self._describe(error)) from error
+            except OpeningTimeoutError as error:
+                raise ConnectError(str(error)) from error
+            self._connection = connection
+            self.is_lost = False
+            self.connects += 1
+            # Not known to every driver: those that have no connection to lose refuse both.
+            _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
+            _ignore_errors(connection.registerCloseCallback, self._on_close, None)
+            return True
 
     def watch(self) -> None:
-        """Have libvirt tell of changed guests and of a dead connection, as far as its driver can."""
+        """Have libvirt tell of changed guests, as far as its driver can."""
         connection = self._connection
         if connection is None:
             return
-        _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
         for event in _GUEST_EVENTS:
             self.calls += 1
             try:
@@ -133,16 +160,20 @@ class LibvirtHypervisor:
                 self._callbacks.append(callback)
 
     def close(self) -> None:
-        """Close the connection, dead or alive, and forget what came by it."""
+        """Let go of the connection, dead or alive, and forget what came by it.
+
+        It is closed when the last reference to it is gone: virConnectClose frees it even under another thread
+        that is in a call, as one that sizes images may be.
+        """
         connection, self._connection = self._connection, None
         self._domains = {}
         if connection is None:
             return
         # libvirt keeps a connection open for as long as one callback refers to it.
+        _ignore_errors(connection.unregisterCloseCallback)
         for callback in self._callbacks:
             _ignore_errors(connection.domainEventDeregisterAny, callback)
         self._callbacks = []
-        _ignore_errors(connection.close)
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""
@@ -311,23 +342,37 @@ class LibvirtHypervisor:
             self.events += 1
             self._changed.add(domain.UUIDString())
 
+    def _on_close(self, connection: Any, reason: int, _opaque: None) -> None:
+        """Take note that a connection was closed, be it by keep-alive (virConnectCloseReason)."""
+        if connection is self._connection:
+            self.is_lost = True
+            log.debug("connection closed", extra={"reason": reason})
+
+    def _open(self) -> Any:
+        return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
+
     def _ask(self, call: Callable[[Any], T]) -> T:
         """Make one libvirt call; the one place where libvirt's errors become ours."""
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             raise ConnectionLostError("not connected")
         self.calls += 1
         try:
-            return call(self._connection)
+            return call(connection)
         except libvirt.libvirtError as error:
-            raise _translate(error, is_alive=bool(self._connection.isAlive())) from error
+            raise _translate(error, self._describe(error), is_alive=bool(connection.isAlive())) from error
+
+    def _describe(self, error: libvirt.libvirtError) -> str:
+        """Return libvirt's message, without a password that it may quote out of the URI."""
+        return redact_in(_message(error), self._uri)
 
 
 def _state_of(domain: Any, _connection: Any) -> Any:
     return domain.state()
 
 
-def _translate(error: libvirt.libvirtError, *, is_alive: bool) -> HypervisorError:
-    code, message = error.get_error_code(), _message(error)
+def _translate(error: libvirt.libvirtError, message: str, *, is_alive: bool) -> HypervisorError:
+    code = error.get_error_code()
     if not is_alive or code in _LOST or error.get_error_domain() == libvirt.VIR_FROM_RPC:
         return ConnectionLostError(message)
     if code in _GONE:

@@ -50,8 +50,7 @@ class ProbeTargets:
     def configure(self, config: Config) -> None:
         """Go by this configuration's modules from now on; targets of changed ones begin anew."""
         for (module, target), probed in list(self._probed.items()):
-            is_same = config.modules.get(module) == self._config.modules.get(module)
-            if is_same and config.resync_interval == self._config.resync_interval:
+            if config.modules.get(module) == self._config.modules.get(module):
                 probed.host.configure(config)
             else:
                 self._forget(module, target)

@@ -78,7 +78,8 @@ class ServerLimits:
     request_timeout: float = 10.0  # from a request's first byte, or the connection, to its end
     idle_timeout: float = 120.0  # between requests
     write_timeout: float = 30.0
-    shutdown_timeout: float = 4.0
+    shutdown_timeout: float = 3.0  # for the requests under way; then as much again as it takes to send
+    shutdown_send_timeout: float = 1.0
 
 
 class _RequestError(Exception):
@@ -113,8 +114,11 @@ class Server:
             bound.listen(_BACKLOG)
             self._listeners[asyncio.get_running_loop().create_task(self._accept(bound))] = bound
 
-    async def close(self) -> None:
-        """Stop accepting, let the requests under way end within their time, then close every connection."""
+    async def close(self, *, hurry: Callable[[], None]) -> None:
+        """Stop accepting, let the requests under way end within their time, then close every connection.
+
+        :param hurry: called if they take too long; has them answered with what is known at once
+        """
         self._is_closing = True
         for accepting, bound in self._listeners.items():
             accepting.cancel()
@@ -124,6 +128,9 @@ class Server:
                 connection.abort()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._limits.shutdown_timeout)
+        if self._tasks:
+            hurry()
+            await asyncio.wait(self._tasks, timeout=self._limits.shutdown_send_timeout)
         for connection in list(self._connections):
             connection.abort()
 

@@ -1,0 +1,112 @@
+"""Opening a connection that may never be answered.
+
+Keep-alive watches a connection only once it is open. Until then, a hypervisor that hangs, or that was
+switched off between a request and its answer, leaves the caller waiting for ever. So connections are opened
+in threads that may be given up, few enough for any length of time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from exporter.attempt import Failure, Success, attempt
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 30.0
+_MAX_GAP_SECONDS = 3600.0
+_MAX_ATTEMPTS = 16
+
+
+class OpeningTimeoutError(Exception):
+    """No answer within the patience; the attempt goes on, and the next call takes what comes of it."""
+
+
+class PatientOpener(Generic[T]):
+    """Opens connections one at a time, and waits for each no longer than its patience.
+
+    An attempt that hangs is asked for its result again by the next call. Another one is started beside it
+    only after a while that doubles each time, up to an hour: a hypervisor costs 16 threads at most.
+
+    :param open_: opens one; may block for ever
+    :param clock: monotonic seconds
+    :param patience: seconds that one call waits
+    """
+
+    def __init__(
+        self, open_: Callable[[], T], *, clock: Callable[[], float], patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._open = open_
+        self._clock = clock
+        self._patience = patience
+        self._attempts: list[_Attempt[T]] = []
+
+    @property
+    def hung(self) -> int:
+        """How many attempts have not come to an end."""
+        return sum(not each.is_over for each in tuple(self._attempts))
+
+    def open(self) -> T:
+        """Return a new connection. Not for two threads at once.
+
+        :raises OpeningTimeoutError: when none is there in time
+        :raises Exception: what opening it raised
+        """
+        opened = self._take_opened()
+        if opened is not None:
+            return opened.value
+        if self._may_start():
+            self._attempts.append(_Attempt(self._open, started_at=self._clock()))
+        newest = self._attempts[-1]
+        outcome = newest.wait(self._patience)
+        if outcome is None:
+            raise OpeningTimeoutError(f"no answer to opening a connection for {self._patience:g} s")
+        self._attempts.remove(newest)
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome.value
+
+    def _take_opened(self) -> Success[T] | None:
+        """Return a connection that came late, and forget every attempt that came to nothing."""
+        opened = None
+        for each in tuple(self._attempts):
+            if each.is_over:
+                self._attempts.remove(each)
+                if isinstance(each.outcome, Success):
+                    opened = each.outcome
+        return opened
+
+    def _may_start(self) -> bool:
+        if not self._attempts:
+            return True
+        if len(self._attempts) >= _MAX_ATTEMPTS:
+            return False
+        gap = min(_MAX_GAP_SECONDS, self._patience * 2 ** len(self._attempts))
+        return bool(self._clock() - self._attempts[-1].started_at >= gap)
+
+
+class _Attempt(Generic[T]):
+    """One attempt under way in a thread of its own."""
+
+    def __init__(self, open_: Callable[[], T], *, started_at: float) -> None:
+        self.started_at = started_at
+        self.outcome: Success[T] | Failure | None = None
+        self._open = open_
+        self._over = threading.Event()
+        threading.Thread(target=self._work, name="open connection", daemon=True).start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it came to an end."""
+        return self._over.is_set()
+
+    def wait(self, seconds: float) -> Success[T] | Failure | None:
+        """Return what came of it; None if that takes longer."""
+        self._over.wait(seconds)
+        return self.outcome
+
+    def _work(self) -> None:
+        self.outcome = attempt(self._open)
+        self._over.set()
