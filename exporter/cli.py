@@ -158,7 +158,7 @@ async def _once(config: Config) -> int:
     tracker = ResourceTracker(config, _host_maker(own))
     timeout = config.scrape_timeout
     await tracker.update_available_resource(deadline=time.monotonic() + timeout)
-    await tracker.finish_sizing(timeout=timeout)
+    await tracker.finish_upkeep(timeout=timeout)
     views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
     own.note_loaded(now=time.time())
     collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]

@@ -201,6 +201,34 @@ class HostNumaCell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PciDevice:
+    """A PCI device as Nova describes it; its ids are four hexadecimal digits each."""
+
+    address: str  # "0000:0a:00.1"
+    vendor_id: str
+    product_id: str
+    dev_type: str  # Nova's PciDeviceType: type-PCI, type-PF, type-VF or vdpa
+    parent_address: str | None  # of a virtual function: its physical one's
+    has_serial_number: bool  # of the card, in the vital product data of it or of its physical function
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MdevType:
+    """A type of mediated devices that one device may still be divided into."""
+
+    name: str  # "nvidia-35"
+    available_instances: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeDevices:
+    """The node devices that guests may be given."""
+
+    pci_devices: tuple[PciDevice, ...]
+    mdev_types: tuple[MdevType, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CpuInfo:
     """Nova's cpu_info, out of <host><cpu> of the capabilities; None where libvirt does not say."""
 
@@ -302,6 +330,7 @@ class Reading:
     node_memory: NodeMemory | None
     online_cpus: frozenset[int] | None  # asked for only where a CPU set is configured
     free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
+    node_devices: NodeDevices | None
     storage: Storage | None
     domains: tuple[DomainRecord, ...]
     guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
@@ -365,6 +394,7 @@ class Resources:
     cpu_info: CpuInfo
     supported_instances: tuple[tuple[str, str, str], ...]
     numa_topology: tuple[HostNumaCell, ...] | None
+    pci_passthrough_devices: tuple[PciDevice, ...] | None  # those that device_spec lets guests have
     host_ip: str | None
     uuid: str | None
 
@@ -379,6 +409,7 @@ class Resources:
     running_vms: int
     inventories: tuple[Inventory, ...]  # of the classes that are offered
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it could be told
+    mdev_types: tuple[MdevType, ...] | None
     problems: tuple[Problem, ...] = ()
 
 

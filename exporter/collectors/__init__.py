@@ -3,7 +3,7 @@
 A new one is a new file, one line here, and its golden file.
 """
 
-from exporter.collectors import capacity, cpu, domains, flavors, info, memory, numa, storage
+from exporter.collectors import capacity, cpu, devices, domains, flavors, info, memory, numa, storage
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
@@ -13,6 +13,7 @@ COLLECTORS: tuple[Collector, ...] = (
     storage.COLLECTOR,
     capacity.COLLECTOR,
     flavors.COLLECTOR,
+    devices.COLLECTOR,
     domains.COLLECTOR,
     info.COLLECTOR,
 )

@@ -160,8 +160,12 @@ class HostState:
         self._driver.configure(resync_interval=config.resync_interval)
 
     async def keep_up(self) -> None:
-        """Read old guests again, and have libvirt size the images that the driver cannot read."""
+        """Read old guests again, size the images that the driver cannot read, and whatever else is due."""
         await self._upkeep.run()
+
+    async def finish_upkeep(self) -> None:
+        """Do the same, and wait until all of it is done."""
+        await self._upkeep.finish()
 
     def tend(self) -> None:
         """Do, beside the scrapes, what is due: reconnect, or keep guests and sizes fresh."""

@@ -66,9 +66,11 @@ class ResourceTracker:
         for host in self.hosts:
             host.tend()
 
-    async def finish_sizing(self, *, timeout: float) -> None:
-        """Wait until libvirt has sized the images that this process cannot read, for so many seconds."""
-        await asyncio.wait([asyncio.ensure_future(host.keep_up()) for host in self.hosts], timeout=timeout)
+    async def finish_upkeep(self, *, timeout: float) -> None:
+        """Wait until everything is known that scrapes do not wait for, for so many seconds."""
+        await asyncio.wait(
+            [asyncio.ensure_future(host.finish_upkeep()) for host in self.hosts], timeout=timeout
+        )
 
     def close(self) -> None:
         """Let go of all hypervisors."""

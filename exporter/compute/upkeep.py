@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -27,15 +28,19 @@ class Driver(Protocol):
     def size_guest(self, uuid: str) -> None:
         """Have libvirt size a guest's images; may block for ever."""
 
+    def list_due(self) -> Mapping[str, Callable[[], None]]:
+        """Return what else is to be read, by what it is called; each may block for ever."""
+
 
 class Upkeep:
-    """Keeps one driver's guests and sizes fresh. A failure is left to the next refresh to meet and tell."""
+    """Keeps fresh what one driver keeps. A failure is left to the next refresh to meet and tell."""
 
     def __init__(self, driver: Driver, *, target: str) -> None:
         self._driver = driver
         self._target = target
         self._resync: asyncio.Future[Success[None] | Failure] | None = None
         self._frozen: dict[str, asyncio.Future[Success[None] | Failure]] = {}
+        self._reads: dict[str, asyncio.Future[Success[None] | Failure]] = {}
 
     @property
     def hung(self) -> int:
@@ -45,7 +50,21 @@ class Upkeep:
     async def run(self) -> None:
         """Do what is due."""
         self._start_resync()
+        self._start_reads()
         await self._size_guests()
+
+    async def finish(self) -> None:
+        """Do what is due, and wait until all of it is done."""
+        await self.run()
+        if self._reads:
+            await asyncio.wait(self._reads.values())
+
+    def _start_reads(self) -> None:
+        """Start what is due, each in a thread of its own, unless that is still under way."""
+        self._reads = {name: future for name, future in self._reads.items() if not future.done()}
+        for name, read in self._driver.list_due().items():
+            if name not in self._reads:
+                self._reads[name] = attempt_in_thread(read, name=f"{name} {self._target}")
 
     def _start_resync(self) -> None:
         is_running = self._resync is not None and not self._resync.done()

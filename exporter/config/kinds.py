@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 from exporter.config.libvirt_uri import LibvirtUri
 from exporter.cpu_spec import parse_cpu_spec
+from exporter.device_spec import parse_device_spec
 
 # Above any sense, and low enough that no capacity computed with it overflows.
 MAX_ALLOCATION_RATIO = 1_000_000
@@ -48,6 +50,14 @@ def _parse_text(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
         raise ValueError
     return value
+
+
+def _parse_device_spec(value: object) -> str:
+    """Accept one of Nova's specifications, or a list of them, and return it without its line ends."""
+    if not isinstance(value, str):
+        raise ValueError
+    parse_device_spec(value)
+    return json.dumps(json.loads(value))
 
 
 def _parse_count(value: object) -> int:
@@ -217,6 +227,10 @@ def _parse_choice(value: object, choices: tuple[str, ...]) -> str:
 
 NAME = Kind("a name, as one line of text", _parse_text)
 STORAGE_POOL = Kind("a storage pool's name, as one line of text", _parse_text)
+DEVICE_SPEC = Kind(
+    'a device_spec as Nova has it, in JSON, such as {"vendor_id": "8086", "product_id": "1520"}',
+    _parse_device_spec,
+)
 COUNT = Kind("a whole number, 0 or more", _parse_count)
 RATIO = Kind("a number above 0", _parse_ratio)
 DURATION = Kind("a duration such as 5s or 1m30s", parse_duration)

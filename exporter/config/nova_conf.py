@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from exporter.config.kinds import COUNT, CPU_SET, NAME, RATIO, URI, Kind
+from exporter.config.kinds import COUNT, CPU_SET, DEVICE_SPEC, NAME, RATIO, URI, Kind
 from exporter.config.libvirt_uri import quote
 from exporter.errors import ConfigError
 
@@ -46,6 +46,8 @@ class NovaConf:
     disk_allocation_ratio: float | None = None
 
     instances_path: str | None = None  # $state_path/instances, where only state_path is set
+    device_spec: tuple[str, ...] | None = None  # all that are there, by older names of the option, too
+    enabled_mdev_types: tuple[str, ...] | None = None
     my_ip: str | None = None
     host: str | None = None
 
@@ -105,6 +107,8 @@ def _take_options(conf: _ConfFile) -> NovaConf:
         ram_allocation_ratio=_take_allocation_ratio(conf, "ram"),
         disk_allocation_ratio=_take_allocation_ratio(conf, "disk"),
         instances_path=_take_instances_path(conf),
+        device_spec=_take_device_spec(conf),
+        enabled_mdev_types=_take_enabled_mdev_types(conf),
         my_ip=conf.take(Option("DEFAULT", "my_ip"), _TEXT),
         host=conf.take(Option("DEFAULT", "host"), _TEXT),
         connection_uri=conf.take(Option("libvirt", "connection_uri"), URI),
@@ -130,6 +134,24 @@ def _take_instances_path(conf: _ConfFile) -> str | None:
         return _take_path(conf, own)
     state_path = _take_path(conf, Option("DEFAULT", "state_path"))
     return state_path and f"{state_path}/instances"
+
+
+def _take_device_spec(conf: _ConfFile) -> tuple[str, ...] | None:
+    names = (
+        Option("DEFAULT", "pci_passthrough_whitelist"),
+        Option("pci", "passthrough_whitelist"),
+        Option("pci", "device_spec"),
+    )
+    return tuple(spec for name in names for spec in conf.take_all(name, DEVICE_SPEC)) or None
+
+
+def _take_enabled_mdev_types(conf: _ConfFile) -> tuple[str, ...] | None:
+    """Take a list, by today's name of the option or by the one before it."""
+    for name in ("enabled_mdev_types", "enabled_vgpu_types"):
+        listed = conf.take(Option("devices", name), _TEXT)
+        if listed is not None:
+            return tuple(each for item in listed.split(",") if (each := item.strip())) or None
+    return None
 
 
 def _take_path(conf: _ConfFile, option: Option) -> str | None:
@@ -224,10 +246,11 @@ _CPU_SET = Kind(CPU_SET.expected, _parse_cpu_set)
 class _Setting(NamedTuple):
     value: str  # as written, references and all; continuation lines come after line ends
     line: int
+    earlier: _Setting | None = None  # the one of the same name before it, which only some options still heed
 
     def continue_with(self, line: str) -> _Setting:
         """Add a continuation line."""
-        return _Setting(f"{self.value}\n{line.lstrip()}", self.line)
+        return self._replace(value=f"{self.value}\n{line.lstrip()}")
 
 
 class _UnknownReferenceError(Exception):
@@ -253,32 +276,47 @@ class _ConfFile:
 
     def take(self, option: Option, kind: Kind[T]) -> T | None:
         """Return an option's value, or None if it is unset; the mistake is noted if it is a wrong one."""
-        if option not in self._settings:
-            return None
+        setting = self._settings.get(option)
+        return None if setting is None else self._take(option, setting, kind)
+
+    def take_all(self, option: Option, kind: Kind[T]) -> tuple[T, ...]:
+        """Return the values of an option that may be set several times, in order."""
+        values: list[T] = []
+        setting = self._settings.get(option)
+        while setting is not None:
+            value = self._take(option, setting, kind)
+            if value is not None:
+                values.insert(0, value)
+            setting = setting.earlier
+        return tuple(values)
+
+    def _take(self, option: Option, setting: _Setting, kind: Kind[T]) -> T | None:
         try:
-            value = self._expand(self._settings[option].value, option.group, (option,))
+            value = self._expand(setting.value, option.group, (option,))
         except _UnknownReferenceError as error:
             reason = f"refers to ${error}, which the file does not set; the option counts as unset"
             self.report_unsupported(option, reason)
             return None
         except _CircularReferenceError as error:
-            self._report_mistake(option, f"refers to ${error} in a circle, or through too many others")
+            self._report_mistake(
+                option, setting, f"refers to ${error} in a circle, or through too many others"
+            )
             return None
         if not value.strip():
             return None
         try:
             return kind.read(value, quote(value))
         except ValueError as error:
-            self._report_mistake(option, str(error))
+            self._report_mistake(option, setting, str(error))
             return None
 
     def report_unsupported(self, option: Option, consequence: str) -> None:
         """Note that an option's value cannot be honoured, and what happens instead."""
-        value, line = self._settings[option]
+        value, line, _earlier = self._settings[option]
         self.unsupported.append(f"{self.file}:{line}: {option} = {quote(value)[1:-1]}: {consequence}")
 
-    def _report_mistake(self, option: Option, mistake: str) -> None:
-        self.mistakes.append(f"{self.file}:{self._settings[option].line}: {option}: {mistake}")
+    def _report_mistake(self, option: Option, setting: _Setting, mistake: str) -> None:
+        self.mistakes.append(f"{self.file}:{setting.line}: {option}: {mistake}")
 
     def _expand(self, value: str, group: str, trail: tuple[Option, ...]) -> str:
         """Replace the references in a value; the `trail` are the options that led to it."""
@@ -331,7 +369,7 @@ def _parse_settings(file: str, text: str, mistakes: list[str]) -> dict[Option, _
         else:
             name, value = _parse_assignment(line)
             current = Option(group or "", name)
-            settings[current] = _Setting(value, number)
+            settings[current] = _Setting(value, number, settings.get(current))
             if not name:
                 mistake = "found a line that sets nothing, expected NAME = VALUE"
             elif group is None:

@@ -171,6 +171,19 @@ class HypervisorConfig:
         float, Key(kinds.RATIO, "Disk that may be promised to guests for each GiB there is.")
     ] = 1.0
 
+    device_spec: Annotated[
+        tuple[str, ...],
+        ListKey(
+            kinds.DEVICE_SPEC, "The PCI devices that guests may be given; none without it.", nullable=True
+        ),
+    ] = ()
+    enabled_mdev_types: Annotated[
+        tuple[str, ...],
+        ListKey(
+            kinds.NAME, "The types of mediated devices to count, instead of all there are.", nullable=True
+        ),
+    ] = ()
+
     # The file's top-level keys of these names.
     flavors: tuple[Flavor, ...] = ()
 

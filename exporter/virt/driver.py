@@ -32,6 +32,7 @@ from exporter.virt.disks import ImageReader
 from exporter.virt.files import Hung, PatientReader
 from exporter.virt.guests import GuestCache
 from exporter.virt.host_ip import get_host_ip
+from exporter.virt.node_devices import NodeDeviceCache
 from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
 from exporter.virt.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
@@ -77,6 +78,8 @@ class Hypervisor(Protocol):
     def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
     def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
     def take_changed(self) -> frozenset[str]: ...  # noqa: D102
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
+    def take_node_devices_changed(self) -> bool: ...  # noqa: D102
 
 
 class LibvirtDriver:
@@ -113,6 +116,12 @@ class LibvirtDriver:
             block_hypervisor, max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
         )
         self._numa_memory = NumaMemory(hypervisor)
+        self._node_devices = NodeDeviceCache(
+            hypervisor,
+            device_specs=config.device_spec,
+            enabled_mdev_types=config.enabled_mdev_types,
+            clock=clock,
+        )
         self._identity: HostIdentity | None = None
         self._capabilities: Capabilities | None = None
         self._capabilities_read_at = 0.0
@@ -171,6 +180,10 @@ class LibvirtDriver:
         """Ask libvirt for a guest's images."""
         self._block_sizes.size_guest(uuid)
 
+    def list_due(self) -> dict[str, Callable[[], None]]:
+        """Return what else is to be read between scrapes, by what it is called; each may block for ever."""
+        return {"node devices": self._node_devices.read} if self._node_devices.needs_reading() else {}
+
     def close(self) -> None:
         """Close the connections."""
         self._hypervisor.close()
@@ -185,6 +198,7 @@ class LibvirtDriver:
         self._capabilities = None
         self._guests.clear()
         self._numa_memory.clear()
+        self._node_devices.clear()
         return True
 
     def _read(self) -> Reading:
@@ -196,6 +210,7 @@ class LibvirtDriver:
         self._guests.reconcile(domains, hypervisor.take_changed())
         guests = self._guests.get_guests()
         problems.extend(self._guests.get_problems())
+        problems.extend(self._node_devices.get_problems())
         capabilities = self._get_capabilities(node)
         return Reading(
             identity=self._get_identity(),
@@ -204,6 +219,7 @@ class LibvirtDriver:
             node_memory=self._get_node_memory(),
             online_cpus=self._get_online_cpus(problems),
             free_numa_memory=self._get_free_numa_memory(capabilities, problems),
+            node_devices=self._node_devices.get(),
             storage=self._get_storage(problems),
             domains=domains,
             guests=guests,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial, reduce
+from operator import or_
 from typing import Any, TypeVar
 
 import libvirt
@@ -36,6 +37,7 @@ KEEPALIVE_COUNT = 3
 _GONE = {
     libvirt.VIR_ERR_NO_DOMAIN,
     libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_NODE_DEVICE,
     libvirt.VIR_ERR_OPERATION_INVALID,
 }
 _UNSUPPORTED = {
@@ -65,6 +67,17 @@ _GUEST_EVENTS = (
     libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
     libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE,
 )
+
+_NODE_DEVICE_EVENTS = (
+    libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE,
+    libvirt.VIR_NODE_DEVICE_EVENT_ID_UPDATE,
+)
+_NODE_DEVICE_FLAGS = {
+    "mdev_types": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES,
+    "net": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET,
+    "pci": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV,
+    "vdpa": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_VDPA,
+}
 
 
 def start_event_loop() -> None:
@@ -106,9 +119,10 @@ class LibvirtHypervisor:
         self._opener = PatientOpener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
-        self._callbacks: list[int] = []
+        self._deregistrations: list[Callable[[], None]] = []
         self._domains: dict[str, libvirt.virDomain] = {}
         self._changed: set[str] = set()
+        self._have_node_devices_changed = False
         self._changed_lock = threading.Lock()
         self.calls = 0
         self.events = 0
@@ -146,18 +160,16 @@ class LibvirtHypervisor:
             return True
 
     def watch(self) -> None:
-        """Have libvirt tell of changed guests, as far as its driver can."""
+        """Have libvirt tell of changed guests and node devices, as far as its driver can."""
         connection = self._connection
         if connection is None:
             return
+        register, deregister = connection.domainEventRegisterAny, connection.domainEventDeregisterAny
         for event in _GUEST_EVENTS:
-            self.calls += 1
-            try:
-                callback = connection.domainEventRegisterAny(None, event, self._on_event, None)
-            except libvirt.libvirtError as error:
-                log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
-            else:
-                self._callbacks.append(callback)
+            self._register(register, deregister, event, self._on_event)
+        register, deregister = connection.nodeDeviceEventRegisterAny, connection.nodeDeviceEventDeregisterAny
+        for event in _NODE_DEVICE_EVENTS:
+            self._register(register, deregister, event, self._on_node_device_event)
 
     def close(self) -> None:
         """Let go of the connection, dead or alive, and forget what came by it.
@@ -171,9 +183,9 @@ class LibvirtHypervisor:
             return
         # libvirt keeps a connection open for as long as one callback refers to it.
         _ignore_errors(connection.unregisterCloseCallback)
-        for callback in self._callbacks:
-            _ignore_errors(connection.domainEventDeregisterAny, callback)
-        self._callbacks = []
+        for deregister in self._deregistrations:
+            _ignore_errors(deregister)
+        self._deregistrations = []
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""
@@ -308,6 +320,26 @@ class LibvirtHypervisor:
             return ()
         return tuple(read for pool in pools if (read := self._read_pool(pool)))
 
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+        """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
+
+        One call, and one more for each device. None where the driver knows no node devices.
+
+        :param capabilities: "mdev_types", "net", "pci" or "vdpa"
+        """
+        flags = reduce(or_, (_NODE_DEVICE_FLAGS[name] for name in capabilities))
+        try:
+            devices = self._ask(lambda connection: connection.listAllDevices(flags))
+        except UnsupportedError:
+            return ()
+        return tuple(xml for device in devices if (xml := self._read_node_device(device)))
+
+    def take_node_devices_changed(self) -> bool:
+        """Return whether an event spoke of a node device since the last call, and forget it."""
+        with self._changed_lock:
+            changed, self._have_node_devices_changed = self._have_node_devices_changed, False
+        return changed
+
     def take_changed(self) -> frozenset[str]:
         """Return the UUIDs of the domains that events spoke of since the last call, and forget them."""
         with self._changed_lock:
@@ -325,6 +357,28 @@ class LibvirtHypervisor:
             allocation_bytes=allocation,
             available_bytes=available,
         )
+
+    def _read_node_device(self, device: Any) -> str | None:
+        """Return a device's XML; None if it vanished meanwhile."""
+        try:
+            return str(self._ask(lambda _: device.XMLDesc()))
+        except GoneError:
+            return None
+
+    def _register(
+        self,
+        register: Callable[..., int],
+        deregister: Callable[[int], None],
+        event: int,
+        callback: Callable[..., None],
+    ) -> None:
+        self.calls += 1
+        try:
+            number = register(None, event, callback, None)
+        except libvirt.libvirtError as error:
+            log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
+        else:
+            self._deregistrations.append(partial(deregister, number))
 
     def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
         """List the domains of a driver without bulk statistics, as `list_domains` wants them."""
@@ -350,6 +404,10 @@ class LibvirtHypervisor:
 
     def _open(self) -> Any:
         return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
+
+    def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:
+        with self._changed_lock:
+            self._have_node_devices_changed = True
 
     def _ask(self, call: Callable[[Any], T]) -> T:
         """Make one libvirt call; the one place where libvirt's errors become ours."""

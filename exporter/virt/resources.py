@@ -86,7 +86,7 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
     }
     claims = get_claims(reading, dedicated_cpus=get_dedicated_cpus(options))
     inventories = get_inventories(totals, claims, options)
-    identity, capabilities = reading.identity, reading.capabilities
+    identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
     return Resources(
         vcpus=vcpus,
         vcpus_used=get_vcpu_used(reading),
@@ -107,6 +107,7 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
             free=reading.free_numa_memory,
             guests=(guest for guest in reading.guests.values() if guest is not None),
         ),
+        pci_passthrough_devices=None if devices is None else devices.pci_devices,
         host_ip=identity.host_ip,
         uuid=capabilities.uuid,
         libvirt_version=identity.libvirt_version,
@@ -117,6 +118,7 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         unsized_disks=overcommit.unsized_disks,
         domains_by_state=count_domains_by_state(reading),
         running_vms=sum(domain.is_active for domain in reading.domains),
+        mdev_types=None if devices is None else devices.mdev_types,
         inventories=inventories,
         flavor_slots=get_flavor_slots(options.flavors, inventories),
         problems=(

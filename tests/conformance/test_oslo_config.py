@@ -23,6 +23,7 @@ NOVA = """
 import json, sys
 import nova.conf
 from nova import exception
+from nova.pci import whitelist
 from nova.virt import hardware
 from oslo_config import cfg
 
@@ -47,6 +48,9 @@ def get(conf, group, name):
     value = conf[name] if group == "DEFAULT" else conf[group][name]
     if name.endswith("_set") and value and not hardware.parse_cpu_spec(value):
         raise exception.Invalid("an empty set")
+    if name == "device_spec":
+        whitelist.Whitelist(value)
+        return [json.dumps(json.loads(spec)) for spec in value]
     return value
 
 for line in sys.stdin:
@@ -76,6 +80,8 @@ OPTIONS = (
     ("libvirt", "images_volume_group"),
     ("libvirt", "images_rbd_pool"),
     ("libvirt", "images_rbd_ceph_conf"),
+    ("pci", "device_spec"),
+    ("devices", "enabled_mdev_types"),
 )
 
 # images_volume_group takes any text, whereas Nova wants a domain for host.
@@ -117,6 +123,14 @@ WRITTEN_BY_HAND = (
     "[DEFAULT]\nreserved_host_cpus = -2\n",
     "[DEFAULT]\ncpu_allocation_ratio = -1.0\n",
     "[DEFAULT]\nmy_ip = $my_ip\n",
+    '[pci]\ndevice_spec = {"vendor_id": "1"}\ndevice_spec = [{"product_id": "1",\n "address": "*:2:*"}]\n',
+    '[pci]\npassthrough_whitelist = {"devname": "no-such"}\n[DEFAULT]\npci_passthrough_whitelist = {}\n',
+    '[pci]\nalias = {}\ndevice_spec: {"vendor_id": "8086"}\n[PCI]\ndevice_spec = {"address": ":1:"}\n',
+    "[pci]\ndevice_spec = eth0\n",
+    '[pci]\ndevice_spec = {"vendor_id": "8086"}\ndevice_spec = {"vendor_id": "intel"}\n',
+    "[devices]\nenabled_mdev_types = nvidia-35, nvidia-36\n",
+    "[devices]\nenabled_vgpu_types = nvidia-35\n",
+    "[devices]\nenabled_mdev_types =\n",
     "[DEFAULT]\nmy_ip = $host\nhost = $my_ip\n",
 )
 
@@ -200,7 +214,7 @@ def expect(options: dict[str, Any] | None) -> dict[str, Any] | None:
     """
     if options is None:
         return None
-    expected = {name: value for name, value in options.items() if value not in (None, "")}
+    expected = {name: value for name, value in options.items() if value not in (None, "", [])}
     for resource in ("cpu", "ram", "disk"):
         initial = expected.pop(f"initial_{resource}_allocation_ratio", None)
         ratio = expected.pop(f"{resource}_allocation_ratio", None) or initial
@@ -223,7 +237,12 @@ def read(file: Path) -> dict[str, Any] | None:
         return None
     names = [name for name in NovaConf.__dataclass_fields__ if name != "unsupported"]
     options = {name: getattr(conf, name) for name in names}
-    return {name: value for name, value in options.items() if value is not None}
+    # JSON has lists alone.
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value is not None
+    }
 
 
 def test_every_file_means_the_same_to_nova(tmp_path: Path) -> None:

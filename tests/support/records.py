@@ -21,11 +21,13 @@ from exporter.model import (
     HostView,
     ImageSize,
     Inventory,
+    MdevType,
     MemoryPages,
     NodeInfo,
     NodeMemory,
     NumaCell,
     PageSize,
+    PciDevice,
     Reading,
     RefreshCost,
     ResourceClass,
@@ -159,6 +161,19 @@ def make_host_cell(**changes: Any) -> HostNumaCell:
     return replace(cell, **changes)
 
 
+def make_pci_device(**changes: Any) -> PciDevice:
+    """Return a virtual function of a network card."""
+    device = PciDevice(
+        address="0000:02:02.0",
+        vendor_id="8086",
+        product_id="154c",
+        dev_type="type-VF",
+        parent_address="0000:02:00.0",
+        has_serial_number=False,
+    )
+    return replace(device, **changes)
+
+
 def make_capabilities(**changes: Any) -> Capabilities:
     """Return the capabilities of a host with one NUMA cell."""
     capabilities = Capabilities(
@@ -205,6 +220,7 @@ def make_reading(
         ),
         online_cpus=None,
         free_numa_memory={},
+        node_devices=None,
         storage=make_storage(),
         domains=tuple(
             DomainRecord(uuid=guest.uuid, name=guest.name, id=number, state=DomainState.RUNNING)
@@ -243,6 +259,7 @@ def make_resources(**changes: Any) -> Resources:
         cpu_info=make_cpu_info(),
         supported_instances=(("x86_64", "kvm", "hvm"),),
         numa_topology=(make_host_cell(),),
+        pci_passthrough_devices=(make_pci_device(),),
         host_ip="192.0.2.7",
         uuid="4c4c4544-0042-4810-8051-b4c04f4d3132",
         libvirt_version=9000000,
@@ -257,6 +274,7 @@ def make_resources(**changes: Any) -> Resources:
         flavor_slots=(
             FlavorSlots(flavor="m1.large", slots=71, limited_by=frozenset({ResourceClass.MEMORY_MB})),
         ),
+        mdev_types=(MdevType(name="nvidia-35", available_instances=42),),
     )
     return replace(resources, **changes)
 

@@ -1,0 +1,48 @@
+"""Devices: those of PCI that guests may be given, and the mediated ones that may still be made.
+
+hypervisor_pci_devices{hypervisor_hostname="kvm01",vendor_id="8086",product_id="154c",dev_type="type-VF"} 64
+hypervisor_mdev_available_instances{hypervisor_hostname="kvm01",mdev_type="nvidia-35"} 12
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
+
+PCI_DEVICES = Metric(
+    name="hypervisor_pci_devices",
+    help="PCI devices that device_spec lets guests have, whether a guest has them or not.",
+    unit="devices",
+    labels=("hypervisor_hostname", "vendor_id", "product_id", "dev_type"),
+    source="virNodeDeviceGetXMLDesc; Nova's LibvirtDriver._get_pci_passthrough_devices, [pci] device_spec",
+)
+MDEV_AVAILABLE_INSTANCES = Metric(
+    name="hypervisor_mdev_available_instances",
+    help="Mediated devices of that type that may still be made; those of one card exclude each other.",
+    unit="devices",
+    labels=("hypervisor_hostname", "mdev_type"),
+    source="virNodeDeviceGetXMLDesc (mdev_types); Nova's LibvirtDriver._get_mdev_capable_devices",
+)
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    resources = snapshot.resources
+    hostname = resources.hypervisor_hostname
+    kinds = Counter(
+        (device.vendor_id, device.product_id, device.dev_type)
+        for device in resources.pci_passthrough_devices or ()
+    )
+    for (vendor_id, product_id, dev_type), count in sorted(kinds.items()):
+        labels = {"vendor_id": vendor_id, "product_id": product_id, "dev_type": dev_type}
+        yield from PCI_DEVICES.samples(count, hypervisor_hostname=hostname, **labels)
+    available: Counter[str] = Counter()
+    for each in resources.mdev_types or ():
+        available[each.name] += each.available_instances
+    for mdev_type, count in sorted(available.items()):
+        yield from MDEV_AVAILABLE_INSTANCES.samples(count, hypervisor_hostname=hostname, mdev_type=mdev_type)
+
+
+COLLECTOR = Collector(name="devices", metrics=(PCI_DEVICES, MDEV_AVAILABLE_INSTANCES), collect=_collect)

@@ -1,0 +1,309 @@
+"""Node devices: out of libvirt's XML, by Nova's device_spec, kept between scrapes, and their series."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.collectors import devices
+from exporter.device_spec import DeviceSpecError, parse_device_spec
+from exporter.errors import ConnectionLostError, ExporterError, HypervisorError
+from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
+from exporter.virt.node_devices import (
+    MAX_AGE_SECONDS,
+    MIN_AGE_SECONDS,
+    NodeDeviceCache,
+    parse_node_devices,
+)
+from tests.support.node_devices import GPU, NETWORK_CARD, NETWORK_INTERFACE, VDPA, VIRTUAL_FUNCTION
+from tests.support.records import make_pci_device, make_snapshot
+
+CARD = PciDevice(
+    address="0000:02:00.0",
+    vendor_id="8086",
+    product_id="1572",
+    dev_type="type-PF",
+    parent_address=None,
+    has_serial_number=True,
+)
+FUNCTION = PciDevice(
+    address="0000:02:02.0",
+    vendor_id="8086",
+    product_id="154c",
+    dev_type="type-VF",
+    parent_address="0000:02:00.0",
+    has_serial_number=True,
+)
+GRAPHICS = PciDevice(
+    address="0000:84:00.0",
+    vendor_id="10de",
+    product_id="13f2",
+    dev_type="type-PCI",
+    parent_address=None,
+    has_serial_number=False,
+)
+
+
+def test_devices_are_read_as_libvirt_documents_them() -> None:
+    read = parse_node_devices([GPU, VIRTUAL_FUNCTION, NETWORK_INTERFACE, NETWORK_CARD])
+    assert read.pci == (GRAPHICS, FUNCTION, CARD)
+    assert read.mdev_types == (
+        MdevType(name="nvidia-11", available_instances=16),
+        MdevType(name="nvidia-12", available_instances=4),
+    )
+    assert read.interfaces == {"eth7": "0000:02:00.0"}
+
+
+def test_a_virtual_function_with_a_vdpa_device_is_of_novas_type_for_that() -> None:
+    (function,) = parse_node_devices([VIRTUAL_FUNCTION, VDPA]).pci
+    assert function.dev_type == "vdpa"
+
+
+def test_a_channel_device_of_s390_has_mdev_types_too() -> None:
+    css = """<device><name>css_0_0_0023</name><capability type='css'><cssid>0x0</cssid>
+      <capability type='mdev_types'><type id='vfio_ccw-io'><deviceAPI>vfio-ccw</deviceAPI>
+      <availableInstances>1</availableInstances></type></capability></capability></device>"""
+    read = parse_node_devices([css])
+    assert read.mdev_types == (MdevType(name="vfio_ccw-io", available_instances=1),)
+    assert read.pci == ()
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<device>",
+        "<device><capability type='pci'/></device>",
+        GPU.replace("id='0x13f2'", ""),
+        GPU.replace("<availableInstances>16</availableInstances>", ""),
+        GPU.replace("0x10de", "NVIDIA"),
+    ],
+    ids=["cut-off", "no-address", "no-id", "no-number", "no-hexadecimal-number"],
+)
+def test_what_libvirt_does_not_document_is_refused(xml: str) -> None:
+    with pytest.raises(HypervisorError, match=r"^unexpected node device XML: "):
+        parse_node_devices([xml])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "no JSON: "),
+        ("8086", "8086 is no JSON object"),
+        ('[{}, "x"]', '"x" is no JSON object'),
+        ('{"vendor_id": 8086}', "vendor_id 8086 is no text"),
+        ('{"vendor_id": "intel"}', "vendor_id 'intel' is no hexadecimal number"),
+        ('{"product_id": "10000"}', "product_id '10000' is above FFFF"),
+        ('{"address": 3}', "address 3 is neither text nor an object"),
+        ('{"address": "0:0:0:0.0"}', "address '0:0:0:0.0' has too many fields"),
+        ('{"address": "0:0:20.0"}', "address slot '20' is above 1F"),
+        ('{"address": "0:0:0.8"}', "address function '8' is above 7"),
+        ('{"address": {"bus": "["}}', "address bus '[' is no regular expression"),
+        ('{"address": {"bus": 2}}', "address bus 2 is no regular expression"),
+        ('{"address": "0:0:0.0", "devname": "eth0"}', "devname and address exclude each other"),
+    ],
+)
+def test_a_device_spec_that_nova_would_refuse_is_refused_with_the_reason(text: str, problem: str) -> None:
+    with pytest.raises(DeviceSpecError) as refusal:
+        parse_device_spec(text)
+    assert str(refusal.value).startswith(problem)
+
+
+@given(st.text() | st.dictionaries(st.sampled_from(["address", "vendor_id"]), st.text()).map(str))
+def test_any_text_is_a_device_spec_or_refused_and_nothing_else_happens(text: str) -> None:
+    try:
+        specs = parse_device_spec(text)
+    except DeviceSpecError:
+        return
+    assert all(spec.matches(CARD, {}) in (True, False) for spec in specs)
+
+
+@pytest.mark.parametrize(
+    ("devname", "matching"),
+    [("eth7", [CARD, FUNCTION]), ("eth8", [])],
+    ids=["a-card-and-its-functions", "no-such-interface"],
+)
+def test_an_interface_means_its_device_and_the_functions_of_that(
+    devname: str, matching: list[PciDevice]
+) -> None:
+    """Nova finds the device in /sys; so this, unlike the rest, is not compared with Nova itself."""
+    (spec,) = parse_device_spec(f'{{"devname": "{devname}"}}')
+    interfaces = {"eth7": "0000:02:00.0"}
+    assert [each for each in (CARD, FUNCTION, GRAPHICS) if spec.matches(each, interfaces)] == matching
+
+
+@dataclass
+class Devices:
+    """A hypervisor with a network card, one virtual function of it, and a GPU."""
+
+    asked: list[list[str]] = field(default_factory=list)
+    has_changed: bool = False
+    error: ExporterError | None = None
+
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+        self.asked.append(sorted(capabilities))
+        if self.error:
+            raise self.error
+        xmls = {
+            "mdev_types": (GPU,),
+            "net": (NETWORK_INTERFACE,),
+            "pci": (NETWORK_CARD, VIRTUAL_FUNCTION),
+            "vdpa": (),
+        }
+        return tuple(xml for name in capabilities for xml in xmls[name])
+
+    def take_node_devices_changed(self) -> bool:
+        changed, self.has_changed = self.has_changed, False
+        return changed
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Cache:
+    """A cache with what is around it."""
+
+    specs: tuple[str, ...] = ('{"product_id": "154c"}',)
+    mdev_types: tuple[str, ...] = ()
+    hypervisor: Devices = field(default_factory=Devices)
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.cache = NodeDeviceCache(
+            self.hypervisor, device_specs=self.specs, enabled_mdev_types=self.mdev_types, clock=self.clock
+        )
+
+    def read(self) -> NodeDevices:
+        assert self.cache.needs_reading()
+        self.cache.read()
+        known = self.cache.get()
+        assert known is not None
+        return known
+
+
+def test_devices_that_a_spec_means_and_all_mdev_types_are_kept() -> None:
+    cache = Cache()
+    assert cache.cache.get() is None
+    known = cache.read()
+    assert known.pci_devices == (FUNCTION,)
+    assert [each.name for each in known.mdev_types] == ["nvidia-11", "nvidia-12"]
+    assert cache.hypervisor.asked == [["mdev_types", "pci", "vdpa"]]
+
+
+def test_without_a_spec_no_pci_device_is_read_or_counted() -> None:
+    cache = Cache(specs=())
+    assert cache.read().pci_devices == ()
+    assert cache.hypervisor.asked == [["mdev_types"]]
+
+
+def test_interfaces_are_read_only_for_a_spec_that_names_one() -> None:
+    cache = Cache(specs=('{"devname": "eth7"}',))
+    assert cache.read().pci_devices == (CARD, FUNCTION)
+    assert cache.hypervisor.asked == [["mdev_types", "net", "pci", "vdpa"]]
+
+
+def test_enabled_mdev_types_leave_the_others_out() -> None:
+    known = Cache(mdev_types=("nvidia-12", "nvidia-99")).read()
+    assert known.mdev_types == (MdevType(name="nvidia-12", available_instances=4),)
+
+
+def test_devices_are_read_again_when_they_are_old() -> None:
+    cache = Cache()
+    cache.read()
+    cache.clock.now += MAX_AGE_SECONDS - 1
+    assert not cache.cache.needs_reading()
+    cache.clock.now += 1
+    assert cache.cache.needs_reading()
+
+
+def test_an_event_has_them_read_again_soon_but_not_for_each_of_a_swarm() -> None:
+    cache = Cache()
+    cache.read()
+    cache.hypervisor.has_changed = True
+    assert not cache.cache.needs_reading()
+    cache.clock.now += MIN_AGE_SECONDS
+    cache.read()
+    cache.clock.now += MIN_AGE_SECONDS
+    assert not cache.cache.needs_reading()
+
+
+def test_a_failure_is_a_problem_and_keeps_what_was_known_until_it_is_over() -> None:
+    cache = Cache()
+    known = cache.read()
+    cache.clock.now += MAX_AGE_SECONDS
+    cache.hypervisor.error = HypervisorError("no udev")
+    assert cache.read() == known
+    assert cache.cache.get_problems() == (
+        Problem(
+            severity=Severity.ERROR,
+            reason="libvirt",
+            subject="node devices",
+            message="node devices cannot be read: no udev",
+        ),
+    )
+    assert not cache.cache.needs_reading()
+    cache.hypervisor.error = None
+    cache.cache.read()
+    assert cache.cache.get_problems() == ()
+
+
+def test_a_lost_connection_is_left_to_the_next_refresh() -> None:
+    cache = Cache()
+    cache.hypervisor.error = ConnectionLostError("gone")
+    with pytest.raises(ConnectionLostError):
+        cache.cache.read()
+    assert cache.cache.get_problems() == ()
+
+
+def test_after_a_reconnection_nothing_is_known_and_all_is_read() -> None:
+    cache = Cache()
+    cache.read()
+    cache.cache.clear()
+    assert cache.cache.get() is None
+    assert cache.cache.needs_reading()
+
+
+def test_devices_are_counted_by_kind_and_instances_over_all_cards() -> None:
+    resources = make_snapshot(
+        pci_passthrough_devices=(make_pci_device(), make_pci_device(address="0000:02:02.1"), GRAPHICS),
+        mdev_types=(MdevType(name="a", available_instances=2), MdevType(name="a", available_instances=3)),
+    )
+    samples = [
+        (sample.metric.name, *sorted(sample.labels.items())[1:], sample.value)
+        for sample in devices.COLLECTOR.collect(resources)
+    ]
+    assert samples == [
+        (
+            "hypervisor_pci_devices",
+            ("hypervisor_hostname", "kvm01.example"),
+            ("product_id", "13f2"),
+            ("vendor_id", "10de"),
+            1,
+        ),
+        (
+            "hypervisor_pci_devices",
+            ("hypervisor_hostname", "kvm01.example"),
+            ("product_id", "154c"),
+            ("vendor_id", "8086"),
+            2,
+        ),
+        ("hypervisor_mdev_available_instances", ("mdev_type", "a"), 5),
+    ]
+
+
+@pytest.mark.parametrize("known", [None, ()], ids=["not-read-yet", "none"])
+def test_without_devices_there_are_no_series(known: tuple[()] | None) -> None:
+    assert (
+        list(devices.COLLECTOR.collect(make_snapshot(pci_passthrough_devices=known, mdev_types=known))) == []
+    )
