@@ -61,9 +61,10 @@ lint: $(VENV)/.dev ## Check style and types
 check: lint test ## Check and test, as CI does
 
 .PHONY: docs
-docs: $(VENV)/.dev ## Write docs/metrics.md from the metrics' declarations
-	@echo '==> Writing docs/metrics.md'
-	@$(BIN)/python scripts/generate_docs.py
+docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion from the declarations
+	@echo '==> Writing docs/metrics.md, the man page and the completion'
+	@$(BIN)/python -m scripts.generate_docs
+	@$(BIN)/python -m scripts.generate_manual
 
 .PHONY: image
 image: ## Build the container image without a container engine (with one: docker build .)

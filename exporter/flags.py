@@ -36,11 +36,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: str) -> CommandLine:
-    """Parse the command line; None is that of this process. What the flags say is checked by load_config.
+def make_parser(
+    collectors: Sequence[str], version: str
+) -> tuple[argparse.ArgumentParser, list[argparse.Action]]:
+    """Return the parser of the command line and its flags; --help, man page and completion come from these.
 
     :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
-    :raises SystemExit: with 0 after --help and --version, with 2 after one line about what is no flag
     """
     parser = _Parser(
         prog=PROGRAM,
@@ -51,13 +52,22 @@ def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: 
         allow_abbrev=False,
         add_help=False,
     )
-    actions = [
+    return parser, [
         *_add_configuration_flags(parser),
         *_add_web_flags(parser),
         *_add_log_flags(parser),
         *_add_collector_flags(parser, collectors),
         *_add_other_flags(parser, version),
     ]
+
+
+def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: str) -> CommandLine:
+    """Parse the command line; None is that of this process. What the flags say is checked by load_config.
+
+    :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
+    :raises SystemExit: with 0 after --help and --version, with 2 after one line about what is no flag
+    """
+    parser, actions = make_parser(collectors, version)
     given, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [flag for action in actions for flag in action.option_strings]

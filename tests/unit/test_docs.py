@@ -10,6 +10,7 @@ import pytest
 from exporter import own, scrape
 from exporter.collectors import COLLECTORS, target
 from scripts.generate_docs import PAGE, render_page
+from scripts.generate_manual import COMPLETION, MANUAL, render_completion, render_manual
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").glob("*.md")])
@@ -23,6 +24,11 @@ DECLARED = {
 
 def test_the_page_of_metrics_is_what_make_docs_writes() -> None:
     assert PAGE.read_text(encoding="utf-8") == render_page()
+
+
+def test_man_page_and_completion_are_what_make_docs_writes() -> None:
+    assert MANUAL.read_text(encoding="utf-8") == render_manual()
+    assert COMPLETION.read_text(encoding="utf-8") == render_completion()
 
 
 def test_every_runtime_dependency_has_its_reason() -> None:
