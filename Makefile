@@ -35,7 +35,7 @@ run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
-	@$(INSTALL_PACKAGES) test image
+	@$(INSTALL_PACKAGES) test image packages
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
@@ -70,6 +70,11 @@ docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion fro
 image: ## Build the container image without a container engine (with one: docker build .)
 	@$(INSTALL_PACKAGES) image
 	@scripts/build-image dist/hypervisor-exporter-image.tar
+
+.PHONY: deb
+deb: ## Build the Debian package
+	@$(INSTALL_PACKAGES) packages
+	@scripts/build-deb
 
 .PHONY: clean
 clean: ## Remove everything that make made here

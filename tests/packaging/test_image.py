@@ -15,12 +15,12 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.packaging.buildah import Container, buildah, environment, make_container
 from tests.packaging.processes import find_free_port, find_last_descendant
 from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.waiting import wait_until
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NAME = "localhost/hypervisor-exporter"
 MAX_BYTES = 120_000_000
 USER = 65534
@@ -47,41 +47,18 @@ class Image:
         return sorted(str(path.relative_to(self.root)) for path in paths)
 
 
-@dataclass(frozen=True)
-class Container:
-    """A container made of the image, which commands run in."""
-
-    name: str
-
-    def command(self, *arguments: str, volumes: Sequence[str] = ()) -> list[str]:
-        options = [f"--volume={volume}" for volume in volumes]
-        return ["buildah", "run", *options, self.name, "--", *arguments]
-
-    def run(self, *arguments: str, volumes: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-        command = self.command(*arguments, volumes=volumes)
-        return subprocess.run(
-            command, env=_environment(), capture_output=True, text=True, timeout=60, check=False
-        )
-
-
 @pytest.fixture(scope="module")
-def image() -> Iterator[Image]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can build the image without a container engine (debootstrap, chroot)")
-    built = subprocess.run(
-        [CHECKOUT / "scripts/build-image"], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    with _container() as untouched:
+def image(images: None) -> Iterator[Image]:
+    with make_container(NAME) as untouched:
         yield Image(
-            config=json.loads(_buildah("inspect", "--type=image", NAME))["Docker"]["config"],
-            root=Path(_buildah("mount", untouched.name)),
+            config=json.loads(buildah("inspect", "--type=image", NAME))["Docker"]["config"],
+            root=Path(buildah("mount", untouched.name)),
         )
 
 
 @pytest.fixture
 def container(image: Image) -> Iterator[Container]:
-    with _container() as container:
+    with make_container(NAME) as container:
         yield container
 
 
@@ -186,34 +163,12 @@ def test_what_it_forgets_is_how_it_was_built(image: Image) -> None:
 
 
 @contextmanager
-def _container() -> Iterator[Container]:
-    name = _buildah("from", "--pull=never", NAME)
-    try:
-        yield Container(name)
-    finally:
-        _buildah("rm", name)
-
-
-@contextmanager
 def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a container; whatever happens, nothing of it goes on."""
-    with subprocess.Popen(command, env=_environment(), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
             if process.poll() is None:
                 os.kill(find_last_descendant(process.pid), signal.SIGKILL)
                 process.wait(timeout=20)
-
-
-def _buildah(*arguments: str) -> str:
-    result = subprocess.run(
-        ["buildah", *arguments], env=_environment(), capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
-def _environment() -> dict[str, str]:
-    storage = CHECKOUT / ".cache/image/storage.conf"
-    return {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage), "BUILDAH_ISOLATION": "chroot"}
