@@ -66,6 +66,11 @@ docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion fro
 	@$(BIN)/python -m scripts.generate_docs
 	@$(BIN)/python -m scripts.generate_manual
 
+.PHONY: golden
+golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after a change of /metrics that is meant
+	@echo '==> Writing the golden files (pytest); git diff tests/golden shows what changed'
+	@$(BIN)/python -m pytest -q tests/golden --update-golden
+
 .PHONY: image
 image: ## Build the container image without a container engine (with one: docker build .)
 	@$(INSTALL_PACKAGES) image

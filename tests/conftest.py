@@ -14,6 +14,11 @@ from tests.support.sandbox import SandboxError
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch that has tests/golden write what it otherwise compares."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+
+
 @pytest.fixture(scope="session")
 def libvirt_cache() -> Path:
     """A directory in which libvirt finds what it once found out about QEMU."""

@@ -1,6 +1,6 @@
 """The collectors, one file each: what a hypervisor's snapshot says about one subject.
 
-A new one is a new file, one line here, and its golden file.
+A new one is a new file, one line here, `make docs` and `make golden` (docs/design.md, Adding a collector).
 """
 
 from exporter.collectors import capacity, cpu, devices, domains, flavors, info, memory, numa, storage

@@ -94,6 +94,19 @@ def test_memory_is_exact_in_bytes_and_whole_in_mib(scrape: Scrape) -> None:
     assert scrape.value("hypervisor_memory_mb") == size // 2**20
 
 
+def test_each_numa_cell_has_its_cpus_memory_and_pages(world: World, scrape: Scrape) -> None:
+    """Of no size are more pages free than there are; libvirt's test driver does not tell how many are."""
+    sizes = {labels["cell"]: size for labels, size in scrape.series("hypervisor_numa_cell_memory_size_bytes")}
+    assert sizes
+    assert {labels["cell"] for labels, _ in scrape.series("hypervisor_numa_cell_cpus")} == sizes.keys()
+    for labels, free in scrape.series("hypervisor_numa_cell_memory_free_bytes"):
+        assert 0 < free <= sizes[labels["cell"]]
+    free_pages = scrape.series("hypervisor_numa_cell_pages_free")
+    assert bool(free_pages) == (world.hypervisor_type == "QEMU")
+    for labels, free in free_pages:
+        assert free <= scrape.value("hypervisor_numa_cell_pages", **labels)
+
+
 def test_storage_is_that_of_its_path_or_pool(world: World, scrape: Scrape) -> None:
     storage = world.storage()
     assert scrape.value("hypervisor_storage_size_bytes") == storage.size_bytes

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import libvirt
-
 
 def perform(connection: Any, operation: str, *arguments: str) -> None:
     """Do one of the operations below, by its name.
@@ -51,11 +49,6 @@ def resume(connection: Any, name: str) -> None:
     connection.lookupByName(name).resume()
 
 
-def sleep(connection: Any, name: str) -> None:
-    """Suspend a domain to its memory, as its own power management does."""
-    connection.lookupByName(name).pMSuspendForDuration(libvirt.VIR_NODE_SUSPEND_TARGET_MEM, 0)
-
-
 def destroy(connection: Any, name: str) -> None:
     """Switch a domain off; its definition stays."""
     connection.lookupByName(name).destroy()
@@ -85,7 +78,6 @@ OPERATIONS: dict[str, Callable[..., None]] = {
         start,
         suspend,
         resume,
-        sleep,
         destroy,
         undefine,
         define_pool,

@@ -1,0 +1,56 @@
+"""The one place that says which values in a golden file are not those of the scrape, and why."""
+
+from __future__ import annotations
+
+import re
+
+# What a clock tells, or the machine and the program that happened to run: written as 0.
+_MEASURED = re.compile(
+    r"""process_.*
+    | hypervisor_snapshot_timestamp_seconds
+    | hypervisor_refresh_duration_seconds
+    | hypervisor_exporter_refresh_duration_seconds_(bucket|sum|count)
+    | hypervisor_exporter_collector_duration_seconds
+    | hypervisor_exporter_config_last_reload_success_timestamp_seconds""",
+    re.VERBOSE,
+)
+# Counters grow with the scrapes that it took until the golden one: written as 1, unless they are still 0.
+_COUNTED = re.compile(r"hypervisor_\w+_total")
+# The test driver has the machine's own name, address and libvirt.
+_LABELS = {
+    "hypervisor_hostname": "kvm01.example",
+    "host_ip": "192.0.2.7",
+    "libvirt_version": "9000000",
+    "version": "0.0.0",
+    "revision": "unknown",
+    "python_version": "3.0.0",
+}
+
+_SAMPLE = re.compile(r"(?P<name>\w+)(?P<labels>\{.*\})? (?P<value>\S+)")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+def normalise(text: str) -> str:
+    """Return an exposition, of either format, with everything replaced that may differ from run to run."""
+    return "".join(f"{_normalise_line(line)}\n" for line in text.splitlines())
+
+
+def _normalise_line(line: str) -> str:
+    match = _SAMPLE.fullmatch(line)
+    if match is None:
+        return line
+    labels = _LABEL.sub(_normalise_label, match["labels"] or "")
+    return f"{match['name']}{labels} {_normalise_value(match['name'], match['value'])}"
+
+
+def _normalise_label(match: re.Match[str]) -> str:
+    name, value = match.groups()
+    return f'{name}="{_LABELS.get(name, value)}"'
+
+
+def _normalise_value(name: str, value: str) -> str:
+    if _MEASURED.fullmatch(name):
+        return "0.0"
+    if _COUNTED.fullmatch(name):
+        return "1.0" if float(value) else "0.0"
+    return value

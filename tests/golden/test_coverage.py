@@ -1,0 +1,75 @@
+"""Nothing is declared that no test ever sees, and nothing is exported that was not declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter import own, scrape
+from exporter.collectors import COLLECTORS, target
+from exporter.metric import Metric
+from tests.golden.hypervisor import FOLDER
+
+TESTS = FOLDER.parent
+
+# What the golden hypervisor has nothing of, with the test that sees the metric, and why it is that one.
+SEEN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "hypervisor_exporter_web_certificate_expiry_timestamp_seconds": (
+        "web/test_tls.py",
+        "it serves without TLS",
+    ),
+    "hypervisor_flavor_slots": ("unit/test_collectors.py", "it has no flavors"),
+    "hypervisor_flavor_slots_limited_by": ("unit/test_collectors.py", "it has no flavors"),
+    "hypervisor_mdev_available_instances": (
+        "unit/test_node_devices.py",
+        "libvirt's test driver has no mediated devices, and no device_spec is configured",
+    ),
+    "hypervisor_pci_devices": (
+        "unit/test_node_devices.py",
+        "libvirt's test driver has no PCI devices, and no device_spec is configured",
+    ),
+    "hypervisor_numa_cell_pages_free": (
+        "contract/test_hypervisor.py",
+        "libvirt's test driver tells no free pages (virNodeGetFreePages)",
+    ),
+}
+
+
+def list_declared() -> Iterator[Metric]:
+    """Yield every declared metric."""
+    for metrics in (target.METRICS, scrape.METRICS, own.METRICS, *(each.metrics for each in COLLECTORS)):
+        yield from metrics
+
+
+def read_labels() -> dict[str, set[str]]:
+    """Return the golden file's metrics, as exposed but for a histogram's parts, and their samples' labels."""
+    return {
+        _stem(sample.name, family.type): set(sample.labels) - {"le"}
+        for family in text_string_to_metric_families((FOLDER / "metrics.txt").read_text())
+        for sample in family.samples
+    }
+
+
+def _stem(name: str, kind: str) -> str:
+    return name.rpartition("_")[0] if kind == "histogram" else name
+
+
+def test_every_declared_metric_is_seen_by_a_test() -> None:
+    """The golden one, or the one named above: a new metric has to be added to either."""
+    declared = {metric.name for metric in list_declared()}
+    assert declared - read_labels().keys() == SEEN_ELSEWHERE.keys()
+
+
+def test_those_seen_elsewhere_are_named_there() -> None:
+    for name, (path, reason) in SEEN_ELSEWHERE.items():
+        assert name in Path(TESTS, path).read_text(), f"{name} is not in {path}"
+        assert reason
+
+
+def test_everything_exported_was_declared_with_its_labels() -> None:
+    """But for what prometheus_client says of the process."""
+    declared = {metric.name: set(metric.labels) for metric in list_declared()}
+    exported = {name: labels for name, labels in read_labels().items() if not name.startswith("process_")}
+    assert exported == {name: declared[name] for name in exported}
