@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-PROMETHEUS = Path(__file__).resolve().parents[2] / "prometheus"
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROMETHEUS = CHECKOUT / "prometheus"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
 UNIT_TESTS = sorted((PROMETHEUS / "tests").glob("*.yaml"))
+SCRAPE_CONFIGURATIONS = sorted((PROMETHEUS / "scrape").glob("*.yaml"))
+RUNBOOKS = CHECKOUT / "docs" / "runbooks"
+PAGES = [PROMETHEUS / "README.md", *sorted(RUNBOOKS.glob("*.md"))]
 
 # What tells one exporter, pod or replica from another, and so is no group of hypervisors.
 SCRAPE_LABELS = {
@@ -22,39 +26,55 @@ SCRAPE_LABELS = {
 TARGET_LABELS = {"instance", "job", "target"}
 
 
-def _promtool(*arguments: str | Path) -> str:
-    """Run promtool, and return what it says; it has to be content."""
-    result = subprocess.run(
-        ["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
+def _run(*command: str | Path) -> str:
+    """Run a command that has to succeed, and return what it says."""
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     return output
 
 
-def _rules() -> list[dict[str, Any]]:
-    return [
-        rule
-        for path in RULE_FILES
-        for group in yaml.safe_load(path.read_text())["groups"]
-        for rule in group["rules"]
-    ]
+RULES: list[dict[str, Any]] = [
+    rule
+    for path in RULE_FILES
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+each_alert = pytest.mark.parametrize("alert", ALERTS.values(), ids=list(ALERTS))
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
 def test_prometheus_takes_the_rules(path: Path) -> None:
-    assert "SUCCESS" in _promtool("check", "rules", path)
+    assert "SUCCESS" in _run("promtool", "check", "rules", path)
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
 def test_the_rules_yield_what_their_unit_tests_say(path: Path) -> None:
-    assert "SUCCESS" in _promtool("test", "rules", path)
+    assert "SUCCESS" in _run("promtool", "test", "rules", path)
+
+
+@pytest.mark.parametrize("path", SCRAPE_CONFIGURATIONS, ids=lambda path: path.stem)
+def test_prometheus_takes_the_example(path: Path) -> None:
+    """The examples name the rule files by paths that exist; an agent's is checked as an agent's."""
+    mode = ["--agent"] if path.stem == "agent" else []
+    output = _run("promtool", "check", "config", *mode, path)
+    assert "SUCCESS" in output
+    assert "no file" not in output
+
+
+def test_alertmanager_takes_its_example_and_that_knows_the_alerts() -> None:
+    path = PROMETHEUS / "alertmanager.yaml"
+    assert "SUCCESS" in _run("amtool", "check-config", path)
+    named = set(re.findall(r"\b(?:Hypervisor|Cluster)[A-Z]\w+", path.read_text()))
+    assert named <= set(ALERTS)
 
 
 def test_every_rule_leaves_out_the_same_labels_of_the_scrape() -> None:
     """A group label that one rule drops and another keeps would make series that no longer match."""
-    for rule in _rules():
-        for text in re.findall(r"without \(([a-z_, \n]+)\)", rule["expr"]):
+    for rule in RULES:
+        for text in re.findall(r"without \(([a-z_, \n]+)\)", str(rule["expr"])):
             labels = set(re.findall(r"\w+", text))
             if labels & SCRAPE_LABELS:
                 assert labels >= SCRAPE_LABELS, rule
@@ -62,7 +82,69 @@ def test_every_rule_leaves_out_the_same_labels_of_the_scrape() -> None:
 
 
 def test_no_rule_names_a_group() -> None:
-    """Aggregations keep whatever labels the scrape adds: no list of labels to keep but that of a target."""
-    for rule in _rules():
-        for text in re.findall(r"\bby \(([a-z_, ]+)\)", rule["expr"]):
-            assert set(re.findall(r"\w+", text)) == TARGET_LABELS, rule
+    """Aggregations keep whatever labels the scrape adds: none lists labels to keep, save to know a host."""
+    for rule in RULES:
+        for text in re.findall(r"\bby \(([a-z_, ]+)\)", str(rule["expr"])):
+            assert set(re.findall(r"\w+", text)) in (TARGET_LABELS, {"hypervisor_hostname", "uuid"}), rule
+
+
+def test_every_recorded_series_that_is_used_is_recorded() -> None:
+    for rule in RULES:
+        used = set(re.findall(r"\b(?:hypervisor|cluster|target):\w+:\w+", str(rule["expr"])))
+        assert used <= RECORDED, rule
+
+
+@each_alert
+def test_an_alert_says_how_bad_it_is_what_to_do_and_where_to_read_on(alert: dict[str, Any]) -> None:
+    """The summary has a figure, and the description is a sentence."""
+    assert alert["labels"]["severity"] in ("info", "warning", "critical")
+    assert alert["for"]
+    annotations = alert["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert "$value" in annotations["summary"] or re.search(r"\b[01]\b", annotations["summary"])
+    assert annotations["description"].endswith((".", "?"))
+    assert annotations["runbook_url"] == f"docs/runbooks/{alert['alert']}.md"
+
+
+def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERTS)
+
+
+@each_alert
+def test_a_runbook_has_all_its_parts(alert: dict[str, Any]) -> None:
+    page = (RUNBOOKS / f"{alert['alert']}.md").read_text()
+    assert page.startswith(f"# {alert['alert']}\n")
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_every_threshold_belongs_to_an_alert_and_every_alert_finds_its_own() -> None:
+    """A threshold of another name would leave its alert silent for ever."""
+    recorded = {
+        rule["labels"]["alert"] for rule in RULES if rule.get("record") == "hypervisor:alert:threshold"
+    }
+    compared = {
+        (rule["alert"], name)
+        for rule in ALERTS.values()
+        for name in re.findall(r'hypervisor:alert:threshold\{alert="(\w+)"\}', str(rule["expr"]))
+    }
+    assert compared == {(name, name) for name in recorded}
+
+
+def test_every_alert_is_tested_firing_and_silent() -> None:
+
+    checks = [
+        check
+        for path in UNIT_TESTS
+        for test in yaml.safe_load(path.read_text())["tests"]
+        for check in test.get("alert_rule_test", [])
+    ]
+    assert {check["alertname"] for check in checks if not check["exp_alerts"]} == set(ALERTS)
+    assert {check["alertname"] for check in checks if check["exp_alerts"]} == set(ALERTS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_and_every_recorded_series_of_a_page_is_there(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert set(re.findall(r"\b(?:hypervisor|cluster|target):\w+:\w+", text)) <= RECORDED
