@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import Capabilities, CpuInfo, HostCpu, NumaCell, PageSize
+from exporter.virt.libvirt_xml import parse_xml
 
 # nova.objects.fields.Architecture, HVType and VMMode: the names Nova knows, and the older ones it translates.
 _ARCHITECTURE_NAMES = """
@@ -59,12 +60,15 @@ def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
         raise
     except HypervisorError:
         return capabilities
-    features = _features(ElementTree.fromstring(expanded))
+    try:
+        features = _features(parse_xml(expanded))
+    except (ValueError, KeyError) as error:
+        raise HypervisorError(f"unexpected CPU XML: {error}") from error
     return replace(capabilities, cpu_info=replace(cpu_info, features=features))
 
 
 def _find_host_cpu(xml: str) -> str:
-    cpu = ElementTree.fromstring(xml).find("host/cpu")
+    cpu = parse_xml(xml).find("host/cpu")
     return "" if cpu is None else ElementTree.tostring(cpu, encoding="unicode")
 
 
@@ -74,7 +78,7 @@ def parse_capabilities(xml: str) -> Capabilities:
     :raises HypervisorError: when they are not what libvirt documents
     """
     try:
-        root = ElementTree.fromstring(xml)
+        root = parse_xml(xml)
         cells = tuple(_cell(element) for element in root.iterfind("host/topology/cells/cell"))
         return Capabilities(
             uuid=root.findtext("host/uuid"),
@@ -82,7 +86,7 @@ def parse_capabilities(xml: str) -> Capabilities:
             supported_instances=tuple(_supported_instances(root)),
             cells=cells,
         )
-    except (ElementTree.ParseError, CpuSpecError, ValueError, KeyError) as error:
+    except (CpuSpecError, ValueError, KeyError) as error:
         raise HypervisorError(f"unexpected capabilities XML: {error}") from error
 
 

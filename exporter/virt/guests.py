@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.errors import ConnectionLostError, ExporterError, GoneError, HypervisorError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
+from exporter.virt.libvirt_xml import parse_xml
 from exporter.virt.nova_metadata import parse_nova_metadata
 
 # Of libvirt's units of memory: https://libvirt.org/formatdomain.html#memory-allocation
@@ -41,7 +42,7 @@ def parse_guest(xml: str) -> Guest:
     :raises GuestXmlError: when it is no domain, or lacks its name, UUID, memory or vCPUs
     """
     try:
-        domain = ElementTree.fromstring(xml)
+        domain = parse_xml(xml)
         disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
         metadata = parse_nova_metadata(domain)
         has_nova_metadata = metadata is not None
@@ -64,7 +65,7 @@ def parse_guest(xml: str) -> Guest:
                 for pin in domain.iterfind("cputune/vcpupin")
             },
         )
-    except (ElementTree.ParseError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error
 
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from exporter.device_spec import list_assignable, parse_device_spec
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
+from exporter.virt.libvirt_xml import parse_xml
 
 # Events tell of devices that come, go or change; this is for what they miss.
 MAX_AGE_SECONDS = 300.0
@@ -128,13 +129,13 @@ def parse_node_devices(xmls: Iterable[str]) -> ParsedDevices:
     :raises HypervisorError: when it is not what libvirt documents
     """
     try:
-        devices = [ElementTree.fromstring(xml) for xml in xmls]
+        devices = [parse_xml(xml) for xml in xmls]
         return ParsedDevices(
             pci=tuple(_pci_devices(devices)),
             mdev_types=tuple(mdev_type for device in devices for mdev_type in _mdev_types(device)),
             interfaces=dict(_interfaces(devices)),
         )
-    except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise HypervisorError(f"unexpected node device XML: {error}") from error
 
 
