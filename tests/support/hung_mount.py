@@ -1,0 +1,62 @@
+"""A mount that never answers, as an NFS server that was switched off leaves it: FUSE, with nobody behind it.
+
+Nobody reads the kernel's requests, so whoever asks the mount for anything waits until it is taken away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+# linux/fuse.h: fuse_in_header, the beginning of fuse_init_in, and fuse_init_out after fuse_out_header.
+_FUSE_INIT = 26
+_IN_HEADER = struct.Struct("<IIQQIIII")
+_VERSIONS = struct.Struct("<II")
+_OUT_HEADER = struct.Struct("<IiQ")
+_INIT_OUT = struct.Struct("<IIIIHHIIHHI28x")
+_DIRECTORY = 0o040000
+
+
+@contextlib.contextmanager
+def hung_mount(path: Path) -> Iterator[Path]:
+    """Mount a file system on the directory that answers nothing until the block ends.
+
+    :raises OSError: where the machine has no FUSE
+    """
+    descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        options = f"fd={descriptor},rootmode={_DIRECTORY:o},user_id=0,group_id=0,allow_other"
+        _mount(path, options)
+        try:
+            _answer_first_request(descriptor)
+            yield path
+        finally:
+            # Without this, whoever waits would go on waiting: only now is each told that nobody is there.
+            os.close(descriptor)
+            descriptor = -1
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+    finally:
+        if descriptor != -1:
+            os.close(descriptor)
+
+
+def _mount(path: Path, options: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"hung", os.fsencode(path), b"fuse.hung", 0, options.encode()):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+
+
+def _answer_first_request(descriptor: int) -> None:
+    """Agree on the protocol's version: before that the kernel makes no other request."""
+    request = os.read(descriptor, 64 * 1024)
+    _length, opcode, unique, *_ = _IN_HEADER.unpack_from(request)
+    assert opcode == _FUSE_INIT
+    major, minor = _VERSIONS.unpack_from(request, _IN_HEADER.size)
+    answer = _INIT_OUT.pack(major, minor, 0, 0, 16, 12, 4096, 1, 1, 0, 0)
+    os.write(descriptor, _OUT_HEADER.pack(_OUT_HEADER.size + len(answer), 0, unique) + answer)
