@@ -271,6 +271,7 @@ class StoragePool:
     capacity_bytes: int
     allocation_bytes: int
     available_bytes: int
+    source_name: str | None = None  # the volume group or Ceph pool, where it was asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

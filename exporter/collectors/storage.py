@@ -16,14 +16,14 @@ LOCAL_GB = Metric(
     help="Size of the storage for images in GiB, rounded down.",
     labels=("hypervisor_hostname",),
     unit="GiB",
-    source="statvfs of instances_path, or virStoragePoolGetInfo; Nova's LibvirtDriver._get_local_gb_info",
+    source="statvfs, virStoragePoolGetInfo, vgs or ceph df; Nova's LibvirtDriver._get_local_gb_info",
 )
 LOCAL_GB_USED = Metric(
     name="hypervisor_local_gb_used",
     help="Used storage for images in GiB, rounded down.",
     labels=("hypervisor_hostname",),
     unit="GiB",
-    source="statvfs of instances_path, or virStoragePoolGetInfo; Nova's LibvirtDriver._get_local_gb_info",
+    source="statvfs, virStoragePoolGetInfo, vgs or ceph df; Nova's LibvirtDriver._get_local_gb_info",
 )
 DISK_AVAILABLE_LEAST = Metric(
     name="hypervisor_disk_available_least",
@@ -36,19 +36,19 @@ SIZE_BYTES = Metric(
     name="hypervisor_storage_size_bytes",
     help="Size of the storage for images.",
     labels=("hypervisor_hostname",),
-    source="statvfs: f_frsize * f_blocks, or a pool's capacity",
+    source="statvfs: f_frsize * f_blocks, a pool's capacity, vg_size, or Ceph's total_bytes",
 )
 USED_BYTES = Metric(
     name="hypervisor_storage_used_bytes",
     help="Used storage for images.",
     labels=("hypervisor_hostname",),
-    source="statvfs: f_frsize * (f_blocks - f_bfree), or a pool's allocation",
+    source="statvfs: f_frsize * (f_blocks - f_bfree), a pool's allocation, vg_size - vg_free, or bytes_used",
 )
 FREE_BYTES = Metric(
     name="hypervisor_storage_free_bytes",
     help="Free storage for images, without what the file system keeps for root.",
     labels=("hypervisor_hostname",),
-    source="statvfs: f_frsize * f_bavail, or a pool's available",
+    source="statvfs: f_frsize * f_bavail, a pool's available, vg_free, or max_avail",
 )
 OVERCOMMITTED_BYTES = Metric(
     name="hypervisor_storage_overcommitted_bytes",

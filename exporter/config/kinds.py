@@ -18,6 +18,7 @@ MAX_ALLOCATION_RATIO = 1_000_000
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["logfmt", "json"]
+ImagesType = Literal["default", "raw", "qcow2", "flat", "lvm", "rbd"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,10 @@ def _parse_text(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
         raise ValueError
     return value
+
+
+def _parse_images_type(value: object) -> str:
+    return _parse_choice(value, get_args(ImagesType))
 
 
 def _parse_device_spec(value: object) -> str:
@@ -227,6 +232,10 @@ def _parse_choice(value: object, choices: tuple[str, ...]) -> str:
 
 NAME = Kind("a name, as one line of text", _parse_text)
 STORAGE_POOL = Kind("a storage pool's name, as one line of text", _parse_text)
+IMAGES_TYPE = Kind("default, raw, qcow2, flat, lvm or rbd", _parse_images_type)
+VOLUME_GROUP = Kind("the name of an LVM volume group", _parse_text)
+CEPH_POOL = Kind("the name of a Ceph pool", _parse_text)
+CEPH_USER = Kind("the name of a Ceph client, without client.", _parse_text)
 DEVICE_SPEC = Kind(
     'a device_spec as Nova has it, in JSON, such as {"vendor_id": "8086", "product_id": "1520"}',
     _parse_device_spec,

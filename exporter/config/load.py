@@ -91,6 +91,9 @@ def load_config(path: Path | None, flags: Flags) -> Config:
         },
         disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
     )
+    mistakes += _find_missing_volume_groups(config)
+    if mistakes:
+        raise ConfigError(mistakes)
     return replace(config, warnings=tuple(_find_warnings(config, nova_confs)))
 
 
@@ -282,6 +285,14 @@ def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...
         if options.get("instances_path") is not None:
             return ()
     return ()
+
+
+def _find_missing_volume_groups(config: Config) -> Iterator[str]:
+    """Name those that Nova, too, does not start with."""
+    modules = {f"module {name}": module.options for name, module in config.modules.items()}
+    for name, each in {**{each.target: each for each in config.hypervisors}, **modules}.items():
+        if each.images_type == "lvm" and not each.images_volume_group and not each.storage_pool:
+            yield f"{name}: found images_type lvm without images_volume_group, expected that group's name"
 
 
 def _find_warnings(config: Config, nova_confs: Mapping[str, NovaConf]) -> Iterator[str]:

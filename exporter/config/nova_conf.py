@@ -57,6 +57,7 @@ class NovaConf:
     images_volume_group: str | None = None
     images_rbd_pool: str | None = None
     images_rbd_ceph_conf: str | None = None
+    rbd_user: str | None = None
 
     # What this exporter cannot honour: one sentence each, with file, line, value and what happens instead.
     unsupported: tuple[str, ...] = ()
@@ -117,6 +118,7 @@ def _take_options(conf: _ConfFile) -> NovaConf:
         images_volume_group=conf.take(Option("libvirt", "images_volume_group"), _TEXT),
         images_rbd_pool=conf.take(Option("libvirt", "images_rbd_pool"), _TEXT),
         images_rbd_ceph_conf=conf.take(Option("libvirt", "images_rbd_ceph_conf"), _TEXT),
+        rbd_user=conf.take(Option("libvirt", "rbd_user"), _TEXT),
         unsupported=_list_unsupported(conf),
     )
 
@@ -184,7 +186,7 @@ _LIMITS = (
     ),
     _Limit(
         Option("libvirt", "images_type"),
-        frozenset({"default", "flat", "raw", "qcow2"}),
+        frozenset({"default", "flat", "raw", "qcow2", "lvm", "rbd"}),
         "disk space is that of instances_path or storage_pool",
     ),
     _Limit(

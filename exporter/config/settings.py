@@ -144,6 +144,25 @@ class HypervisorConfig:
             nullable=True,
         ),
     ] = ()
+    images_type: Annotated[
+        str,
+        Key(
+            kinds.IMAGES_TYPE,
+            "How guests' disks are kept: in files, LVM volumes or a Ceph pool; the latter two are measured"
+            " instead of instances_path.",
+        ),
+    ] = "default"
+    images_volume_group: Annotated[
+        str | None, Key(kinds.VOLUME_GROUP, "The volume group of images_type lvm.", nullable=True)
+    ] = None
+    images_rbd_pool: Annotated[str, Key(kinds.CEPH_POOL, "The Ceph pool of images_type rbd.")] = "rbd"
+    images_rbd_ceph_conf: Annotated[
+        str | None, Key(kinds.FILE, "Ceph's configuration file, instead of Ceph's default.", nullable=True)
+    ] = None
+    rbd_user: Annotated[
+        str | None,
+        Key(kinds.CEPH_USER, "The Ceph client to ask as, instead of Ceph's default.", nullable=True),
+    ] = None
     vcpu_pin_set: Annotated[
         str | None,
         Key(
@@ -187,8 +206,7 @@ class HypervisorConfig:
     # The file's top-level keys of these names.
     flavors: tuple[Flavor, ...] = ()
 
-    # These come out of nova_conf alone.
-    images_type: str = "default"
+    # This comes out of nova_conf alone.
     my_ip: str | None = None
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
@@ -35,7 +35,14 @@ from exporter.virt.host_ip import get_host_ip
 from exporter.virt.node_devices import NodeDeviceCache
 from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
-from exporter.virt.storage import DEFAULT_INSTANCES_PATHS, StorageError, get_instances_info, get_pools_info
+from exporter.virt.storage import (
+    DEFAULT_INSTANCES_PATHS,
+    StorageError,
+    find_pool_info,
+    get_instances_info,
+    get_pools_info,
+)
+from exporter.virt.storage_commands import CommandReader, get_ceph_pool_info, get_volume_group_info
 
 T = TypeVar("T")
 
@@ -77,6 +84,7 @@ class Hypervisor(Protocol):
     def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
     def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
     def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
+    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]: ...  # noqa: D102
     def take_changed(self) -> frozenset[str]: ...  # noqa: D102
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
     def take_node_devices_changed(self) -> bool: ...  # noqa: D102
@@ -116,6 +124,7 @@ class LibvirtDriver:
             block_hypervisor, max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
         )
         self._numa_memory = NumaMemory(hypervisor)
+        self._storage_command = CommandReader(self._ask_storage_command, clock=clock)
         self._node_devices = NodeDeviceCache(
             hypervisor,
             device_specs=config.device_spec,
@@ -182,7 +191,12 @@ class LibvirtDriver:
 
     def list_due(self) -> dict[str, Callable[[], None]]:
         """Return what else is to be read between scrapes, by what it is called; each may block for ever."""
-        return {"node devices": self._node_devices.read} if self._node_devices.needs_reading() else {}
+        due: dict[str, Callable[[], None]] = {}
+        if self._node_devices.needs_reading():
+            due["node devices"] = self._node_devices.read
+        if self._storage_command.needs_reading():
+            due["storage command"] = self._storage_command.read
+        return due
 
     def close(self) -> None:
         """Close the connections."""
@@ -272,6 +286,8 @@ class LibvirtDriver:
     def _get_storage(self, problems: list[Problem]) -> Storage | None:
         config = self._config
         try:
+            if not config.storage_pool and config.images_type in ("lvm", "rbd"):
+                return self._get_back_end_info(problems)
             if config.storage_pool or not config.is_local:
                 return get_pools_info(self._hypervisor.list_active_pools(), config.storage_pool)
             return self._get_instances_info()
@@ -280,6 +296,34 @@ class LibvirtDriver:
                 Problem(severity=Severity.ERROR, reason="storage", subject="storage", message=str(error))
             )
             return None
+
+    def _get_back_end_info(self, problems: list[Problem]) -> Storage:
+        """Return what libvirt's storage pools say of the volume group or Ceph pool, else what a command does.
+
+        :raises StorageError: when neither can tell, or not yet
+        """
+        config = self._config
+        is_lvm = config.images_type == "lvm"
+        pools = self._hypervisor.list_active_pools_of("logical" if is_lvm else "rbd")
+        source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
+        storage = find_pool_info(pools, source_name)
+        if storage is not None:
+            return storage
+        if is_lvm and not config.is_local:
+            names = ", ".join(str(pool.source_name) for pool in pools) or "none"
+            raise StorageError(
+                f"images_volume_group {source_name}: no active storage pool has it (there are: {names}),"
+                " and vgs can be asked on the hypervisor itself only"
+            )
+        return self._storage_command.get(problems)
+
+    def _ask_storage_command(self) -> Storage:
+        config = self._config
+        if config.images_type == "lvm":
+            return get_volume_group_info(config.images_volume_group or "")
+        return get_ceph_pool_info(
+            config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
+        )
 
     def _get_instances_info(self) -> Storage:
         """Return the instances path's numbers.

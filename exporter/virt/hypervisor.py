@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import libvirt
 
@@ -26,8 +27,11 @@ from exporter.errors import (
 )
 from exporter.model import DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
 from exporter.virt.opening import OpeningTimeoutError, PatientOpener
+from exporter.virt.storage import parse_source_name
 
 T = TypeVar("T")
+
+PoolKind = Literal["logical", "rbd"]  # libvirt's types of storage pools in LVM and in Ceph
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,10 @@ _NODE_DEVICE_EVENTS = (
     libvirt.VIR_NODE_DEVICE_EVENT_ID_LIFECYCLE,
     libvirt.VIR_NODE_DEVICE_EVENT_ID_UPDATE,
 )
+_POOL_FLAGS: Mapping[PoolKind, int] = {
+    "logical": libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_LOGICAL,
+    "rbd": libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_RBD,
+}
 _NODE_DEVICE_FLAGS = {
     "mdev_types": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES,
     "net": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET,
@@ -314,11 +322,18 @@ class LibvirtHypervisor:
 
     def list_active_pools(self) -> tuple[StoragePool, ...]:
         """Return the active storage pools with their sizes; none where the driver knows no pools."""
-        try:
-            pools = self._ask(lambda c: c.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE))
-        except UnsupportedError:
-            return ()
-        return tuple(read for pool in pools if (read := self._read_pool(pool)))
+        return tuple(read for pool in self._list_pools(0) if (read := self._read_pool(pool)))
+
+    def list_active_pools_of(self, kind: PoolKind) -> tuple[StoragePool, ...]:
+        """Return the active storage pools of LVM or Ceph, with what they are made of.
+
+        One call, and two more for each such pool.
+        """
+        return tuple(
+            replace(read, source_name=source_name)
+            for pool in self._list_pools(_POOL_FLAGS[kind])
+            if (source_name := self._read_source_name(pool)) and (read := self._read_pool(pool))
+        )
 
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
@@ -345,6 +360,20 @@ class LibvirtHypervisor:
         with self._changed_lock:
             changed, self._changed = frozenset(self._changed), set()
         return changed
+
+    def _list_pools(self, flags: int) -> list[Any]:
+        flags |= libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        try:
+            pools: list[Any] = self._ask(lambda connection: connection.listAllStoragePools(flags))
+        except UnsupportedError:
+            return []
+        return pools
+
+    def _read_source_name(self, pool: Any) -> str | None:
+        try:
+            return parse_source_name(self._ask(lambda _: pool.XMLDesc()))
+        except GoneError:
+            return None
 
     def _read_pool(self, pool: Any) -> StoragePool | None:
         try:

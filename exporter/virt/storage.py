@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exporter.errors import ExporterError
 from exporter.model import Storage, StoragePool
+from exporter.virt.libvirt_xml import parse_xml
 
 # Nova's default, and what a host without Nova has instead. Tried in this order where nobody set the path.
 DEFAULT_INSTANCES_PATHS = ("/var/lib/nova/instances", "/var/lib/libvirt/images")
@@ -56,6 +57,23 @@ def get_fs_info(path: str) -> Storage:
         used_bytes=status.f_frsize * (status.f_blocks - status.f_bfree),
         free_bytes=status.f_frsize * status.f_bavail,
     )
+
+
+def find_pool_info(pools: Sequence[StoragePool], source_name: str) -> Storage | None:
+    """Return the size and use of the pool that a volume group or Ceph pool is behind; None without one."""
+    for pool in pools:
+        if pool.source_name == source_name:
+            return Storage(
+                size_bytes=pool.capacity_bytes,
+                used_bytes=pool.allocation_bytes,
+                free_bytes=pool.available_bytes,
+            )
+    return None
+
+
+def parse_source_name(xml: str) -> str | None:
+    """Return what a storage pool is made of: for LVM the volume group, for Ceph the pool."""
+    return parse_xml(xml).findtext("source/name")
 
 
 def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> Storage:

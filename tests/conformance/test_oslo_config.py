@@ -80,6 +80,7 @@ OPTIONS = (
     ("libvirt", "images_volume_group"),
     ("libvirt", "images_rbd_pool"),
     ("libvirt", "images_rbd_ceph_conf"),
+    ("libvirt", "rbd_user"),
     ("pci", "device_spec"),
     ("devices", "enabled_mdev_types"),
 )

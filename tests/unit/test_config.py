@@ -39,10 +39,13 @@ my_ip = 192.0.2.7
 [libvirt]
 connection_uri = qemu+unix:///system
 images_type = rbd
+images_rbd_pool = vms
+rbd_user = nova
+file_backed_memory = 4096
 """
 
 
-RBD_CONSEQUENCE = "not supported, disk space is that of instances_path or storage_pool"
+FILE_BACKED_CONSEQUENCE = "not supported, the hypervisor's own memory is reported"
 
 
 class Directory:
@@ -274,6 +277,8 @@ def test_options_come_from_nova_conf_where_the_file_has_none(directory: Director
         reserved_host_memory_mb=4096,
         cpu_allocation_ratio=8.0,
         images_type="rbd",
+        images_rbd_pool="vms",
+        rbd_user="nova",
         my_ip="192.0.2.7",
     )
 
@@ -403,7 +408,7 @@ hypervisors:
 def test_what_nova_conf_says_in_vain_is_a_warning(directory: Directory) -> None:
     path = directory.write("nova.conf", NOVA_CONF)
     assert directory.load("defaults: {nova_conf: nova.conf}").warnings == (
-        f"{path}:10: [libvirt] images_type = rbd: {RBD_CONSEQUENCE}",
+        f"{path}:13: [libvirt] file_backed_memory = 4096: {FILE_BACKED_CONSEQUENCE}",
     )
 
 

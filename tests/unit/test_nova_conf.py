@@ -61,6 +61,7 @@ images_type = qcow2
 images_volume_group = vg
 images_rbd_pool = vms
 images_rbd_ceph_conf = /etc/ceph/ceph.conf
+rbd_user = nova
 """,
     )
     assert conf == NovaConf(
@@ -82,6 +83,7 @@ images_rbd_ceph_conf = /etc/ceph/ceph.conf
         images_volume_group="vg",
         images_rbd_pool="vms",
         images_rbd_ceph_conf="/etc/ceph/ceph.conf",
+        rbd_user="nova",
     )
 
 
@@ -210,7 +212,7 @@ def test_guests_are_below_state_path_unless_they_have_their_own(tmp_path: Path, 
         ),
         (
             "libvirt",
-            "images_type = lvm",
+            "images_type = ploop",
             "not supported, disk space is that of instances_path or storage_pool",
         ),
         (

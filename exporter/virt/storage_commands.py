@@ -1,0 +1,191 @@
+"""Storage back ends that are no file system: the commands that Nova asks, `vgs` and `ceph df`.
+
+A command may take long, or hang on a dead device or cluster. So it is run between scrapes, with a deadline of
+its own, and scrapes take what is known; only the first answer is waited for, a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from exporter.attempt import attempt
+from exporter.model import Problem, Severity, Storage
+from exporter.virt.storage import StorageError
+
+COMMAND_TIMEOUT_SECONDS = 30.0
+READ_INTERVAL_SECONDS = 30.0
+FIRST_PATIENCE_SECONDS = 2.0
+# For so long the last answer counts although the command fails since.
+KEEP_SECONDS = 300.0
+
+# `vgs` now and then dies of a signal for no reason (Launchpad bug 1931710); Nova tries again, too.
+_VGS_ATTEMPTS = 3
+
+
+def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT_SECONDS) -> Storage:
+    """Return the size and use of an LVM volume group (nova.virt.libvirt.storage.lvm).
+
+    :raises StorageError: when `vgs` is not there, fails, or does not answer
+    """
+    columns = ["--separator", "|", "--units", "b", "-o", "vg_size,vg_free"]
+    output = _run(
+        ["vgs", "--noheadings", "--nosuffix", *columns, volume_group],
+        what=f"images_volume_group {volume_group}",
+        package="lvm2",
+        attempts=_VGS_ATTEMPTS,
+        timeout=timeout,
+    )
+    try:
+        size, free = map(int, output.split("|"))
+    except ValueError as error:
+        raise StorageError(f"images_volume_group {volume_group}: vgs answered {output.strip()!r}") from error
+    return Storage(size_bytes=size, used_bytes=size - free, free_bytes=free)
+
+
+def get_ceph_pool_info(
+    pool: str, *, user: str | None, ceph_conf: str | None, timeout: float = COMMAND_TIMEOUT_SECONDS
+) -> Storage:
+    """Return the size of a Ceph cluster, and the use of one pool (nova.storage.rbd_utils, get_pool_info).
+
+    What is free takes the pool's replicas into account, the size does not: so it is at Nova.
+
+    :raises StorageError: when `ceph` is not there, fails, does not answer, or knows no such pool
+    """
+    identity = [*(["--id", user] if user else []), *(["--conf", ceph_conf] if ceph_conf else [])]
+    output = _run(
+        ["ceph", "df", "--format=json", *identity],
+        what=f"images_rbd_pool {pool}",
+        package="ceph-common",
+        attempts=1,
+        timeout=timeout,
+    )
+    try:
+        usage = json.loads(output)
+        pools = {each["name"]: each["stats"] for each in usage["pools"]}
+        size = int(usage["stats"]["total_bytes"])
+        if pool not in pools:
+            names = ", ".join(sorted(pools)) or "none"
+            raise StorageError(f"images_rbd_pool {pool}: no such pool (there are: {names})")
+        return Storage(
+            size_bytes=size,
+            used_bytes=int(pools[pool]["bytes_used"]),
+            free_bytes=int(pools[pool]["max_avail"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"images_rbd_pool {pool}: unexpected answer of ceph df: {error!r}") from error
+
+
+def _run(command: Sequence[str], *, what: str, package: str, attempts: int, timeout: float) -> str:
+    """Run a command, without a shell, and return what it printed.
+
+    :param what: what is asked for, to begin a message
+    :param package: the Debian package that has the command
+    :param attempts: how often to try one that dies of a signal
+    """
+    program = command[0]
+    try:
+        result = _run_once(command, timeout)
+        while result.returncode < 0 and attempts > 1:
+            attempts -= 1
+            result = _run_once(command, timeout)
+    except FileNotFoundError as error:
+        message = f"{what}: no active storage pool has it, and {program} (package {package}) is not installed"
+        raise StorageError(message) from error
+    except OSError as error:
+        raise StorageError(f"{what}: {program} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise StorageError(f"{what}: {program} did not answer in {timeout:g} s") from error
+    if result.returncode:
+        # The first line says what is wrong; what follows is what comes of that.
+        said = result.stderr.strip().partition("\n")[0].strip() or f"status {result.returncode}"
+        raise StorageError(f"{what}: {program} failed: {said}")
+    return result.stdout
+
+
+def _run_once(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+        cwd=Path("/"),
+    )
+
+
+class CommandReader:
+    """What a command says of the storage, as it was last asked.
+
+    :param read: asks it; raises StorageError
+    :param patience: seconds to wait for the very first answer
+    :param clock: monotonic seconds
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Storage],
+        *,
+        clock: Callable[[], float],
+        patience: float = FIRST_PATIENCE_SECONDS,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._is_reading = False
+        self._started_at: float | None = None
+        self._has_answered = threading.Event()
+        self._known: Storage | None = None
+        self._known_at = 0.0
+        self._error: str | None = None
+
+    def get(self, problems: list[Problem]) -> Storage:
+        """Return what is known; the first time, ask and wait a moment.
+
+        :param problems: takes what goes wrong while the last answer still counts
+        :raises StorageError: when nothing is known, or nothing any more
+        """
+        if self._started_at is None:
+            threading.Thread(target=partial(attempt, self.read), name="storage", daemon=True).start()
+            self._has_answered.wait(self._patience)
+        known, error = self._known, self._error
+        if known is None:
+            raise StorageError(error or "the storage's size is not known yet: its command is still running")
+        if error is None:
+            return known
+        if self._clock() - self._known_at > KEEP_SECONDS:
+            raise StorageError(error)
+        problems.append(
+            Problem(severity=Severity.ERROR, reason="storage", subject="storage command", message=error)
+        )
+        return known
+
+    def needs_reading(self) -> bool:
+        """Whether `read` is due: not before `get` was called, and not while one is under way."""
+        if self._started_at is None or self._is_reading:
+            return False
+        return self._clock() - self._started_at >= READ_INTERVAL_SECONDS
+
+    def read(self) -> None:
+        """Ask the command; to be called between scrapes, by another thread."""
+        with self._lock:
+            if self._is_reading:
+                return
+            self._is_reading, self._started_at = True, self._clock()
+        try:
+            self._known, self._error = self._read(), None
+            self._known_at = self._clock()
+        except StorageError as error:
+            self._error = str(error)
+        finally:
+            self._is_reading = False
+            self._has_answered.set()

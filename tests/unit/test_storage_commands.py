@@ -1,0 +1,230 @@
+"""vgs and ceph df: how they are asked, what can be wrong with their answers, and how long those count."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import ExporterError
+from exporter.model import Problem, Severity, Storage
+from exporter.virt.storage import StorageError
+from exporter.virt.storage_commands import (
+    KEEP_SECONDS,
+    READ_INTERVAL_SECONDS,
+    CommandReader,
+    get_ceph_pool_info,
+    get_volume_group_info,
+)
+from tests.support.programs import CEPH_DF, write_program
+from tests.support.records import make_storage
+from tests.support.waiting import wait_until
+
+STORAGE = make_storage()
+OTHER_STORAGE = make_storage(used_bytes=1)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose programs are found before those of /bin, and no others are: no vgs, no ceph."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def fail_vgs(*, timeout: float = 20) -> str:
+    with pytest.raises(StorageError) as failure:
+        get_volume_group_info("vms", timeout=timeout)
+    return str(failure.value)
+
+
+def fail_ceph(pool: str = "vms") -> str:
+    with pytest.raises(StorageError) as failure:
+        get_ceph_pool_info(pool, user=None, ceph_conf=None)
+    return str(failure.value)
+
+
+def test_vgs_is_asked_as_nova_asks_it(programs: Path) -> None:
+    write_program(programs, "vgs", 'echo "$*" > "$(dirname "$0")/asked"; echo "  3000|1000"')
+    assert get_volume_group_info("vms") == Storage(size_bytes=3000, used_bytes=2000, free_bytes=1000)
+    asked = "--noheadings --nosuffix --separator | --units b -o vg_size,vg_free vms\n"
+    assert (programs / "asked").read_text() == asked
+
+
+def test_ceph_is_asked_as_nova_asks_it(programs: Path) -> None:
+    write_program(programs, "ceph", f'echo "$*" > "$(dirname "$0")/asked"; cat <<END\n{CEPH_DF}\nEND')
+    assert get_ceph_pool_info("vms", user="nova", ceph_conf="/etc/ceph/a.conf") == Storage(
+        size_bytes=322122547200, used_bytes=16106127360, free_bytes=91268055040
+    )
+    assert (programs / "asked").read_text() == "df --format=json --id nova --conf /etc/ceph/a.conf\n"
+    get_ceph_pool_info("vms", user=None, ceph_conf=None)
+    assert (programs / "asked").read_text() == "df --format=json\n"
+
+
+def test_a_name_is_never_read_by_a_shell(programs: Path) -> None:
+    write_program(programs, "vgs", 'for each; do last=$each; done; echo "$last" >&2; exit 5')
+    with pytest.raises(StorageError, match=r"vgs failed: \$\(id\);`id`$"):
+        get_volume_group_info("$(id);`id`")
+
+
+def test_a_command_that_is_missing_is_named_with_its_package(programs: Path) -> None:
+    missing = "no active storage pool has it, and"
+    assert fail_vgs() == f"images_volume_group vms: {missing} vgs (package lvm2) is not installed"
+    assert fail_ceph() == f"images_rbd_pool vms: {missing} ceph (package ceph-common) is not installed"
+
+
+def test_a_command_that_may_not_be_run_is_told(programs: Path) -> None:
+    (programs / "vgs").mkdir()
+    assert fail_vgs() == "images_volume_group vms: vgs cannot be run: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ('echo "  Volume group \\"vms\\" not found" >&2; echo "  Cannot process" >&2; exit 5', None),
+        ("exit 3", "vgs failed: status 3"),
+        ("true", "vgs answered ''"),
+        ("echo '  3000|1000|x'", "vgs answered '3000|1000|x'"),
+        ("echo '3.00g|1.00g'", "vgs answered '3.00g|1.00g'"),
+    ],
+    ids=["unknown-group", "no-word", "nothing", "three-columns", "suffixes"],
+)
+def test_an_answer_of_vgs_that_is_none_is_told_in_one_line(
+    programs: Path, script: str, problem: str | None
+) -> None:
+    write_program(programs, "vgs", script)
+    expected = problem or 'vgs failed: Volume group "vms" not found'
+    assert fail_vgs() == f"images_volume_group vms: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("no json", "unexpected answer of ceph df: JSONDecodeError("),
+        ("[]", "unexpected answer of ceph df: TypeError("),
+        ('{"pools": []}', "unexpected answer of ceph df: KeyError('stats')"),
+        (CEPH_DF.replace("max_avail", "avail"), "unexpected answer of ceph df: KeyError('max_avail')"),
+        (CEPH_DF.replace('"vms"', '"images"'), "no such pool (there are: device_health_metrics, images)"),
+    ],
+    ids=["no-json", "a-list", "no-total", "no-free", "another-pool"],
+)
+def test_an_answer_of_ceph_that_is_none_is_told_in_one_line(
+    programs: Path, answer: str, problem: str
+) -> None:
+    write_program(programs, "ceph", f"cat <<'END'\n{answer}\nEND")
+    said = fail_ceph()
+    assert said.startswith(f"images_rbd_pool vms: {problem}")
+    assert "\n" not in said
+
+
+def test_a_command_that_hangs_is_given_up(programs: Path) -> None:
+    write_program(programs, "vgs", "exec sleep 60")
+    assert fail_vgs(timeout=0.2) == "images_volume_group vms: vgs did not answer in 0.2 s"
+
+
+@pytest.mark.parametrize(("deaths", "is_told"), [(2, False), (3, True)])
+def test_vgs_is_tried_three_times_when_a_signal_ends_it(programs: Path, deaths: int, is_told: bool) -> None:
+    count = programs / "count"
+    write_program(
+        programs,
+        "vgs",
+        f'echo x >> {count}; [ "$(wc -l < {count})" -le {deaths} ] && kill -SEGV $$; echo "3|1"',
+    )
+    if is_told:
+        assert fail_vgs() == "images_volume_group vms: vgs failed: status -11"
+    else:
+        assert get_volume_group_info("vms").size_bytes == 3
+    assert count.read_text().count("x") == 3
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Command:
+    """A command, and what it says next."""
+
+    answer: Storage | ExporterError = STORAGE
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = field(default_factory=Clock)
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
+        self.reader = CommandReader(self.ask, clock=self.clock, patience=5)
+
+    def ask(self) -> Storage:
+        self.asked += 1
+        self.may_answer.wait(20)
+        if isinstance(self.answer, ExporterError):
+            raise self.answer
+        return self.answer
+
+    def get(self) -> tuple[Storage, list[str]]:
+        problems: list[Problem] = []
+        storage = self.reader.get(problems)
+        assert all((each.severity, each.reason) == (Severity.ERROR, "storage") for each in problems)
+        return storage, [each.message for each in problems]
+
+
+def test_the_first_answer_is_waited_for_and_then_kept() -> None:
+    command = Command()
+    assert not command.reader.needs_reading()
+    assert command.get() == command.get() == (STORAGE, [])
+    assert command.asked == 1
+
+
+def test_a_first_answer_that_takes_too_long_is_not_waited_for_twice() -> None:
+    command = Command()
+    command.may_answer.clear()
+    command.reader = CommandReader(command.ask, clock=command.clock, patience=0.05)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="its command is still running"):
+            command.get()
+    command.clock.now += 10 * READ_INTERVAL_SECONDS
+    assert not command.reader.needs_reading()
+    command.reader.read()
+    assert command.asked == 1
+    command.may_answer.set()
+    wait_until(command.reader.needs_reading, "the command to end")
+    assert command.get() == (STORAGE, [])
+
+
+def test_the_command_is_asked_again_when_its_answer_is_old() -> None:
+    command = Command()
+    command.get()
+    command.clock.now += READ_INTERVAL_SECONDS - 1
+    assert not command.reader.needs_reading()
+    command.clock.now += 1
+    assert command.reader.needs_reading()
+    command.answer = OTHER_STORAGE
+    command.reader.read()
+    assert command.get() == (OTHER_STORAGE, [])
+
+
+def test_a_command_that_begins_to_fail_is_told_and_its_last_answer_counts_for_a_while() -> None:
+    command = Command()
+    command.get()
+    command.answer = StorageError("no monitor")
+    command.reader.read()
+    command.clock.now += KEEP_SECONDS
+    assert command.get() == (STORAGE, ["no monitor"])
+    command.clock.now += 1
+    with pytest.raises(StorageError, match="no monitor"):
+        command.get()
+    command.answer = OTHER_STORAGE
+    command.reader.read()
+    assert command.get() == (OTHER_STORAGE, [])
+
+
+def test_a_command_that_fails_from_the_beginning_is_told_at_once() -> None:
+    with pytest.raises(StorageError, match="no monitor"):
+        Command(answer=StorageError("no monitor")).get()
