@@ -81,6 +81,10 @@ def _take_snapshot(libvirtd: LibvirtDaemon) -> None:
     )
 
 
+def _plug_vcpus(libvirtd: LibvirtDaemon) -> None:
+    libvirtd.connection.lookupByName("guest").setVcpusFlags(4, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
 def _make_novas(libvirtd: LibvirtDaemon) -> None:
     """Make the domain one of Nova's while it runs."""
     libvirtd.connection.lookupByName("guest").setMetadata(
@@ -102,7 +106,6 @@ _CHANGES = (
     _swap_names,
     _plug_disk,
     _pause,
-    _take_snapshot,
     _make_novas,
 )
 
@@ -129,15 +132,22 @@ def test_a_change_between_two_scrapes_is_in_the_second(
     assert (before == fresh) == (change is _make_transient)
 
 
-def test_vcpus_that_are_plugged_in_without_an_event_show_within_the_resync_interval(
-    libvirtd: LibvirtDaemon,
+@pytest.mark.parametrize(
+    "change", [_plug_vcpus, _take_snapshot], ids=lambda change: change.__name__.strip("_")
+)
+def test_a_change_of_which_libvirt_sends_no_event_shows_within_the_resync_interval(
+    change: Callable[[LibvirtDaemon], None], libvirtd: LibvirtDaemon
 ) -> None:
     """Shows that what libvirt tells nobody of is found all the same, between scrapes."""
-    domain = libvirtd.start_guest(guest_xml("guest", vcpus=1, max_vcpus=4))
+    image = make_qcow2(libvirtd.images / "disk", 3 * GIB)
+    write(image, 8 * MIB)
+    libvirtd.start_guest(guest_xml("guest", max_vcpus=4, disks=[file_disk(image)]))
     with _serve(libvirtd, resync_interval="1s") as exporter:
-        assert exporter.scrape().value("hypervisor_vcpus_used") == 1
-        domain.setVcpusFlags(4, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        wait_until(lambda: exporter.scrape().value("hypervisor_vcpus_used") == 4, "the vCPUs", seconds=5)
+        before = _numbers(exporter.scrape())
+        change(libvirtd)
+        fresh = _numbers(scrape_once([_hypervisor(libvirtd)]))
+        wait_until(lambda: _numbers(exporter.scrape()) == fresh, "the numbers of a fresh exporter", seconds=5)
+    assert before != fresh
 
 
 def test_a_warm_scrape_asks_libvirt_as_much_for_twenty_guests_as_for_none(libvirtd: LibvirtDaemon) -> None:
