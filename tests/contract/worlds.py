@@ -82,7 +82,7 @@ def on_the_test_driver() -> Iterator[World]:
     """No daemon, no QEMU: libvirt's fake, whose storage is one of its two pools."""
     with serve_test_driver(_settings(uri="test:///default", storage_pool="vms")) as embedding:
         for pool in ("vms", "iso"):
-            embedding.perform("define_pool", _pool_xml(pool, Path("/", pool)))
+            embedding.perform("define_pool", pool_xml(pool, Path("/", pool)))
         embedding.perform("create_volume", "vms", _VOLUME_XML)
         growth = _TEST_DRIVER_CAPACITY - _TEST_DRIVER_ALLOCATION
         world = World(
@@ -192,7 +192,8 @@ def _allocated_bytes(path: Path) -> int:
     return os.stat(path).st_blocks * 512
 
 
-def _pool_xml(name: str, path: Path) -> str:
+def pool_xml(name: str, path: Path) -> str:
+    """Return a storage pool of a directory."""
     return f"<pool type='dir'><name>{name}</name><target><path>{path}</path></target></pool>"
 
 

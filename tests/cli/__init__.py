@@ -1,0 +1,1 @@
+"""The command as its users run it: what it prints, how it exits, when it listens."""

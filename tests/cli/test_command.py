@@ -1,0 +1,159 @@
+"""What ends by itself: --once, --config.check, --version, and whatever is wrong from the start."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__
+from tests.support.exporter_process import Scrape
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+UNREACHABLE = "test:///nonexistent/hypervisor.xml"
+
+
+def run(*flags: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; whatever was written wrong, it never answers with a traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "exporter", *map(str, flags)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    """The path of a configuration file, yet to be written."""
+    return tmp_path / "config.yaml"
+
+
+def test_once_prints_one_scrape_and_exits_with_0() -> None:
+    """To standard output, complete with the exporter's own metrics; the log goes elsewhere."""
+    result = run("--once", "--libvirt.uri", "test:///default")
+    assert result.returncode == 0
+    scrape = Scrape(text=result.stdout)
+    assert scrape.value("hypervisor_up", target="test:///default") == 1
+    assert scrape.value("hypervisor_vcpus") == 16
+    assert scrape.value("hypervisor_exporter_build_info", version=__version__) == 1
+    assert "hypervisor resource view" in result.stderr
+
+
+def test_once_exits_with_1_if_one_of_several_did_not_answer() -> None:
+    """The numbers of all the others are there all the same."""
+    result = run("--once", "--libvirt.uri", "test:///default", "--libvirt.uri", UNREACHABLE)
+    assert result.returncode == 1
+    scrape = Scrape(text=result.stdout)
+    assert scrape.value("hypervisor_up", target="test:///default") == 1
+    assert scrape.value("hypervisor_up", target=UNREACHABLE) == 0
+    assert scrape.value("hypervisor_refresh_errors_total", target=UNREACHABLE, reason="connect") >= 1
+    assert len(scrape.series("hypervisor_vcpus")) == 1
+
+
+def test_once_refuses_the_second_of_one_host_name(write: Path) -> None:
+    """Two ways to one hypervisor: the scrape stays valid, the exit status says that something is wrong."""
+    write.write_text("hypervisors: [{name: a, uri: test:///default}, {name: b, uri: test:///default}]")
+    result = run("--once", "--config.file", write)
+    assert result.returncode == 1
+    scrape = Scrape(text=result.stdout)  # which fails on two samples of one series
+    assert scrape.value("hypervisor_up", target="a") == 1
+    assert scrape.value("hypervisor_up", target="b") == 0
+    assert scrape.value("hypervisor_refresh_errors_total", target="b", reason="duplicate") >= 1
+    assert len(re.findall("not shown twice", result.stderr)) == 1
+
+
+def test_once_leaves_out_what_a_flag_says() -> None:
+    result = run("--once", "--libvirt.uri", "test:///default", "--no-collector.cpu")
+    scrape = Scrape(text=result.stdout)
+    assert "hypervisor_vcpus" not in scrape.names
+    assert "hypervisor_memory_mb" in scrape.names
+
+
+def test_a_check_of_a_good_file_says_so_and_asks_no_hypervisor(write: Path) -> None:
+    """Not even one that would never answer."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = write.with_name("s")
+        listener.bind(str(path))
+        listener.listen()
+        write.write_text(f"hypervisors: [{{uri: 'qemu:///system?socket={path}'}}]")
+        result = run("--config.file", write, "--config.check")
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert (result.returncode, result.stdout) == (0, f"{write}: no mistakes found\n")
+
+
+def test_a_check_of_a_bad_file_names_every_mistake(write: Path) -> None:
+    """With file, line, key, what was found and what was expected."""
+    write.write_text(
+        "cache_tll: 5s\nlog: {level: loud}\nhypervisors:\n  - {uri: nonsense, cpu_shared_set: a}\n"
+    )
+    cpu_set = "expected a CPU set such as 0-3,^2,8 ('a' is neither a CPU number nor a range of them)"
+    result = run("--config.file", write, "--config.check", "--web.telemetry-path", "metrics")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        f"{write}:1: cache_tll: unknown key, did you mean cache_ttl?",
+        f"{write}:2: log.level: found 'loud' (text), expected debug, info, warning or error",
+        f"{write}:4: hypervisors[0].uri: found 'nonsense' (text), expected a libvirt URI such as qemu:///system",
+        f"{write}:4: hypervisors[0].cpu_shared_set: found 'a' (text), {cpu_set}",
+        "--web.telemetry-path: found 'metrics' (text), expected a path such as /metrics",
+    ]
+
+
+@pytest.mark.parametrize("flags", [["--once"], []], ids=["once", "serving"])
+def test_with_a_mistake_in_its_file_it_does_not_start(write: Path, flags: list[str]) -> None:
+    write.write_text("scrape_timeout: 0s\n")
+    result = run("--config.file", write, *flags)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{write}:1: scrape_timeout: found")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_check_of_the_example_finds_nothing() -> None:
+    example = CHECKOUT / "config.example.yaml"
+    assert run("--config.file", example, "--config.check").returncode == 0
+
+
+def test_a_file_that_is_not_there_is_one_line(write: Path) -> None:
+    result = run("--config.file", write, "--config.check")
+    assert (result.returncode, result.stderr) == (1, f"{write}: cannot be read: No such file or directory\n")
+
+
+def test_an_unknown_flag_is_answered_by_the_nearest() -> None:
+    result = run("--config.fil=x")
+    assert result.returncode == 2
+    assert result.stderr == "hypervisor-exporter: unknown flag --config.fil, did you mean --config.file?\n"
+
+
+def test_a_port_that_is_taken_is_one_error(write: Path) -> None:
+    """Told before any hypervisor is asked: this one would take its time."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        result = run("--libvirt.uri", "test:///default", "--web.listen-address", address)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if "level=error" in line]
+    assert len(errors) == 1
+    assert "Address already in use" in errors[0]
+    assert address in errors[0]
+    assert "hypervisor resource view" not in result.stderr
+
+
+def test_what_nova_conf_says_in_vain_is_in_the_log(write: Path) -> None:
+    """So that nobody believes it counts."""
+    nova_conf = write.with_name("nova.conf")
+    nova_conf.write_text("[libvirt]\nimages_type = sparse\nvirt_type = lxc\n")
+    write.write_text("defaults: {nova_conf: nova.conf}\nhypervisors: [{uri: 'test:///default'}]\n")
+    result = run("--once", "--config.file", write)
+    warnings = [line for line in result.stderr.splitlines() if "level=warning" in line]
+    assert [str(nova_conf) in line for line in warnings] == [True, True]
+    assert any("[libvirt] images_type = sparse" in line for line in warnings)
+    assert any("[libvirt] virt_type = lxc" in line for line in warnings)

@@ -1,0 +1,285 @@
+"""One hypervisor's state: its brief cache, its one refresh, its deadline, and what it says in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from exporter.config.settings import Config
+from exporter.errors import ConnectError, UnsupportedError
+from exporter.model import HostView, Problem, Severity
+from tests.support.hosts import Host
+from tests.support.records import make_resources
+
+# How long a test waits for an answer that is sure to come.
+PATIENCE_SECONDS = 20
+
+
+async def ask(host: Host, *, refresh: bool = False, patience: float = PATIENCE_SECONDS) -> HostView:
+    """Ask as a scrape does that can wait so many seconds."""
+    return await host.state.get_host_stats(refresh=refresh, deadline=host.clock() + patience)
+
+
+def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """Return what was logged at exactly this level."""
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+def test_a_snapshot_that_is_young_enough_is_served_again() -> None:
+    async def scrape_thrice() -> None:
+        host = Host(config=Config(cache_ttl=5))
+        await ask(host)
+        host.clock.now += 4.9
+        assert (await ask(host)).cache_hits == 1
+        assert host.driver.reads == 1
+        host.clock.now += 0.1
+        assert (await ask(host)).cache_hits == 1
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_thrice())
+
+
+def test_whoever_asks_for_a_refresh_gets_one() -> None:
+    async def scrape_twice() -> None:
+        host = Host()
+        await ask(host)
+        await ask(host, refresh=True)
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_twice())
+
+
+def test_without_a_cache_every_scrape_reads() -> None:
+    async def scrape_twice() -> None:
+        host = Host(config=Config(cache_ttl=0))
+        await ask(host)
+        await ask(host)
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_twice())
+
+
+def test_a_cache_does_not_outlive_its_connection() -> None:
+    async def scrape_twice() -> None:
+        host = Host()
+        await ask(host)
+        host.driver.is_lost = True
+        await ask(host)
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_twice())
+
+
+def test_many_scrapes_at_once_share_one_refresh() -> None:
+    async def scrape_together() -> None:
+        host = Host()
+        with host.driver.held():
+            scrapes = [asyncio.ensure_future(ask(host)) for _ in range(50)]
+            await asyncio.sleep(0)
+        views = await asyncio.gather(*scrapes)
+        assert host.driver.reads == 1
+        assert {view.is_up for view in views} == {True}
+
+    asyncio.run(scrape_together())
+
+
+def test_a_scrape_whose_time_is_up_gets_the_last_numbers_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The refresh goes on by itself; what it brings is there for the next one."""
+
+    async def scrape_late() -> None:
+        host = Host(config=Config(cache_ttl=0))
+        first = await ask(host)
+        with host.driver.held():
+            for _ in range(3):
+                late = await ask(host, patience=0)
+                assert not late.is_up
+                assert late.is_refreshing
+                assert late.snapshot == first.snapshot
+        recovered = await ask(host)
+        assert recovered.is_up
+        assert recovered.errors["timeout"] == 1
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_late())
+    assert len(messages(caplog, logging.ERROR)) == 1
+
+
+def test_a_hypervisor_that_failed_is_shown_by_its_last_numbers_and_then_no_more() -> None:
+    async def scrape_until_they_are_gone() -> None:
+        host = Host(config=Config(cache_ttl=0, stale_grace=120))
+        before = await ask(host)
+        host.driver.error = ConnectError("nobody listens")
+        host.clock.now += 120
+        within = await ask(host)
+        assert not within.is_up
+        assert within.snapshot == before.snapshot
+        host.clock.now += 0.1
+        assert (await ask(host)).snapshot is None
+
+    asyncio.run(scrape_until_they_are_gone())
+
+
+def test_a_failed_connection_is_tried_again_when_its_wait_is_over() -> None:
+    async def scrape_thrice() -> None:
+        host = Host(retry_after=15)
+        host.driver.error = ConnectError("nobody listens")
+        await ask(host)
+        host.clock.now += 14.9
+        await ask(host)
+        assert host.driver.reads == 1
+        host.clock.now += 0.1
+        await ask(host)
+        assert host.driver.reads == 2
+
+    asyncio.run(scrape_thrice())
+
+
+def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """And its end is said, too."""
+
+    async def scrape_through_an_outage() -> None:
+        host = Host(config=Config(cache_ttl=0))
+        host.driver.error = ConnectError("nobody listens")
+        for _ in range(3):
+            view = await ask(host)
+        assert view.errors["connect"] == 3
+        host.driver.error = None
+        await ask(host)
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(scrape_through_an_outage())
+    assert messages(caplog, logging.ERROR) == ["nobody listens"]
+    assert messages(caplog, logging.INFO)[0] == "no longer a problem"
+
+
+def test_what_only_concerns_a_part_leaves_the_rest_up(caplog: pytest.LogCaptureFixture) -> None:
+    """A note is not even counted: it is a property of the host, or has a metric of its own."""
+
+    async def scrape() -> HostView:
+        problems = tuple(
+            Problem(severity=severity, reason=reason, subject="", message=reason)
+            for severity, reason in ((Severity.NOTE, "unsupported"), (Severity.ERROR, "guest_xml"))
+        )
+        host = Host()
+        host.driver.resources = make_resources(problems=problems)
+        return await ask(host)
+
+    view = asyncio.run(scrape())
+    assert view.is_up
+    assert (view.errors["unsupported"], view.errors["guest_xml"]) == (0, 1)
+    assert messages(caplog, logging.WARNING) == ["unsupported"]
+    assert messages(caplog, logging.ERROR) == ["guest_xml"]
+
+
+@pytest.mark.parametrize("missing", [("vcpus",), ("memory_mb", "memory_mb_used"), ("local_gb",)])
+def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_named(
+    missing: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nova's _verify_resources. What could be told is shown all the same."""
+
+    async def scrape() -> HostView:
+        host = Host()
+        host.driver.resources = make_resources(**dict.fromkeys(missing))
+        return await ask(host)
+
+    view = asyncio.run(scrape())
+    assert not view.is_up
+    assert view.errors["incomplete"] == 1
+    assert view.snapshot is not None
+    assert messages(caplog, logging.ERROR) == [
+        f"fields of Nova's dictionary that could not be told: {', '.join(missing)}"
+    ]
+
+
+def test_a_defect_of_this_program_is_told_with_its_traceback_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scrape_twice() -> HostView:
+        host = Host(config=Config(cache_ttl=0))
+        host.driver.error = ZeroDivisionError("division by zero")
+        await ask(host)
+        return await ask(host)
+
+    view = asyncio.run(scrape_twice())
+    assert not view.is_up
+    assert view.errors["internal"] == 2
+    assert [record.exc_info is not None for record in caplog.records] == [True, False]
+    assert caplog.records[1].getMessage() == "unexpected ZeroDivisionError: division by zero"
+
+
+def test_a_call_that_libvirt_does_not_support_is_counted_as_such() -> None:
+    async def scrape() -> HostView:
+        host = Host()
+        host.driver.error = UnsupportedError("virConnectGetCapabilities")
+        return await ask(host)
+
+    assert asyncio.run(scrape()).errors["unsupported"] == 1
+
+
+def test_the_first_host_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """A new one is an error in the log and no new series."""
+
+    async def scrape_twice() -> HostView:
+        host = Host(config=Config(cache_ttl=0))
+        host.driver.resources = make_resources(hypervisor_hostname="kvm01")
+        await ask(host)
+        host.driver.resources = make_resources(hypervisor_hostname="localhost")
+        return await ask(host)
+
+    view = asyncio.run(scrape_twice())
+    assert view.snapshot is not None
+    assert view.snapshot.resources.hypervisor_hostname == "kvm01"
+    assert view.errors["hostname"] == 1
+    assert messages(caplog, logging.ERROR) == [
+        "host name changed from kvm01 to localhost: keeping kvm01 until this exporter is restarted"
+    ]
+
+
+def test_the_resource_view_is_told_at_info_once_and_at_debug_after(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As Nova's _report_hypervisor_resource_view: free memory, disk and vCPUs, which may be negative."""
+
+    async def scrape_thrice() -> None:
+        host = Host(config=Config(cache_ttl=0))
+        host.driver.resources = make_resources(
+            memory_mb=100, memory_mb_used=30, local_gb=50, local_gb_used=8, vcpus=4, vcpus_used=5
+        )
+        for _ in range(3):
+            await ask(host)
+
+    caplog.set_level(logging.DEBUG)
+    asyncio.run(scrape_thrice())
+    views = [record for record in caplog.records if record.getMessage() == "hypervisor resource view"]
+    assert [view.levelno for view in views] == [logging.INFO, logging.DEBUG, logging.DEBUG]
+    free = {key: getattr(views[0], key) for key in ("free_ram_mb", "free_disk_gb", "free_vcpus")}
+    assert free == {"free_ram_mb": 70, "free_disk_gb": 42, "free_vcpus": -1}
+
+
+def test_what_is_free_of_what_could_not_be_told_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    """Without vCPUs, too, as Nova has it for a hypervisor that cannot tell them."""
+
+    async def scrape() -> None:
+        host = Host()
+        host.driver.resources = make_resources(vcpus=0, local_gb=None)
+        await ask(host)
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(scrape())
+    (view,) = [each for each in caplog.records if each.getMessage() == "hypervisor resource view"]
+    assert (getattr(view, "free_vcpus"), getattr(view, "free_disk_gb")) == ("unknown", "unknown")  # noqa: B009
+
+
+def test_closing_waits_for_nobody() -> None:
+    async def close_while_it_hangs() -> None:
+        host = Host()
+        with host.driver.held():
+            scrape = asyncio.ensure_future(ask(host))
+            await asyncio.sleep(0)
+            host.state.close()
+            assert not (await scrape).is_up
+        assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
+
+    asyncio.run(close_while_it_hangs())

@@ -1,0 +1,150 @@
+"""All hypervisors: the audit over them, duplicate host names, and what a changed configuration leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from exporter.compute.host_state import HostState
+from exporter.compute.tracker import ResourceTracker
+from exporter.config.settings import Config, HypervisorConfig
+from exporter.errors import ConnectError
+from exporter.model import HostView
+from tests.support.hosts import Clock, Driver, Host
+from tests.support.records import make_resources
+
+PATIENCE_SECONDS = 20
+
+
+@dataclass
+class Fleet:
+    """A tracker over hypervisors with these host names, by their targets."""
+
+    hostnames: Mapping[str, str]
+    clock: Clock = field(default_factory=Clock)
+    drivers: dict[str, Driver] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tracker = ResourceTracker(self.configuration(*self.hostnames), self._make_host)
+
+    def configuration(self, *targets: str) -> Config:
+        """Return the configuration of these targets, without a cache."""
+        hypervisors = tuple(
+            HypervisorConfig(uri=f"qemu+tcp://{target}/system", name=target) for target in targets
+        )
+        return Config(hypervisors=hypervisors, cache_ttl=0, stale_grace=120)
+
+    async def audit(self, *, patience: float = PATIENCE_SECONDS) -> dict[str, HostView]:
+        """Return every target's view after an audit."""
+        views = await self.tracker.update_available_resource(deadline=self.clock() + patience)
+        return {view.target: view for view in views}
+
+    def _make_host(self, hypervisor: HypervisorConfig, config: Config) -> HostState:
+        target = hypervisor.target
+        driver = Driver(make_resources(hypervisor_hostname=self.hostnames[target]))
+        self.drivers[target] = driver
+        return Host(driver=driver, clock=self.clock, config=config, target=target).state
+
+
+def shown(views: Mapping[str, HostView]) -> dict[str, str]:
+    """Return the host names that are shown, by target."""
+    return {
+        target: view.snapshot.resources.hypervisor_hostname
+        for target, view in views.items()
+        if view.snapshot is not None
+    }
+
+
+def test_an_audit_brings_every_hypervisor_up_to_date() -> None:
+    async def audit() -> dict[str, HostView]:
+        return await Fleet({"a": "kvm01", "b": "kvm02"}).audit()
+
+    views = asyncio.run(audit())
+    assert shown(views) == {"a": "kvm01", "b": "kvm02"}
+    assert all(view.is_up for view in views.values())
+
+
+def test_one_that_does_not_answer_costs_the_others_nothing() -> None:
+    """The audit ends by its deadline with the numbers of all who answered."""
+
+    async def audit() -> dict[str, HostView]:
+        fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
+        await fleet.audit()
+        with fleet.drivers["slow"].held():
+            return await fleet.audit(patience=0.2)
+
+    views = asyncio.run(audit())
+    assert {target: view.is_up for target, view in views.items()} == {"slow": False, "well": True}
+
+
+def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Two series of one name would make Prometheus refuse the whole scrape."""
+
+    async def audit_twice() -> dict[str, HostView]:
+        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+        await fleet.audit()
+        return await fleet.audit()
+
+    views = asyncio.run(audit_twice())
+    assert shown(views) == {"first": "kvm01"}
+    assert {target: view.is_up for target, view in views.items()} == {"first": True, "second": False}
+    assert views["first"].errors["duplicate"] == 0
+    assert views["second"].errors["duplicate"] == 2
+    errors = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert errors == [
+        (logging.ERROR, "host name kvm01 is already that of target first: not shown twice"),
+    ]
+
+
+def test_the_second_takes_over_once_the_first_is_shown_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """And keeps the name when the first one is back."""
+
+    async def audit_through_an_outage() -> list[dict[str, str]]:
+        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+        seen = [shown(await fleet.audit())]
+        fleet.drivers["first"].error = ConnectError("nobody listens")
+        seen.append(shown(await fleet.audit()))  # by its last numbers
+        fleet.clock.now += 121
+        seen.append(shown(await fleet.audit()))
+        fleet.drivers["first"].error = None
+        seen.append(shown(await fleet.audit()))
+        return seen
+
+    caplog.set_level(logging.INFO)
+    first, second = {"first": "kvm01"}, {"second": "kvm01"}
+    assert asyncio.run(audit_through_an_outage()) == [first, first, second, second]
+
+
+def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_kept() -> None:
+    async def audit_two_configurations() -> tuple[dict[str, str], dict[str, int], bool]:
+        fleet = Fleet({"a": "kvm01", "b": "kvm02", "c": "kvm03"})
+        await fleet.audit()
+        fleet.tracker.configure(fleet.configuration("c", "b"))
+        views = await fleet.audit()
+        closed = await asyncio.to_thread(fleet.drivers["a"].is_closed.wait, PATIENCE_SECONDS)
+        return shown(views), {target: driver.reads for target, driver in fleet.drivers.items()}, closed
+
+    views, reads, closed = asyncio.run(audit_two_configurations())
+    assert list(views.items()) == [("c", "kvm03"), ("b", "kvm02")]
+    assert reads == {"a": 1, "b": 2, "c": 2}
+    assert closed
+
+
+def test_one_alone_can_be_asked_for() -> None:
+    """The others are not read for it; that one of them has the same name is still known."""
+
+    async def probe_the_second() -> tuple[list[HostView], int]:
+        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+        await fleet.audit()
+        views = await fleet.tracker.update_available_resource(
+            deadline=fleet.clock() + PATIENCE_SECONDS, target="second"
+        )
+        return views, fleet.drivers["first"].reads
+
+    views, reads = asyncio.run(probe_the_second())
+    assert [(view.target, view.is_up, view.snapshot) for view in views] == [("second", False, None)]
+    assert reads == 1
