@@ -80,6 +80,9 @@ class ResourceClass(str, enum.Enum):
     DISK_GB = "DISK_GB"  # GiB
 
 
+LARGE_PAGES = -2  # of any size but the smallest: Nova's MEMPAGES_LARGE
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flavor:
     """What a guest of one kind claims of its hypervisor."""
@@ -89,6 +92,8 @@ class Flavor:
     pcpus: int = 0  # that have a CPU of their own
     memory_mb: int
     disk_gb: int  # root and ephemeral disk, and swap
+    numa_cells: int = 0  # of the host that a guest is laid out on in equal parts; 0 where it does not matter
+    page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None where it does not matter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +106,17 @@ class NovaFlavor:
     root_gb: int
     ephemeral_gb: int
     swap_mb: int
+    resources: Mapping[ResourceClass, int]  # what its extra specs claim instead ("resources:VCPU")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuestNumaCell:
+    """A NUMA cell of a guest: cpu/numa/cell, or the guest as a whole where its memory is in huge pages."""
+
+    host_cell: int | None  # numatune: the host's cell that its memory is in; None for no particular one
+    vcpus: frozenset[int]
+    memory_kib: int
+    page_size_kib: int | None  # memoryBacking/hugepages; None for pages of the usual size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +135,7 @@ class Guest:
     nova_flavor: NovaFlavor | None  # None where there is no metadata, or none that can be understood
     metadata_error: str | None  # why it cannot be understood
     is_volume_backed: bool  # whether its root disk is a Cinder volume
+    numa_cells: tuple[GuestNumaCell, ...]
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs that QEMU's own threads are tied to
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs that a vCPU is tied to, by its number
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from exporter.config.libvirt_uri import LibvirtUri
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
+from exporter.model import LARGE_PAGES
 
 # Above any sense, and low enough that no capacity computed with it overflows.
 MAX_ALLOCATION_RATIO = 1_000_000
@@ -70,6 +71,42 @@ def _parse_count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError
     return value
+
+
+def _parse_positive_count(value: object) -> int:
+    if not _parse_count(value):
+        raise ValueError
+    return _parse_count(value)
+
+
+def _parse_boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+MAX_FLAVOR_NAME_LENGTH = 128
+
+
+def _parse_flavor_name(value: object) -> str:
+    name = _parse_text(value)
+    if len(name) > MAX_FLAVOR_NAME_LENGTH:
+        raise ValueError(f"{MAX_FLAVOR_NAME_LENGTH} characters at most")
+    return name
+
+
+_PAGE_SIZE = re.compile(r"(\d{1,9})(?:([KMG])i?B)?", re.ASCII)
+_PAGE_UNITS_KIB = {None: 1, "K": 1, "M": 2**10, "G": 2**20}
+
+
+def _parse_page_size(value: object) -> int:
+    """Read a size as hw:mem_page_size has it: a bare number is KiB, and 2MB is 2 MiB."""
+    if value == "large":
+        return LARGE_PAGES
+    match = _PAGE_SIZE.fullmatch(str(value) if type(value) is int else _parse_text(value))
+    if match is None or not int(match[1]):
+        raise ValueError
+    return int(match[1]) * _PAGE_UNITS_KIB[match[2]]
 
 
 def _parse_ratio(value: object) -> float:
@@ -241,6 +278,10 @@ DEVICE_SPEC = Kind(
     _parse_device_spec,
 )
 COUNT = Kind("a whole number, 0 or more", _parse_count)
+POSITIVE_COUNT = Kind("a whole number, 1 or more", _parse_positive_count)
+BOOLEAN = Kind("true or false", _parse_boolean)
+FLAVOR_NAME = Kind("a flavor's name, as one line of text", _parse_flavor_name)
+PAGE_SIZE = Kind("a page size such as 2MB or 1GB, or large", _parse_page_size)
 RATIO = Kind("a number above 0", _parse_ratio)
 DURATION = Kind("a duration such as 5s or 1m30s", parse_duration)
 POSITIVE_DURATION = Kind("a duration above 0s such as 5s or 1m30s", _parse_positive_duration)

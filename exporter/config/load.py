@@ -19,15 +19,18 @@ from exporter.config.sections import read_keys, suggest_nearest, take_mapping
 from exporter.config.settings import (
     DEFAULT_URI,
     DEFAULTS_KEYS,
+    FLAVOR_KEYS,
     HYPERVISOR_KEYS,
     LOG_KEYS,
     MODULE_KEYS,
     NOVA_OPTIONS,
+    REQUIRED_FLAVOR_KEYS,
     SECTIONS,
     TOP_KEYS,
     WEB_KEYS,
     Config,
     Flags,
+    FlavorConfig,
     HypervisorConfig,
     Key,
     ListKey,
@@ -35,10 +38,12 @@ from exporter.config.settings import (
     ModuleConfig,
     WebConfig,
     list_declarations,
+    read_item,
 )
 from exporter.config.strict_yaml import Item, Place, read_yaml
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.errors import ConfigError
+from exporter.model import Flavor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class _Source:
     log: Mapping[str, Any]
     options: Mapping[str, Any]  # for every hypervisor
     entries: tuple[_Entry, ...]
+    flavors: tuple[Flavor, ...] = ()
     modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # each one's options, by its name
 
 
@@ -80,13 +86,17 @@ def load_config(path: Path | None, flags: Flags) -> Config:
         _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs)
         for entry in entries or [_make_default_entry(from_file.options, nova_confs)]
     ]
+    flavors = {
+        "flavors": from_file.flavors,
+        "flavors_from_guests": from_file.top.get("flavors_from_guests", False),
+    }
     config = Config(
         **from_file.top,
         web=WebConfig(**{**from_file.web, **from_flags.web}),
         log=LogConfig(**{**from_file.log, **from_flags.log}),
-        hypervisors=tuple(HypervisorConfig(**options) for options in hypervisors),
+        hypervisors=tuple(HypervisorConfig(**options, **flavors) for options in hypervisors),
         modules={
-            name: _make_module(options, from_file.options, nova_confs)
+            name: _make_module(options, from_file.options, nova_confs, flavors)
             for name, options in from_file.modules.items()
         },
         disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
@@ -108,9 +118,16 @@ def _read_file(path: Path | None, mistakes: list[str]) -> _Source:
     # In `defaults`, null says no more than a key that is left out: nova.conf may still have it.
     options = {name: value for name, value in defaults.items() if value not in (None, ())}
     entries = _read_entries(items.get("hypervisors"), path.parent, mistakes)
+    flavors = tuple(_read_flavors(items.get("flavors"), mistakes))
     modules = _read_modules(items.get("modules"), path.parent, mistakes)
     return _Source(
-        top, web, log, _locate_nova_conf(options, path.parent), tuple(entries), modules=dict(modules)
+        top,
+        web,
+        log,
+        _locate_nova_conf(options, path.parent),
+        tuple(entries),
+        flavors=flavors,
+        modules=dict(modules),
     )
 
 
@@ -128,6 +145,34 @@ def _read_entries(item: Item | None, directory: Path, mistakes: list[str]) -> It
         yield _Entry(child.place, _locate_nova_conf(options, directory))
 
 
+def _read_flavors(item: Item | None, mistakes: list[str]) -> Iterator[Flavor]:
+    if item is None or item.value is None:
+        return
+    if not isinstance(item.value, dict):
+        mistakes.append(f"{item.place}: found {item.describe()}, expected flavors by their names")
+        return
+    for name, child in item.value.items():
+        taken = take_mapping(child, FLAVOR_KEYS, mistakes, suggest=_suggest)
+        try:
+            read_item(Item(child.place, name), kinds.FLAVOR_NAME)
+        except ConfigError as error:
+            mistakes += error.mistakes
+        mistakes += _find_missing(child, taken, REQUIRED_FLAVOR_KEYS, FLAVOR_KEYS)
+        values = read_keys(taken, FLAVOR_KEYS, mistakes)
+        if values.keys() >= set(REQUIRED_FLAVOR_KEYS):
+            yield FlavorConfig(**values).make_flavor(name)
+
+
+def _find_missing(
+    item: Item, taken: Mapping[str, Item], required: Iterable[str], keys: Mapping[str, Key | ListKey]
+) -> Iterator[str]:
+    """Name the keys that a mapping has to have and has not."""
+    if isinstance(item.value, (dict, type(None))):
+        for key in required:
+            if key not in taken:
+                yield f"{item.place}: found no {key}, expected {keys[key].expected}"
+
+
 def _read_modules(
     item: Item | None, directory: Path, mistakes: list[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -138,11 +183,7 @@ def _read_modules(
         return
     for name, child in item.value.items():
         taken = take_mapping(child, MODULE_KEYS, mistakes, suggest=_suggest)
-        mistakes += [
-            f"{child.place}: found no {key}, expected {MODULE_KEYS[key].expected}"
-            for key in ("uri", "target")
-            if key not in taken and isinstance(child.value, (dict, type(None)))
-        ]
+        mistakes += _find_missing(child, taken, ("uri", "target"), MODULE_KEYS)
         yield name, _locate_nova_conf(read_keys(taken, MODULE_KEYS, mistakes), directory)
 
 
@@ -261,12 +302,15 @@ def _merge_hypervisor(
 
 
 def _make_module(
-    own: Mapping[str, Any], defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]
+    own: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    nova_confs: Mapping[str, NovaConf],
+    flavors: Mapping[str, Any],
 ) -> ModuleConfig:
     options = {key: value for key, value in own.items() if key != "target"}
     options["uri"] = own["uri"].replace(kinds.TARGET_PLACE, "host")
     merged = _merge_hypervisor(options, {}, defaults, nova_confs)
-    return ModuleConfig(uri=own["uri"], target=own["target"], options=HypervisorConfig(**merged))
+    return ModuleConfig(uri=own["uri"], target=own["target"], options=HypervisorConfig(**merged, **flavors))
 
 
 def _list_nova_options(nova_confs: Mapping[str, NovaConf], path: str | None) -> dict[str, Any]:

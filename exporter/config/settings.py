@@ -203,8 +203,9 @@ class HypervisorConfig:
         ),
     ] = ()
 
-    # The file's top-level keys of these names.
+    # The file's top-level keys of these names, here because they decide what can be told of its capacity.
     flavors: tuple[Flavor, ...] = ()
+    flavors_from_guests: bool = False
 
     # This comes out of nova_conf alone.
     my_ip: str | None = None
@@ -228,6 +229,37 @@ class HypervisorConfig:
     def is_embedded(self) -> bool:
         """Whether it is libvirt's test driver, whose storage is its pools."""
         return LibvirtUri.parse(self.uri).is_embedded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlavorConfig:
+    """A flavor of which it is told how many more guests fit. Names and units are Nova's."""
+
+    vcpus: Annotated[int, Key(kinds.POSITIVE_COUNT, "The vCPUs of a guest.")]
+    memory_mb: Annotated[int, Key(kinds.POSITIVE_COUNT, "MiB of memory.")]
+    disk_gb: Annotated[
+        int,
+        Key(kinds.COUNT, "GiB of disk: root, ephemeral and swap; without root, if that is a volume."),
+    ]
+    pinned: Annotated[
+        bool, Key(kinds.BOOLEAN, "Whether each vCPU has a CPU to itself (hw:cpu_policy=dedicated).")
+    ] = False
+    pages: Annotated[
+        int | None,
+        Key(kinds.PAGE_SIZE, "The size of the pages of its memory (hw:mem_page_size).", nullable=True),
+    ] = None
+
+    def make_flavor(self, name: str) -> Flavor:
+        """Return the flavor of this name; pinned vCPUs or a size of pages put a guest into one NUMA cell."""
+        return Flavor(
+            name=name,
+            vcpus=0 if self.pinned else self.vcpus,
+            pcpus=self.vcpus if self.pinned else 0,
+            memory_mb=self.memory_mb,
+            disk_gb=self.disk_gb,
+            numa_cells=int(self.pinned or self.pages is not None),
+            page_size_kib=self.pages,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,6 +301,9 @@ class Config:
         float,
         Key(kinds.DURATION, "A guest's definition is read again at least this often."),
     ] = 60.0
+    flavors_from_guests: Annotated[
+        bool, Key(kinds.BOOLEAN, "Whether the flavors that guests have are counted beside those configured.")
+    ] = False
     hypervisors: tuple[HypervisorConfig, ...] = (HypervisorConfig(uri=DEFAULT_URI),)
     modules: Mapping[str, ModuleConfig] = field(default_factory=dict)
     disabled_collectors: frozenset[str] = frozenset()
@@ -307,9 +342,11 @@ LOG_KEYS = _declared_keys(LogConfig)
 HYPERVISOR_KEYS = _declared_keys(HypervisorConfig)
 DEFAULTS_KEYS = {name: key for name, key in HYPERVISOR_KEYS.items() if name not in ONE_HYPERVISOR_ONLY}
 NOVA_OPTIONS = {each.name for each in fields(HypervisorConfig)} & NovaConf.__dataclass_fields__.keys()
+FLAVOR_KEYS = _declared_keys(FlavorConfig)
+REQUIRED_FLAVOR_KEYS = ("vcpus", "memory_mb", "disk_gb")
 MODULE_ONLY_KEYS = _declared_keys(ModuleConfig)
 MODULE_KEYS = {**MODULE_ONLY_KEYS, **DEFAULTS_KEYS}
-SECTIONS = ("web", "log", "defaults", "hypervisors", "modules")
+SECTIONS = ("web", "log", "defaults", "flavors", "hypervisors", "modules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +364,7 @@ def list_declarations() -> tuple[Declaration, ...]:
         **{f"web.{name}": key for name, key in WEB_KEYS.items()},
         **{f"log.{name}": key for name, key in LOG_KEYS.items()},
         **TOP_KEYS,
+        **{f"flavors.NAME.{name}": key for name, key in FLAVOR_KEYS.items()},
         **{f"defaults.{name}": key for name, key in DEFAULTS_KEYS.items()},
         **{f"hypervisors[].{name}": HYPERVISOR_KEYS[name] for name in ONE_HYPERVISOR_ONLY},
         **{f"modules.NAME.{name}": key for name, key in MODULE_ONLY_KEYS.items()},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from exporter.model import (
     Guest,
@@ -23,7 +24,7 @@ KIB_PER_MIB = 1024
 Claim = Mapping[ResourceClass, int]
 
 
-def get_claims(reading: Reading, *, dedicated_cpus: Collection[int]) -> Claim:
+def get_claims(reading: Reading, *, dedicated_cpus: frozenset[int]) -> Claim:
     """Return the sum of all guests' claims, of shut-off ones too; a guest that could not be read adds none.
 
     :param dedicated_cpus: the CPUs of cpu_dedicated_set
@@ -51,7 +52,7 @@ def list_metadata_problems(reading: Reading) -> list[Problem]:
 
 
 def claim_of(
-    guest: Guest, images: Sequence[ImageSize | UnsizedImage], *, dedicated_cpus: Collection[int]
+    guest: Guest, images: Sequence[ImageSize | UnsizedImage], *, dedicated_cpus: frozenset[int]
 ) -> Claim:
     """Return what one guest claims: what its flavor says (nova.scheduler.utils.resources_from_flavor).
 
@@ -59,28 +60,30 @@ def claim_of(
 
     :param images: the sizes of `guest.images`, in the same order
     """
-    flavor = guest.nova_flavor
-    vcpus = guest.maximum_vcpus if flavor is None else flavor.vcpus
-    pinned = min(vcpus, count_pinned_vcpus(guest, dedicated_cpus))
+    if guest.nova_flavor is not None:
+        return claim_of_flavor(guest.nova_flavor, guest, dedicated_cpus=dedicated_cpus)
     return {
-        ResourceClass.VCPU: vcpus - pinned,
-        ResourceClass.PCPU: pinned + _isolated_emulator_cpus(guest, dedicated_cpus),
-        ResourceClass.MEMORY_MB: _mib(guest.maximum_memory_kib) if flavor is None else flavor.memory_mb,
-        ResourceClass.DISK_GB: _configured_disk_gb(guest, images)
-        if flavor is None
-        else flavor_disk_gb(flavor, is_volume_backed=guest.is_volume_backed),
+        **_claim_cpus(guest.maximum_vcpus, guest, dedicated_cpus),
+        ResourceClass.MEMORY_MB: -(-guest.maximum_memory_kib // KIB_PER_MIB),
+        ResourceClass.DISK_GB: _configured_disk_gb(guest, images),
     }
 
 
-def count_pinned_vcpus(guest: Guest, dedicated_cpus: Collection[int]) -> int:
-    """Return how many of the guest's vCPUs have a CPU of cpu_dedicated_set to themselves."""
-    return sum(len(cpus) == 1 and cpus <= set(dedicated_cpus) for cpus in guest.vcpu_pins.values())
+def claim_of_flavor(flavor: NovaFlavor, guest: Guest, *, dedicated_cpus: frozenset[int]) -> Claim:
+    """Return what a flavor claims for a guest that was made from it.
 
-
-def flavor_disk_gb(flavor: NovaFlavor, *, is_volume_backed: bool = False) -> int:
-    """Return the GiB that Nova asks for: ephemeral disk, swap rounded up, and root unless it is a volume."""
-    root_gb = 0 if is_volume_backed else flavor.root_gb
-    return root_gb + flavor.ephemeral_gb + convert_mb_to_ceil_gb(flavor.swap_mb)
+    The guest tells how many of its vCPUs are pinned, and whether its root disk is a volume. The flavor's
+    extra specs come first (`ResourceRequest.from_request_spec`).
+    """
+    root_gb = 0 if guest.is_volume_backed else flavor.root_gb
+    claim = {
+        ResourceClass.MEMORY_MB: flavor.memory_mb,
+        ResourceClass.DISK_GB: root_gb + flavor.ephemeral_gb + convert_mb_to_ceil_gb(flavor.swap_mb),
+        **flavor.resources,
+    }
+    if ResourceClass.VCPU in claim or ResourceClass.PCPU in claim:
+        return claim
+    return {**_claim_cpus(flavor.vcpus, guest, dedicated_cpus), **claim}
 
 
 def convert_mb_to_ceil_gb(mib: int) -> int:
@@ -88,15 +91,24 @@ def convert_mb_to_ceil_gb(mib: int) -> int:
     return -(-mib // MIB_PER_GIB)
 
 
-def _isolated_emulator_cpus(guest: Guest, dedicated_cpus: Collection[int]) -> int:
-    """Return 1 for hw:emulator_threads_policy=isolate: QEMU's threads have a dedicated CPU, no vCPU's."""
+def find_isolated_emulator_cpus(guest: Guest, dedicated_cpus: frozenset[int]) -> frozenset[int]:
+    """Return the dedicated CPU that QEMU's own threads have to themselves (hw:emulator_threads_policy)."""
     pins = guest.emulator_pins
-    with_vcpus = frozenset().union(*guest.vcpu_pins.values())
-    return int(len(pins) == 1 and pins <= set(dedicated_cpus) and not pins & with_vcpus)
+    is_isolated = len(pins) == 1 and pins <= dedicated_cpus
+    return pins if is_isolated and not any(pins & cpus for cpus in guest.vcpu_pins.values()) else frozenset()
 
 
-def _mib(kib: int) -> int:
-    return -(-kib // KIB_PER_MIB)
+def without_volumes(guest: Guest) -> Guest:
+    """Return the guest as if it had booted from an image: a flavor's next guest may do either."""
+    return replace(guest, is_volume_backed=False)
+
+
+def _claim_cpus(vcpus: int, guest: Guest, dedicated_cpus: frozenset[int]) -> dict[ResourceClass, int]:
+    """Divide the vCPUs: those with a CPU of cpu_dedicated_set to themselves are PCPUs."""
+    pinned = sum(len(cpus) == 1 and cpus <= dedicated_cpus for cpus in guest.vcpu_pins.values())
+    pinned = min(vcpus, pinned)
+    emulator = len(find_isolated_emulator_cpus(guest, dedicated_cpus)) if pinned else 0
+    return {ResourceClass.VCPU: vcpus - pinned, ResourceClass.PCPU: pinned + emulator}
 
 
 def _configured_disk_gb(guest: Guest, images: Sequence[ImageSize | UnsizedImage]) -> int:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from exporter.model import Flavor, FlavorSlots, Inventory, ResourceClass
+from exporter.model import (
+    Flavor,
+    FlavorSlots,
+    Guest,
+    Inventory,
+    Problem,
+    Reading,
+    ResourceClass,
+    Severity,
+)
+from exporter.placement.cells import CellRoom, count_fitting_in_cells
+from exporter.placement.claims import claim_of_flavor, without_volumes
+
+# Names out of guests become label values: bounded, so that no guest's metadata can flood Prometheus.
+MAX_NAME_LENGTH = 128
+MAX_LEARNT_FLAVORS = 100
 
 
-def get_flavor_slots(flavors: Iterable[Flavor], inventories: Sequence[Inventory]) -> tuple[FlavorSlots, ...]:
-    """Return each flavor's slots, but for those that depend on a total which could not be told."""
+def get_flavor_slots(
+    flavors: Iterable[Flavor], inventories: Sequence[Inventory], rooms: Sequence[CellRoom] | None
+) -> tuple[FlavorSlots, ...]:
+    """Return each flavor's slots, but for those that depend on a total which could not be told.
+
+    :param rooms: of the host's NUMA cells; None for a host without any
+    """
     offered = {each.resource_class: each for each in inventories}
-    found = (_slots_of(flavor, offered) for flavor in flavors)
+    found = (_slots_of(flavor, offered, rooms) for flavor in flavors)
     return tuple(slots for slots in found if slots is not None)
 
 
@@ -36,7 +57,61 @@ def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
     return max(0, inventory.capacity - inventory.claimed) // amount
 
 
-def _slots_of(flavor: Flavor, offered: dict[ResourceClass, Inventory]) -> FlavorSlots | None:
+def learn_flavors(
+    reading: Reading, *, known: Iterable[Flavor], dedicated_cpus: frozenset[int]
+) -> tuple[tuple[Flavor, ...], tuple[Problem, ...]]:
+    """Return the flavors of the guests, as far as their names are not known, and what had to be left out.
+
+    Where guests disagree on a flavor, because it was made anew under its old name, most guests are right. Of
+    too many flavors those with the most guests stay.
+    """
+    known_names = {flavor.name for flavor in known}
+    seen = Counter(
+        flavor
+        for guest in reading.guests.values()
+        if guest is not None and (flavor := _flavor_of(guest, dedicated_cpus)) is not None
+    )
+    by_name: dict[str, Flavor] = {}
+    for flavor, _ in sorted(seen.items(), key=_by_guests):
+        if flavor.name not in known_names and request_of(flavor):
+            by_name.setdefault(flavor.name, flavor)
+    learnt = tuple(by_name.values())
+    if len(learnt) <= MAX_LEARNT_FLAVORS:
+        return learnt, ()
+    message = f"guests have {len(learnt)} flavors: the {MAX_LEARNT_FLAVORS} with the most guests are shown"
+    too_many = Problem(severity=Severity.NOTE, reason="flavors", subject="", message=message)
+    return learnt[:MAX_LEARNT_FLAVORS], (too_many,)
+
+
+def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
+    flavor, guests = seen
+    return -guests, flavor.name, -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
+
+
+def _flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
+    """Return the flavor that a guest was made from, with the layout that the guest shows."""
+    if guest.nova_flavor is None:
+        return None
+    claim = claim_of_flavor(guest.nova_flavor, without_volumes(guest), dedicated_cpus=dedicated_cpus)
+    return Flavor(
+        name=_label(guest.nova_flavor.name),
+        vcpus=claim.get(ResourceClass.VCPU, 0),
+        pcpus=claim.get(ResourceClass.PCPU, 0),
+        memory_mb=claim[ResourceClass.MEMORY_MB],
+        disk_gb=claim[ResourceClass.DISK_GB],
+        numa_cells=len(guest.numa_cells),
+        page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
+    )
+
+
+def _label(name: str) -> str:
+    printable = "".join(char if char.isprintable() else "\ufffd" for char in name)
+    return printable if len(printable) <= MAX_NAME_LENGTH else printable[: MAX_NAME_LENGTH - 1] + "…"
+
+
+def _slots_of(
+    flavor: Flavor, offered: dict[ResourceClass, Inventory], rooms: Sequence[CellRoom] | None
+) -> FlavorSlots | None:
     fitting: dict[ResourceClass, int] = {}
     for resource_class, amount in request_of(flavor).items():
         count = count_fitting(offered.get(resource_class), amount)
@@ -44,5 +119,11 @@ def _slots_of(flavor: Flavor, offered: dict[ResourceClass, Inventory]) -> Flavor
             return None
         fitting[resource_class] = count
     slots = min(fitting.values())
-    limited_by = frozenset(each for each, count in fitting.items() if count == slots)
+    if flavor.numa_cells and rooms is not None:
+        in_cells = count_fitting_in_cells(flavor, rooms)
+        slots = min(slots, in_cells.pop(None))
+        fitting |= {each: min(fitting[each], count) for each, count in in_cells.items() if each is not None}
+    scarcest = frozenset(each for each, count in fitting.items() if count == slots)
+    # No class is too scarce by itself where one cell has the memory and another the CPUs: both are then.
+    limited_by = scarcest or frozenset(fitting) - {ResourceClass.DISK_GB}
     return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by)

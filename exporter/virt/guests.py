@@ -10,26 +10,10 @@ from xml.etree import ElementTree
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.errors import ConnectionLostError, ExporterError, GoneError, HypervisorError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
+from exporter.virt.guest_numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import parse_xml
+from exporter.virt.memory_units import to_kib
 from exporter.virt.nova_metadata import parse_nova_metadata
-
-# Of libvirt's units of memory: https://libvirt.org/formatdomain.html#memory-allocation
-_BYTES_PER_UNIT = {
-    "b": 1,
-    "bytes": 1,
-    "KB": 10**3,
-    "k": 2**10,
-    "KiB": 2**10,
-    "MB": 10**6,
-    "M": 2**20,
-    "MiB": 2**20,
-    "GB": 10**9,
-    "G": 2**30,
-    "GiB": 2**30,
-    "TB": 10**12,
-    "T": 2**40,
-    "TiB": 2**40,
-}
 
 
 class GuestXmlError(ExporterError):
@@ -59,6 +43,7 @@ def parse_guest(xml: str) -> Guest:
             nova_flavor=None if metadata is None else metadata.flavor,
             metadata_error=None if metadata is None else metadata.error,
             is_volume_backed=metadata is not None and is_volume_backed(disks, has_image=metadata.has_image),
+            numa_cells=parse_guest_numa_cells(domain),
             emulator_pins=_emulator_pins(domain),
             vcpu_pins={
                 int(pin.attrib["vcpu"]): parse_cpu_spec(pin.attrib["cpuset"])
@@ -111,9 +96,8 @@ def _memory_kib(domain: ElementTree.Element) -> int:
 
 
 def _kib(domain: ElementTree.Element, tag: str) -> int:
-    amount = int(_text(domain, tag))
-    unit = domain.find(tag).get("unit", "KiB")  # type: ignore[union-attr] # _text found it
-    return amount * _BYTES_PER_UNIT[unit] // 1024
+    amount = _text(domain, tag)
+    return to_kib(amount, domain.find(tag).get("unit"))  # type: ignore[union-attr] # _text found it
 
 
 def _emulator_pins(domain: ElementTree.Element) -> frozenset[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from exporter.model import NovaFlavor
+from exporter.model import NovaFlavor, ResourceClass
 
 # The newer first: where Nova was upgraded, libvirt keeps what the older one wrote beside it.
 NAMESPACES = (
@@ -62,11 +63,23 @@ def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
         root_gb=_count(element, namespace, "disk"),
         ephemeral_gb=_count(element, namespace, "ephemeral", absent="0"),
         swap_mb=_count(element, namespace, "swap", absent="0"),
+        resources=dict(_list_resources(element, namespace)),
     )
 
 
+def _list_resources(element: ElementTree.Element, namespace: str) -> Iterator[tuple[ResourceClass, int]]:
+    """Yield what the extra specs, which Nova writes since 32.0, claim instead of the flavor's own numbers."""
+    for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec"):
+        prefix, _, name = spec.get("name", "").partition(":")
+        if prefix == "resources" and name in ResourceClass.__members__:
+            yield ResourceClass[name], _parse_count(spec.text or "", f"extraSpec resources:{name}")
+
+
 def _count(element: ElementTree.Element, namespace: str, tag: str, *, absent: str = "") -> int:
-    text = element.findtext(f"{namespace}{tag}", absent).strip()
-    if not _COUNT.fullmatch(text):
-        raise ValueError(f"<nova:{tag}> is {text[:20]!r}, not a whole number")
+    return _parse_count(element.findtext(f"{namespace}{tag}", absent), tag)
+
+
+def _parse_count(text: str, what: str) -> int:
+    if not _COUNT.fullmatch(text.strip()):
+        raise ValueError(f"<nova:{what}> is {text.strip()[:20]!r}, not a whole number")
     return int(text)

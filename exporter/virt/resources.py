@@ -14,7 +14,10 @@ from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import (
     DomainState,
     Flavor,
+    FlavorSlots,
     Guest,
+    HostNumaCell,
+    Inventory,
     Problem,
     Reading,
     ResourceClass,
@@ -22,8 +25,9 @@ from exporter.model import (
     Severity,
     UnsizedImage,
 )
+from exporter.placement.cells import get_cell_rooms
 from exporter.placement.claims import get_claims, list_metadata_problems
-from exporter.placement.flavors import get_flavor_slots
+from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.inventory import Options as InventoryOptions
 from exporter.placement.inventory import get_inventories
 from exporter.virt.disks import overcommitted_bytes
@@ -52,6 +56,10 @@ class Options(InventoryOptions, Protocol):
     @property
     def flavors(self) -> tuple[Flavor, ...]:
         """The flavors of which it is told how many more guests fit."""
+
+    @property
+    def flavors_from_guests(self) -> bool:
+        """Whether the guests' flavors are among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +95,14 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
     claims = get_claims(reading, dedicated_cpus=get_dedicated_cpus(options))
     inventories = get_inventories(totals, claims, options)
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
+    topology = get_host_numa_topology(
+        capabilities.cells,
+        shared=_get_vcpu_available(options),
+        dedicated=_get_pcpu_available(options),
+        free=reading.free_numa_memory,
+        guests=(guest for guest in reading.guests.values() if guest is not None),
+    )
+    flavor_slots, flavor_problems = _get_flavor_slots(reading, topology, inventories, options)
     return Resources(
         vcpus=vcpus,
         vcpus_used=get_vcpu_used(reading),
@@ -100,13 +116,7 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         hypervisor_hostname=identity.hostname,
         cpu_info=capabilities.cpu_info,
         supported_instances=capabilities.supported_instances,
-        numa_topology=get_host_numa_topology(
-            capabilities.cells,
-            shared=_get_vcpu_available(options),
-            dedicated=_get_pcpu_available(options),
-            free=reading.free_numa_memory,
-            guests=(guest for guest in reading.guests.values() if guest is not None),
-        ),
+        numa_topology=topology,
         pci_passthrough_devices=None if devices is None else devices.pci_devices,
         host_ip=identity.host_ip,
         uuid=capabilities.uuid,
@@ -120,14 +130,34 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         running_vms=sum(domain.is_active for domain in reading.domains),
         mdev_types=None if devices is None else devices.mdev_types,
         inventories=inventories,
-        flavor_slots=get_flavor_slots(options.flavors, inventories),
+        flavor_slots=flavor_slots,
         problems=(
             *reading.problems,
             *cpu_problems,
             *overcommit.problems,
             *list_metadata_problems(reading),
+            *flavor_problems,
         ),
     )
+
+
+def _get_flavor_slots(
+    reading: Reading,
+    topology: tuple[HostNumaCell, ...] | None,
+    inventories: tuple[Inventory, ...],
+    options: Options,
+) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
+    """Return how many more guests fit of each flavor that is configured, or learnt where that is wanted."""
+    dedicated_cpus = get_dedicated_cpus(options)
+    flavors = options.flavors
+    problems: tuple[Problem, ...] = ()
+    if options.flavors_from_guests:
+        learnt, problems = learn_flavors(reading, known=flavors, dedicated_cpus=dedicated_cpus)
+        flavors = (*flavors, *learnt)
+    rooms = None
+    if topology is not None and any(flavor.numa_cells for flavor in flavors):
+        rooms = get_cell_rooms(reading, topology, options, dedicated_cpus=dedicated_cpus)
+    return get_flavor_slots(flavors, inventories, rooms), problems
 
 
 def verify_resources(resources: Resources) -> tuple[str, ...]:

@@ -20,8 +20,6 @@ SEEN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "web/test_tls.py",
         "it serves without TLS",
     ),
-    "hypervisor_flavor_slots": ("unit/test_collectors.py", "it has no flavors"),
-    "hypervisor_flavor_slots_limited_by": ("unit/test_collectors.py", "it has no flavors"),
     "hypervisor_mdev_available_instances": (
         "unit/test_node_devices.py",
         "libvirt's test driver has no mediated devices, and no device_spec is configured",

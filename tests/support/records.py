@@ -78,6 +78,7 @@ def make_guest(number: int = 1, **changes: Any) -> Guest:
             nova_flavor=None,
             metadata_error=None,
             is_volume_backed=False,
+            numa_cells=(),
             emulator_pins=frozenset(),
             vcpu_pins={},
         ),

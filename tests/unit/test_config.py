@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from exporter.config.kinds import ADDRESS, format_duration, parse_duration
 from exporter.config.load import load_config
 from exporter.config.settings import (
+    SECTIONS,
     Config,
     Flags,
     HypervisorConfig,
@@ -23,6 +24,7 @@ from exporter.config.settings import (
     list_declarations,
 )
 from exporter.errors import ConfigError
+from exporter.model import LARGE_PAGES, Flavor
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.yaml"
@@ -442,8 +444,41 @@ def test_cpu_sets_with_which_nova_starts_are_none(directory: Directory) -> None:
     assert directory.load("defaults: {cpu_shared_set: 0-3, cpu_dedicated_set: 4-7}").warnings == ()
 
 
-def test_the_example_says_what_holds_without_it_but_for_the_module_it_shows() -> None:
-    assert replace(load_config(EXAMPLE, Flags()), modules={}) == Config()
+def test_the_example_says_what_holds_without_it_but_for_the_flavor_and_the_module_it_shows() -> None:
+    config = load_config(EXAMPLE, Flags())
+    hypervisors = tuple(replace(each, flavors=()) for each in config.hypervisors)
+    assert replace(config, hypervisors=hypervisors, modules={}) == Config()
+
+
+def test_flavors_are_those_of_every_hypervisor_and_of_every_module(directory: Directory) -> None:
+    config = directory.load("""
+flavors:
+  small: {vcpus: 1, memory_mb: 512, disk_gb: 0}
+  pinned: {vcpus: 4, memory_mb: 8192, disk_gb: 20, pinned: true}
+  paged: {vcpus: 2, memory_mb: 4096, disk_gb: 20, pages: 1GB}
+flavors_from_guests: true
+hypervisors: [{uri: "qemu:///system"}, {uri: "test:///default"}]
+modules: {x: {uri: 'qemu+tls://{target}/system', target: 'k.*'}}
+""")
+    flavors = (
+        Flavor(name="small", vcpus=1, memory_mb=512, disk_gb=0),
+        Flavor(name="pinned", vcpus=0, pcpus=4, memory_mb=8192, disk_gb=20, numa_cells=1),
+        Flavor(name="paged", vcpus=2, memory_mb=4096, disk_gb=20, numa_cells=1, page_size_kib=2**20),
+    )
+    for hypervisor in (*config.hypervisors, config.modules["x"].options):
+        assert hypervisor.flavors == flavors
+        assert hypervisor.flavors_from_guests
+
+
+@pytest.mark.parametrize(
+    ("pages", "kib"),
+    [("2048", 2048), ("2MB", 2048), ("'4KB'", 4), ("1GiB", 2**20), ("large", LARGE_PAGES), ("null", None)],
+)
+def test_pages_are_written_as_for_novas_hw_mem_page_size(
+    directory: Directory, pages: str, kib: int | None
+) -> None:
+    text = f"flavors: {{a: {{vcpus: 1, memory_mb: 1, disk_gb: 0, pages: {pages}}}}}"
+    assert directory.load_one(text).flavors[0].page_size_kib == kib
 
 
 def test_a_module_makes_a_hypervisor_of_a_target_with_its_own_and_the_default_options(
@@ -462,7 +497,8 @@ def test_the_example_has_every_key() -> None:
     document = yaml.safe_load(EXAMPLE.read_text())
     found = {"hypervisors[]." + key for key in document["hypervisors"][0]}
     found |= {"modules.NAME." + key for module in document["modules"].values() for key in module}
-    found |= {key for key in document if key not in ("web", "log", "defaults", "hypervisors", "modules")}
+    found |= {"flavors.NAME." + key for flavor in document["flavors"].values() for key in flavor}
+    found |= {key for key in document if key not in SECTIONS}
     found |= {f"{section}.{key}" for section in ("web", "log", "defaults") for key in document[section]}
     assert found == {each.path for each in list_declarations()}
 

@@ -143,10 +143,11 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         images=(root, config_drive),
         has_nova_metadata=True,
         nova_flavor=NovaFlavor(
-            name="m1.large", vcpus=4, memory_mb=8192, root_gb=80, ephemeral_gb=20, swap_mb=512
+            name="m1.large", vcpus=4, memory_mb=8192, root_gb=80, ephemeral_gb=20, swap_mb=512, resources={}
         ),
         metadata_error=None,
         is_volume_backed=False,
+        numa_cells=(),
         emulator_pins=frozenset({5, 8, 9}),
         vcpu_pins={0: frozenset({5}), 2: frozenset({8, 9})},
     )

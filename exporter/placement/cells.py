@@ -1,0 +1,189 @@
+"""NUMA cells: what each of the host's still has for guests that have to fit into it.
+
+A guest with pinned vCPUs or huge pages is laid out cell by cell; what the host has as a whole does not
+help it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.model import (
+    LARGE_PAGES,
+    Flavor,
+    Guest,
+    GuestNumaCell,
+    HostNumaCell,
+    Reading,
+    ResourceClass,
+)
+from exporter.placement.claims import find_isolated_emulator_cpus
+
+KIB_PER_MIB = 1024
+
+
+class Options(Protocol):
+    """Of a hypervisor's configuration, what its cells depend on; each is Nova's option of that name."""
+
+    @property
+    def cpu_allocation_ratio(self) -> float:
+        """vCPUs that may be placed on each CPU."""
+
+    @property
+    def ram_allocation_ratio(self) -> float:
+        """MiB that may be claimed for each MiB there is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRoom:
+    """What guests may still take of one NUMA cell. Counts may be below zero where too much was taken."""
+
+    shared_cpus: int  # as many vCPUs as that may one guest have here at most
+    free_vcpus: int
+    free_pcpus: int
+    memory_kib: int  # as much may one guest have here at most
+    free_memory_kib: int  # for pinned guests, whose memory is not over-committed
+    free_overcommit_kib: int  # for the others
+    free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
+
+
+def get_cell_rooms(
+    reading: Reading,
+    topology: Sequence[HostNumaCell],
+    options: Options,
+    *,
+    dedicated_cpus: frozenset[int],
+) -> tuple[CellRoom, ...]:
+    """Return what is left of each cell once every defined guest has what it claims there."""
+    active = {domain.uuid for domain in reading.domains if domain.is_active}
+    guests = [guest for guest in reading.guests.values() if guest is not None]
+    isolated = frozenset().union(*(find_isolated_emulator_cpus(each, dedicated_cpus) for each in guests))
+    return tuple(
+        _room(cell, guests, active, options, pinned=cell.pinned_cpus | (isolated & cell.pcpuset))
+        for cell in topology
+    )
+
+
+def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> dict[ResourceClass | None, int]:
+    """Return how many guests fit into the cells, by each class alone and, under None, by all of them."""
+    parts = flavor.numa_cells
+    classes: tuple[ResourceClass, ...] = tuple(
+        each
+        for each, amount in (
+            (ResourceClass.VCPU, flavor.vcpus),
+            (ResourceClass.PCPU, flavor.pcpus),
+            (ResourceClass.MEMORY_MB, flavor.memory_mb),
+        )
+        if amount
+    )
+    by_room = [{each: _COUNT[each](room, flavor) for each in classes} for room in rooms]
+    found: dict[ResourceClass | None, int] = {
+        each: _count_guests([counts[each] for counts in by_room], parts) for each in classes
+    }
+    found[None] = _count_guests([min(counts.values()) for counts in by_room], parts)
+    return found
+
+
+def _room(
+    cell: HostNumaCell,
+    guests: Sequence[Guest],
+    active: set[str],
+    options: Options,
+    *,
+    pinned: frozenset[int],
+) -> CellRoom:
+    here = [(guest, part) for guest in guests for part in guest.numa_cells if part.host_cell == cell.id]
+    shared_vcpus = sum(len(part.vcpus - _pinned_vcpus(guest)) for guest, part in here)
+    memory_kib = sum(part.memory_kib for _, part in here)
+    return CellRoom(
+        shared_cpus=len(cell.cpuset),
+        free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
+        free_pcpus=len(cell.pcpuset - pinned),
+        memory_kib=cell.memory_kib,
+        free_memory_kib=cell.memory_kib - memory_kib,
+        free_overcommit_kib=int(cell.memory_kib * options.ram_allocation_ratio) - memory_kib,
+        free_pages_kib=_free_pages_kib(
+            cell,
+            claimed=[part for _, part in here],
+            still_to_come=[part for guest, part in here if guest.uuid not in active],
+        ),
+    )
+
+
+def _pinned_vcpus(guest: Guest) -> frozenset[int]:
+    return frozenset(vcpu for vcpu, cpus in guest.vcpu_pins.items() if len(cpus) == 1)
+
+
+def _free_pages_kib(
+    cell: HostNumaCell, *, claimed: Sequence[GuestNumaCell], still_to_come: Sequence[GuestNumaCell]
+) -> dict[int, int]:
+    """Return the KiB of pages that are neither claimed nor in use.
+
+    The scheduler subtracts what guests claim; but others than guests take huge pages, too, so what the kernel
+    says is free, less what guests that are shut off will take, is the most that there can be.
+
+    :param still_to_come: those of the claims whose pages are still free, since their guests do not run
+    """
+    free: dict[int, int] = {}
+    for pages in cell.mempages:
+        size_kib = pages.size_kib
+        left = pages.total * size_kib - _sum_kib(claimed, size_kib)
+        if pages.free is not None and pages.size_kib != min(each.size_kib for each in cell.mempages):
+            left = min(left, pages.free * size_kib - _sum_kib(still_to_come, size_kib))
+        free[size_kib] = left
+    return free
+
+
+def _sum_kib(parts: Sequence[GuestNumaCell], size_kib: int) -> int:
+    return sum(part.memory_kib for part in parts if part.page_size_kib == size_kib)
+
+
+def _count_vcpus(room: CellRoom, flavor: Flavor) -> int:
+    amount = -(-flavor.vcpus // flavor.numa_cells)
+    return max(0, room.free_vcpus) // amount if amount <= room.shared_cpus else 0
+
+
+def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
+    return room.free_pcpus // -(-flavor.pcpus // flavor.numa_cells)
+
+
+def _count_memory(room: CellRoom, flavor: Flavor) -> int:
+    amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
+    if flavor.page_size_kib is not None:
+        return sum(
+            max(0, free_kib) // amount_kib
+            for size_kib, free_kib in room.free_pages_kib.items()
+            if _is_wanted(size_kib, flavor.page_size_kib, room) and amount_kib % size_kib == 0
+        )
+    free_kib = room.free_memory_kib if flavor.pcpus else room.free_overcommit_kib
+    return max(0, free_kib) // amount_kib if amount_kib <= room.memory_kib else 0
+
+
+def _is_wanted(size_kib: int, page_size_kib: int, room: CellRoom) -> bool:
+    if page_size_kib == LARGE_PAGES:
+        return size_kib != min(room.free_pages_kib)
+    return size_kib == page_size_kib
+
+
+_COUNT: Mapping[ResourceClass, Callable[[CellRoom, Flavor], int]] = {
+    ResourceClass.VCPU: _count_vcpus,
+    ResourceClass.PCPU: _count_pcpus,
+    ResourceClass.MEMORY_MB: _count_memory,
+}
+
+
+def _count_guests(parts_by_cell: Sequence[int], parts: int) -> int:
+    """Return how many guests of so many parts fit, each of a guest's parts into another cell.
+
+    k guests fit if the cells have room for parts * k parts, of which no cell takes more than one of a guest.
+    """
+    low, high = 0, sum(parts_by_cell) // parts
+    while low < high:
+        guests = (low + high + 1) // 2
+        if sum(min(count, guests) for count in parts_by_cell) >= parts * guests:
+            low = guests
+        else:
+            high = guests - 1
+    return low
