@@ -17,9 +17,9 @@ CEPH_DF = """{"stats": {"total_bytes": 322122547200, "total_avail_bytes": 290000
 
 
 def write_program(directory: Path, name: str, script: str) -> None:
-    """Write a shell script as a program of that name."""
+    """Write a shell script as a program of that name; it finds the usual tools wherever it is run."""
     program = directory / name
-    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
     program.chmod(0o755)
 
 
