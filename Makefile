@@ -3,6 +3,7 @@
 PYTHON ?= python3
 URI ?= test:///default
 ARGS ?=
+SECONDS ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +27,7 @@ help: ## List the targets
 	@echo
 	@echo '  URI=...     what make run watches (default $(URI), libvirt'"'"'s embedded test hypervisor)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, make test-pythons)'
+	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
 	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'
 
 .PHONY: run
@@ -45,6 +47,13 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 test-pythons: ## Run the unit tests under every Python 3.10 to 3.14 found on this machine
 	@$(INSTALL_PACKAGES) run
 	@scripts/test-pythons $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Fuzz everything that strangers write, for long: make fuzz SECONDS=600 (each target)
+	@for target in $$(ls tests/fuzz/corpus); do \
+	    echo "==> Fuzzing $$target for $(SECONDS) s"; \
+	    $(BIN)/python -m tests.fuzz.run $$target $(SECONDS) || exit 1; \
+	done
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types

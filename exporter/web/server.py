@@ -339,11 +339,14 @@ class _Connection:
 
 
 def _request(event: h11.Request) -> Request:
-    return Request(
-        method=event.method.decode("ascii"),
-        target=event.target.decode("ascii"),
-        headers={name.decode("ascii"): value.decode("latin-1") for name, value in event.headers},
-    )
+    """Return the request.
+
+    :raises _RequestError: when it has two lengths, on which a proxy before us may not agree (RFC 9112, 6.1)
+    """
+    headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise _RequestError(HTTPStatus.BAD_REQUEST)
+    return Request(method=event.method.decode("ascii"), target=event.target.decode("ascii"), headers=headers)
 
 
 def _error(status: HTTPStatus) -> Response:
