@@ -1,7 +1,7 @@
 """Fuzzes one target, guided by coverage (atheris), from the committed corpus on.
 
 usage: python -m tests.fuzz.run TARGET SECONDS [FINDINGS]
-A finding's input is left in FINDINGS (.cache/fuzz/findings by default), and the exit status is not 0. Inputs
+A finding's input is left in FINDINGS (.cache/fuzz/findings by default); the exit status is then not 0. Inputs
 that reach new code are kept in .cache/fuzz/TARGET for the next run; what is worth it for good goes into corpus/.
 """
 
