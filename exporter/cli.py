@@ -183,6 +183,7 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
         wait = RECONNECT_MAX_SECONDS if hypervisor.is_remote else 0
         return HostState(
             target=hypervisor.target,
+            labels=hypervisor.labels,
             driver=driver,
             config=config,
             slots=slots,

@@ -31,6 +31,7 @@ class Metric:
     """A metric family.
 
     :param name: as it is exposed: a counter's ends in `_total`, an info's in `_info`
+    :param more_labels: whether labels that the configuration names may follow the declared ones
     :param unit: of its values; derived from the name's end where that tells it
     :param source: the libvirt API or Nova function that it comes from
     """
@@ -41,6 +42,7 @@ class Metric:
     labels: tuple[str, ...]
     source: str
     unit: str = ""
+    more_labels: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.labels):
@@ -55,11 +57,11 @@ class Metric:
             object.__setattr__(self, "unit", unit)
 
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
-        """Return one sample with exactly the declared labels, or none for a value that could not be told.
+        """Return one sample with the declared labels, or none for a value that could not be told.
 
         :raises ValueError: when a label is missing or was not declared
         """
-        if set(labels) != set(self.labels):
+        if set(labels) != set(self.labels) and not (self.more_labels and set(labels) > set(self.labels)):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
         return () if value is None else (Sample(metric=self, labels=labels, value=value),)
 

@@ -389,6 +389,7 @@ class FlavorSlots:
     flavor: str
     slots: int
     limited_by: frozenset[ResourceClass]
+    request: Mapping[ResourceClass, int]  # what one guest asks for; classes of which it is none are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -438,6 +439,7 @@ class Snapshot:
     target: str
     resources: Resources
     timestamp_seconds: float
+    labels: tuple[tuple[str, str], ...] = ()  # that the configuration gives it: (("zone", "a"),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,7 +42,8 @@ def _section(title: str, note: str, metrics: Iterable[Metric]) -> str:
 
 
 def _row(metric: Metric) -> str:
-    labels = f"{{{','.join(metric.labels)}}}" if metric.labels else ""
+    names = [*metric.labels, *(["…"] if metric.more_labels else [])]
+    labels = f"{{{','.join(names)}}}" if names else ""
     kind = f"{metric.type}, {metric.unit}" if metric.unit else metric.type
     return f"| `{metric.name}{labels}` | {kind} | {metric.help} | {metric.source} |\n"
 

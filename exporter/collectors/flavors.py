@@ -2,6 +2,7 @@
 
 hypervisor_flavor_slots{hypervisor_hostname="kvm01",flavor="m1.large"} 12
 hypervisor_flavor_slots_limited_by{hypervisor_hostname="kvm01",flavor="m1.large",resource_class="MEMORY_MB"} 1
+hypervisor_flavor_request{hypervisor_hostname="kvm01",flavor="m1.large",resource_class="MEMORY_MB"} 8192
 """
 
 from __future__ import annotations
@@ -24,12 +25,26 @@ LIMITED_BY = Metric(
     labels=("hypervisor_hostname", "flavor", "resource_class"),
     source="as hypervisor_flavor_slots",
 )
+FLAVOR_REQUEST = Metric(
+    name="hypervisor_flavor_request",
+    help="What one guest of the flavor claims; absent for a class of which it claims nothing.",
+    unit="vCPUs, MiB or GiB",
+    labels=("hypervisor_hostname", "flavor", "resource_class"),
+    source="as hypervisor_flavor_slots; Nova's resources_from_flavor",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     hostname = snapshot.resources.hypervisor_hostname
     for each in snapshot.resources.flavor_slots:
         yield from FLAVOR_SLOTS.samples(each.slots, hypervisor_hostname=hostname, flavor=each.flavor)
+        for requested, amount in each.request.items():
+            yield from FLAVOR_REQUEST.samples(
+                amount,
+                hypervisor_hostname=hostname,
+                flavor=each.flavor,
+                resource_class=requested.value,
+            )
         for resource_class in ResourceClass:
             yield from LIMITED_BY.samples(
                 float(resource_class in each.limited_by),
@@ -39,4 +54,4 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
             )
 
 
-COLLECTOR = Collector(name="flavors", metrics=(FLAVOR_SLOTS, LIMITED_BY), collect=_collect)
+COLLECTOR = Collector(name="flavors", metrics=(FLAVOR_SLOTS, LIMITED_BY, FLAVOR_REQUEST), collect=_collect)

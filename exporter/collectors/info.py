@@ -1,6 +1,7 @@
 """Info: what a hypervisor is, as labels.
 
 hypervisor_info{hypervisor_hostname="kvm01",hypervisor_type="QEMU",hypervisor_version="7002015",…} 1
+hypervisor_labels_info{hypervisor_hostname="kvm01",zone="a"} 1
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ INFO = Metric(
     ),
     source="virConnectGetType, GetVersion, GetLibVersion, GetCapabilities; Nova's _get_cpu_info",
 )
+LABELS_INFO = Metric(
+    name="hypervisor_labels_info",
+    help="The labels that the configuration gives the hypervisor; always 1, and absent without any.",
+    type="info",
+    labels=("hypervisor_hostname",),
+    more_labels=True,
+    source="hypervisors[].labels",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -51,10 +60,14 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         host_ip=_text(resources.host_ip),
         uuid=_text(resources.uuid),
     )
+    if snapshot.labels:
+        yield from LABELS_INFO.samples(
+            1, hypervisor_hostname=resources.hypervisor_hostname, **dict(snapshot.labels)
+        )
 
 
 def _text(value: int | str | None) -> str:
     return "" if value is None else str(value)
 
 
-COLLECTOR = Collector(name="info", metrics=(INFO,), collect=_collect)
+COLLECTOR = Collector(name="info", metrics=(INFO, LABELS_INFO), collect=_collect)

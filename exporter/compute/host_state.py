@@ -68,6 +68,7 @@ class HostState:
     All methods belong to the event loop's thread.
 
     :param target: what the hypervisor is called in the configuration
+    :param labels: that it is given there, beside its name
     :param config: says how long things may take and last
     :param slots: bounds how many hypervisors are refreshed at once
     :param backoff: says when to try again to connect
@@ -80,6 +81,7 @@ class HostState:
         self,
         *,
         target: str,
+        labels: tuple[tuple[str, str], ...] = (),
         driver: Driver,
         config: Config,
         slots: asyncio.Semaphore,
@@ -89,6 +91,7 @@ class HostState:
         wall_clock: Callable[[], float],
     ) -> None:
         self.target = target
+        self.labels = labels
         self._driver = driver
         self._config = config
         self._slots = slots
@@ -273,6 +276,7 @@ class HostState:
             target=self.target,
             resources=replace(resources, hypervisor_hostname=self._hostname or ""),
             timestamp_seconds=self._wall_clock(),
+            labels=self.labels,
         )
         self._snapshot_taken = self._clock()
         self._take_problems(problems)

@@ -117,6 +117,27 @@ def _parse_ratio(value: object) -> float:
     return float(value)
 
 
+# Names that the exporter's own metrics use, and Prometheus: a target label of that name would rename theirs.
+RESERVED_LABELS = frozenset(
+    (
+        *("arch", "cell", "collector", "cores", "dev_type", "flavor", "host_ip", "hypervisor_hostname"),
+        *("hypervisor_type", "hypervisor_version", "instance", "job", "le", "libvirt_version", "mdev_type"),
+        *("model", "page_size_bytes", "product_id", "python_version", "reason"),
+        *("resource_class", "revision", "sockets", "state", "target", "threads", "uuid", "vendor"),
+        *("vendor_id", "version"),
+    )
+)
+_LABEL_NAME = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _parse_label_name(value: object) -> str:
+    if not isinstance(value, str) or not _LABEL_NAME.fullmatch(value):
+        raise ValueError
+    if value in RESERVED_LABELS:
+        raise ValueError("the exporter's own metrics or Prometheus use that one")
+    return value
+
+
 _MILLISECONDS = {
     "y": 365 * 86_400_000,
     "w": 7 * 86_400_000,
@@ -268,6 +289,8 @@ def _parse_choice(value: object, choices: tuple[str, ...]) -> str:
 
 
 NAME = Kind("a name, as one line of text", _parse_text)
+LABEL_NAME = Kind("a label's name such as zone", _parse_label_name)
+LABEL_VALUE = Kind("a label's value, as one line of text", _parse_text)
 STORAGE_POOL = Kind("a storage pool's name, as one line of text", _parse_text)
 IMAGES_TYPE = Kind("default, raw, qcow2, flat, lvm or rbd", _parse_images_type)
 VOLUME_GROUP = Kind("the name of an LVM volume group", _parse_text)

@@ -28,11 +28,11 @@ from exporter.config.settings import (
     SECTIONS,
     TOP_KEYS,
     WEB_KEYS,
+    AnyKey,
     Config,
     Flags,
     FlavorConfig,
     HypervisorConfig,
-    Key,
     ListKey,
     LogConfig,
     ModuleConfig,
@@ -164,7 +164,7 @@ def _read_flavors(item: Item | None, mistakes: list[str]) -> Iterator[Flavor]:
 
 
 def _find_missing(
-    item: Item, taken: Mapping[str, Item], required: Iterable[str], keys: Mapping[str, Key | ListKey]
+    item: Item, taken: Mapping[str, Item], required: Iterable[str], keys: Mapping[str, AnyKey]
 ) -> Iterator[str]:
     """Name the keys that a mapping has to have and has not."""
     if isinstance(item.value, (dict, type(None))):
@@ -194,9 +194,7 @@ def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any
     return {**options, "nova_conf": str(directory / options["nova_conf"])}
 
 
-def _read_section(
-    item: Item | None, keys: Mapping[str, Key | ListKey], mistakes: list[str]
-) -> dict[str, Any]:
+def _read_section(item: Item | None, keys: Mapping[str, AnyKey], mistakes: list[str]) -> dict[str, Any]:
     return (
         {}
         if item is None

@@ -94,6 +94,41 @@ class ListKey:
         return tuple(values)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelsKey:
+    """A key of the configuration file that takes labels: names of one's own choice, each with a text."""
+
+    meaning: str
+
+    @property
+    def expected(self) -> str:
+        """What the key takes, to follow "expected"."""
+        return "labels such as {zone: a}"
+
+    def read(self, item: Item) -> tuple[tuple[str, str], ...]:
+        """Return the labels that were written, by name; none where it was left empty.
+
+        :raises ConfigError: if one is no label, or has a name that is taken
+        """
+        if item.value is None:
+            return ()
+        if not isinstance(item.value, dict):
+            raise ConfigError([f"{item.place}: found {item.describe()}, expected {self.expected}"])
+        labels: list[tuple[str, str]] = []
+        mistakes: list[str] = []
+        for name, child in item.value.items():
+            try:
+                label = read_item(Item(child.place, name), kinds.LABEL_NAME)
+                value = read_item(child, kinds.LABEL_VALUE)
+            except ConfigError as error:
+                mistakes += error.mistakes
+                continue
+            labels.append((label, value))
+        if mistakes:
+            raise ConfigError(mistakes)
+        return tuple(sorted(labels))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebConfig:
     """The HTTP server."""
@@ -128,6 +163,10 @@ class HypervisorConfig:
         str | None,
         Key(kinds.NAME, "Its name in the label target, instead of the URI.", nullable=True),
     ] = None
+    labels: Annotated[
+        tuple[tuple[str, str], ...],
+        LabelsKey("Labels that group hypervisors, such as zone or cluster: on all its series by way of /sd."),
+    ] = ()
     nova_conf: Annotated[
         str | None,
         Key(kinds.FILE, "A nova.conf to take the options below from, where they are not set.", nullable=True),
@@ -325,17 +364,20 @@ class Flags:
     collectors: Mapping[str, bool] = field(default_factory=dict)  # False for --no-collector.NAME
 
 
-def _declared_keys(record: type) -> dict[str, Key | ListKey]:
+AnyKey = Key | ListKey | LabelsKey
+
+
+def _declared_keys(record: type) -> dict[str, AnyKey]:
     """Collect the keys that a record's fields are annotated with; a field without one is no key."""
     return {
         name: key
         for name, hint in get_type_hints(record, include_extras=True).items()
         for key in getattr(hint, "__metadata__", ())
-        if isinstance(key, (Key, ListKey))
+        if isinstance(key, (Key, ListKey, LabelsKey))
     }
 
 
-ONE_HYPERVISOR_ONLY = ("uri", "name")
+ONE_HYPERVISOR_ONLY = ("uri", "name", "labels")
 TOP_KEYS = _declared_keys(Config)
 WEB_KEYS = _declared_keys(WebConfig)
 LOG_KEYS = _declared_keys(LogConfig)

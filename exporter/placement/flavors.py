@@ -113,7 +113,8 @@ def _slots_of(
     flavor: Flavor, offered: dict[ResourceClass, Inventory], rooms: Sequence[CellRoom] | None
 ) -> FlavorSlots | None:
     fitting: dict[ResourceClass, int] = {}
-    for resource_class, amount in request_of(flavor).items():
+    request = request_of(flavor)
+    for resource_class, amount in request.items():
         count = count_fitting(offered.get(resource_class), amount)
         if count is None:
             return None
@@ -126,4 +127,4 @@ def _slots_of(
     scarcest = frozenset(each for each, count in fitting.items() if count == slots)
     # No class is too scarce by itself where one cell has the memory and another the CPUs: both are then.
     limited_by = scarcest or frozenset(fitting) - {ResourceClass.DISK_GB}
-    return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by)
+    return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by, request=request)

@@ -136,11 +136,15 @@ class Web:
         return await _answer_with(views, collectors, None, request.headers)
 
     async def _service_discovery(self, request: Request) -> Response:
-        """Answer with one target group for each configured hypervisor, to be scraped by `/probe`."""
+        """Answer with one target group for each configured hypervisor, to be scraped by `/probe`.
+
+        The labels that the configuration gives it are target labels: every series of it has them.
+        """
         groups = [
             {
                 "targets": [request.headers.get("host", "localhost:9177")],
                 "labels": {
+                    **dict(host.labels),
                     "__metrics_path__": "/probe",
                     "__param_target": host.target,
                     "instance": host.target,

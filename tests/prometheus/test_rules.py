@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter import own, scrape
+from exporter.collectors import COLLECTORS, target
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROMETHEUS = CHECKOUT / "prometheus"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yaml"))
@@ -148,3 +151,30 @@ def test_every_link_and_every_recorded_series_of_a_page_is_there(page: Path) -> 
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
     assert set(re.findall(r"\b(?:hypervisor|cluster|target):\w+:\w+", text)) <= RECORDED
+
+
+DECLARED = {
+    *(metric.name for metrics in (target.METRICS, scrape.METRICS, own.METRICS) for metric in metrics),
+    *(metric.name for collector in COLLECTORS for metric in collector.metrics),
+}
+NOT_METRICS = {"hypervisor_hostname", "hypervisor_type", "hypervisor_version"}
+
+
+def test_every_metric_that_a_rule_reads_is_exported() -> None:
+    for rule in RULES:
+        named = set(re.findall(r"(?<![:\w])hypervisor_[a-z_]+(?![:\w])", str(rule["expr"])))
+        assert named - NOT_METRICS <= DECLARED, rule
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_metric_that_a_page_names_is_exported(page: Path) -> None:
+    named = set(re.findall(r"(?<![:\w/])hypervisor_[a-z_]+(?![:\w*])", page.read_text()))
+    assert named - NOT_METRICS <= DECLARED
+
+
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
+def test_every_series_of_the_unit_tests_is_one_that_is_exported(path: Path) -> None:
+    """A test of what never comes would prove nothing."""
+    tests = yaml.safe_load(path.read_text())["tests"]
+    named = {series["series"].partition("{")[0] for test in tests for series in test["input_series"]}
+    assert named - {"up"} <= DECLARED

@@ -273,7 +273,12 @@ def make_resources(**changes: Any) -> Resources:
         running_vms=41,
         inventories=(make_inventory(),),
         flavor_slots=(
-            FlavorSlots(flavor="m1.large", slots=71, limited_by=frozenset({ResourceClass.MEMORY_MB})),
+            FlavorSlots(
+                flavor="m1.large",
+                slots=71,
+                limited_by=frozenset({ResourceClass.MEMORY_MB}),
+                request={ResourceClass.MEMORY_MB: 72},
+            ),
         ),
         mdev_types=(MdevType(name="nvidia-35", available_instances=42),),
     )
@@ -282,7 +287,12 @@ def make_resources(**changes: Any) -> Resources:
 
 def make_snapshot(*, target: str = "kvm01", timestamp_seconds: float = 1.75e9, **changes: Any) -> Snapshot:
     """Return a snapshot of a target, with these changes to its resources."""
-    return Snapshot(target=target, resources=make_resources(**changes), timestamp_seconds=timestamp_seconds)
+    return Snapshot(
+        target=target,
+        resources=make_resources(**changes),
+        timestamp_seconds=timestamp_seconds,
+        labels=(("aggregate", "fast"), ("zone", "a")),
+    )
 
 
 def make_view(**changes: Any) -> HostView:

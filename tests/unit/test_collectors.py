@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from exporter.collectors import COLLECTORS, flavors
-from exporter.metric import Collector
+from exporter import own, scrape
+from exporter.collectors import COLLECTORS, flavors, info, target
+from exporter.config import kinds
+from exporter.metric import Collector, Metric
 from tests.support.records import make_snapshot
 
 
@@ -28,7 +32,10 @@ def test_no_metric_is_declared_by_two() -> None:
 
 
 def test_each_flavor_is_limited_by_its_scarcest_resources() -> None:
-    """hypervisor_flavor_slots tells how many fit, hypervisor_flavor_slots_limited_by why no more."""
+    """hypervisor_flavor_slots tells how many fit, hypervisor_flavor_slots_limited_by why no more.
+
+    What one of them takes is hypervisor_flavor_request.
+    """
     samples = [
         (each.metric.name, each.labels.get("resource_class"), each.value)
         for each in flavors.COLLECTOR.collect(make_snapshot())
@@ -36,8 +43,35 @@ def test_each_flavor_is_limited_by_its_scarcest_resources() -> None:
     ]
     assert samples == [
         ("hypervisor_flavor_slots", None, 71),
+        ("hypervisor_flavor_request", "MEMORY_MB", 72),
         ("hypervisor_flavor_slots_limited_by", "VCPU", 0),
         ("hypervisor_flavor_slots_limited_by", "PCPU", 0),
         ("hypervisor_flavor_slots_limited_by", "MEMORY_MB", 1),
         ("hypervisor_flavor_slots_limited_by", "DISK_GB", 0),
     ]
+
+
+def test_the_labels_that_the_configuration_gives_are_one_info() -> None:
+    found = [dict(s.labels) for s in info.COLLECTOR.collect(make_snapshot()) if s.metric is info.LABELS_INFO]
+    assert found == [{"hypervisor_hostname": "kvm01.example", "aggregate": "fast", "zone": "a"}]
+
+
+def test_without_such_labels_there_is_no_such_info() -> None:
+    snapshot = replace(make_snapshot(), labels=())
+    assert info.LABELS_INFO not in [each.metric for each in info.COLLECTOR.collect(snapshot)]
+
+
+def test_labels_that_were_not_declared_are_refused_but_where_the_configuration_may_name_them() -> None:
+    metric = Metric(name="hypervisor_x", help="x", labels=("hypervisor_hostname",), source="x")
+    with pytest.raises(ValueError, match="hypervisor_x has the labels"):
+        metric.samples(1, hypervisor_hostname="kvm01", zone="a")
+    with pytest.raises(ValueError, match="hypervisor_x has the labels"):
+        replace(metric, more_labels=True).samples(1, zone="a")
+    assert replace(metric, more_labels=True).samples(1, hypervisor_hostname="kvm01", zone="a")
+
+
+def test_no_label_of_a_metric_may_be_given_to_a_hypervisor() -> None:
+    """As a target label it would make Prometheus rename the metric's own."""
+    declared = (target.METRICS, scrape.METRICS, own.METRICS, *(each.metrics for each in COLLECTORS))
+    used = {label for metrics in declared for metric in metrics for label in metric.labels}
+    assert used | {"instance", "job", "le"} == kinds.RESERVED_LABELS

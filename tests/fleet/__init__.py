@@ -1,0 +1,1 @@
+"""The exporter as part of a fleet: real exporters, a real Prometheus with its rules, a real Alertmanager."""
