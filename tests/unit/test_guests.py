@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import ConnectionLostError, GoneError
 from exporter.model import Disk, DomainRecord, DomainState, Guest, NovaFlavor, Problem, Severity
-from exporter.virt.guests import GuestCache, GuestXmlError, parse_guest
+from exporter.virt.guests import GuestCache, GuestXmlError, is_volume_backed, parse_guest
 from tests.support.records import make_disk, make_domain, make_uuid
 
 NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"
@@ -661,3 +661,40 @@ def test_whatever_happens_the_guests_are_as_listed_and_none_is_read_without_a_re
         cache.reconcile(records, changed)
         assert cache.domains.take_reads() == expected
         assert cache.get_guests() == {uuid: parse_guest(str(cache.domains.xml[uuid])) for uuid in known}
+
+
+# Guests that boot from a volume.
+
+
+ROOT = make_disk(target="vda")
+VOLUME = make_disk(target="vdb", serial="fa37e7c0")
+CONFIG_DRIVE = make_disk(target="hda", device="cdrom")
+
+
+@pytest.mark.parametrize(
+    ("disks", "has_image", "volume_backed"),
+    [
+        ((ROOT,), True, False),
+        ((ROOT, VOLUME), True, False),
+        ((VOLUME,), False, True),
+        ((VOLUME, CONFIG_DRIVE), False, True),
+        ((CONFIG_DRIVE, VOLUME), True, True),  # a volume that was made of the image
+        ((ROOT, VOLUME), False, True),  # the local disk is an ephemeral one
+        ((ROOT,), False, False),  # no volume to boot from
+        ((CONFIG_DRIVE,), True, False),
+        ((), False, False),
+    ],
+)
+def test_a_guest_boots_from_a_volume_if_no_image_is_named_or_its_first_disk_is_one(
+    disks: tuple[Disk, ...], has_image: bool, volume_backed: bool
+) -> None:
+    assert is_volume_backed(disks, has_image=has_image) is volume_backed
+
+
+def test_a_guest_whose_metadata_are_broken_is_read_all_the_same() -> None:
+    metadata = f"""<metadata><n:instance xmlns:n='{NOVA_1_1}'><n:flavor name='m1.large'>
+      <n:vcpus>lots</n:vcpus></n:flavor></n:instance></metadata>"""
+    guest = parse_guest(domain_xml(metadata=metadata, vcpu="<vcpu current='1'>4</vcpu>"))
+    assert (guest.vcpus, guest.maximum_vcpus, guest.has_nova_metadata) == (1, 4, True)
+    assert guest.nova_flavor is None
+    assert guest.metadata_error == "<nova:vcpus> is 'lots', not a whole number"
