@@ -232,9 +232,8 @@ def test_over_commit_does_not_let_in_a_guest_that_is_larger_than_the_host() -> N
 def test_a_host_that_guests_claim_more_of_than_there_is_takes_no_more() -> None:
     cpus = make_inventory(VCPU, 4, claimed=9)
     others = [each for each in make_host() if each.resource_class is not VCPU]
-    assert slots_of(make_flavor(), cpus, *others) == FlavorSlots(
-        flavor="m1.large", slots=0, limited_by=frozenset({VCPU})
-    )
+    found = slots_of(make_flavor(), cpus, *others)
+    assert (found.slots, found.limited_by) == (0, {VCPU})
 
 
 def test_a_flavor_that_needs_what_could_not_be_told_has_no_slots_and_others_have() -> None:
@@ -277,7 +276,7 @@ def test_pages_of_the_size_that_a_flavor_wants_are_what_is_free_for_it(
     room = make_room(free_pages_kib={4: 4 * gib_kib, 2048: 2 * gib_kib + 2048, gib_kib: gib_kib})
     paged = make_flavor(memory_mb=1024, numa_cells=1, page_size_kib=page_size_kib)
     found = slots_of(paged, *make_host(), rooms=[room])
-    assert found == FlavorSlots(flavor="m1.large", slots=slots, limited_by=frozenset({MEMORY_MB}))
+    assert (found.slots, found.limited_by) == (slots, {MEMORY_MB})
 
 
 def test_memory_that_is_no_whole_number_of_pages_does_not_fit() -> None:
