@@ -87,11 +87,15 @@ def scrape_once(
 
 
 class RunningExporter:
-    """An exporter that serves."""
+    """An exporter that serves.
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    :ivar config: its configuration file
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str, config: Path, log: Path) -> None:
         self.process = process
         self.address = address
+        self.config = config
         self._log = log
 
     @property
@@ -142,7 +146,7 @@ def serve(
                 stderr=stderr,
             )
         try:
-            exporter = RunningExporter(process, address, log)
+            exporter = RunningExporter(process, address, config, log)
             wait_until(exporter.is_healthy, "the exporter to listen")
             yield exporter
         finally:
