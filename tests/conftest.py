@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.sandbox import SandboxError
+
+# An example that takes long on a busy machine is no defect.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 # What libvirt found out about QEMU, which takes it 8 s; it knows by itself when that has become stale.
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt"
