@@ -57,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
         return 0
     start_event_loop()
-    return asyncio.run(_once(loaded.config) if command.once else _serve(loaded, command))
+    if not command.once:
+        return asyncio.run(_serve(loaded, command))
+    try:
+        return asyncio.run(_once(loaded.config))
+    except OSError as error:
+        return _give_up_output(error)
 
 
 def _load(command: CommandLine) -> Loaded:
@@ -132,7 +137,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
             open_sockets=partial(_open_sockets, config, command), first_audit_timeout=config.scrape_timeout
         )
     except OSError as error:
-        log.error("cannot listen: %s", error.strerror, extra={"addresses": config.web.listen_address})
+        log.error("cannot listen: %s", error.strerror)
         return 1
     return 0
 
@@ -149,7 +154,18 @@ def _raise_file_limit() -> None:
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
     if command.systemd_socket:
         return take_sockets(os.environ)
-    return [bind(address) for address in config.web.listen_address]
+    return [_bind(address) for address in config.web.listen_address]
+
+
+def _bind(address: str) -> socket.socket:
+    """Return a socket bound to the address.
+
+    :raises OSError: which names the address, for there may be several
+    """
+    try:
+        return bind(address)
+    except OSError as error:
+        raise OSError(error.errno, f"{address}: {error.strerror}") from error
 
 
 async def _once(config: Config) -> int:
@@ -165,6 +181,14 @@ async def _once(config: Config) -> int:
     sys.stdout.write(render_text(collect_families(views, collectors, own)).decode())
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
+
+
+def _give_up_output(error: OSError) -> int:
+    """Say why standard output takes no scrape: its disk is full, or the pipe has no reader any more."""
+    print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
+    # What is still in its buffer would be tried again when the process ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _host_maker(own: OwnMetrics) -> MakeHost:

@@ -78,6 +78,29 @@ def test_once_leaves_out_what_a_flag_says() -> None:
     assert "hypervisor_memory_mb" in scrape.names
 
 
+def test_once_to_a_full_disk_is_one_line_and_fails() -> None:
+    """For whoever writes it to a file that something else reads."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "exporter",
+                "--once",
+                "--libvirt.uri=test:///default",
+                "--log.level=error",
+            ],
+            cwd=CHECKOUT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.stderr == "cannot write to standard output: No space left on device\n"
+    assert result.returncode == 1
+
+
 def test_a_check_of_a_good_file_says_so_and_asks_no_hypervisor(write: Path) -> None:
     """Not even one that would never answer."""
     with socket.socket(socket.AF_UNIX) as listener:
@@ -142,8 +165,7 @@ def test_a_port_that_is_taken_is_one_error(write: Path) -> None:
     assert result.returncode == 1
     errors = [line for line in result.stderr.splitlines() if "level=error" in line]
     assert len(errors) == 1
-    assert "Address already in use" in errors[0]
-    assert address in errors[0]
+    assert f'msg="cannot listen: {address}: Address already in use"' in errors[0]
     assert "hypervisor resource view" not in result.stderr
 
 
@@ -157,3 +179,16 @@ def test_what_nova_conf_says_in_vain_is_in_the_log(write: Path) -> None:
     assert [str(nova_conf) in line for line in warnings] == [True, True]
     assert any("[libvirt] images_type = sparse" in line for line in warnings)
     assert any("[libvirt] virt_type = lxc" in line for line in warnings)
+
+
+def test_the_readme_shows_what_one_then_sees() -> None:
+    """Its first example's output is real, but for this machine's name."""
+    readme = (CHECKOUT / "README.md").read_text()
+    example = re.search(
+        r"^```console\n\$ curl .*?grep -E '(.*?)'\n(.*?)^```", readme, re.MULTILINE | re.DOTALL
+    )
+    assert example is not None
+    pattern, shown = example.groups()
+    seen = run("--once", "--libvirt.uri=test:///default").stdout.splitlines()
+    matching = [line for line in seen if re.search(pattern, line)]
+    assert [re.sub('hostname=".*?"', 'hostname="kvm01"', line) for line in matching] == shown.splitlines()
