@@ -33,9 +33,15 @@ class Driver(Protocol):
 
 
 class Upkeep:
-    """Keeps fresh what one driver keeps. A failure is left to the next refresh to meet and tell."""
+    """Keeps fresh what one driver keeps. A failure is left to the next refresh to meet and tell.
 
-    def __init__(self, driver: Driver, *, target: str) -> None:
+    :param size_guest_timeout: seconds after which the next guest is sized
+    """
+
+    def __init__(
+        self, driver: Driver, *, target: str, size_guest_timeout: float = SIZE_GUEST_TIMEOUT_SECONDS
+    ) -> None:
+        self._size_guest_timeout = size_guest_timeout
         self._driver = driver
         self._target = target
         self._resync: asyncio.Future[Success[None] | Failure] | None = None
@@ -79,7 +85,7 @@ class Upkeep:
             if uuid is None:
                 return
             sizing = attempt_in_thread(partial(self._driver.size_guest, uuid), name=f"size {self._target}")
-            done, _ = await asyncio.wait({sizing}, timeout=SIZE_GUEST_TIMEOUT_SECONDS)
+            done, _ = await asyncio.wait({sizing}, timeout=self._size_guest_timeout)
             if not done:
                 self._frozen[uuid] = sizing
             elif isinstance(sizing.result(), Failure):

@@ -249,12 +249,12 @@ def _render(
 
 def _accepts_gzip(accept_encoding: str) -> bool:
     """Whether the header names gzip without the weight 0 (RFC 9110, 12.5.3)."""
+    is_accepted = {}
     for item in accept_encoding.lower().split(","):
-        coding, _, parameters = item.strip().partition(";")
-        if coding.strip() in ("gzip", "*"):
-            weight = parameters.replace(" ", "").removeprefix("q=")
-            return weight not in ("0", "0.0", "0.00", "0.000")
-    return False
+        coding, _, parameters = item.partition(";")
+        weight = parameters.replace(" ", "").removeprefix("q=")
+        is_accepted[coding.strip()] = weight not in ("0", "0.0", "0.00", "0.000")
+    return is_accepted.get("gzip", is_accepted.get("*", False))
 
 
 def _plain(status: HTTPStatus, text: str, **headers: str) -> Response:

@@ -1,0 +1,130 @@
+"""Image sizes out of stat and header, and how far an image may still grow."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from exporter.model import ImageSize, UnsizedImage
+from exporter.virt.disks import ImageReader, overcommitted_bytes
+from tests.support.records import GIB, MIB, make_disk
+
+
+def write_qcow2(path: Path, size: int, *, allocated: int = 4096, magic: bytes = b"QFI\xfb") -> Path:
+    """Write what of a qcow2 image is looked at: magic, version, virtual size."""
+    header = struct.pack(">4sIQIIQ", magic, 3, 0, 0, 16, size)
+    path.write_bytes(header + b"\1" * (allocated - len(header)))
+    return path
+
+
+def test_a_qcow2_image_says_its_size_in_its_header(tmp_path: Path) -> None:
+    path = write_qcow2(tmp_path / "disk", 10 * GIB)
+    size = ImageReader().read(make_disk(path=str(path)))
+    assert size == ImageSize(virtual_bytes=10 * GIB, allocated_bytes=path.stat().st_blocks * 512)
+
+
+def test_a_raw_image_is_as_large_as_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.touch()
+    os.truncate(path, 7 * MIB)
+    size = ImageReader().read(make_disk(path=str(path), driver_format="raw"))
+    assert size == ImageSize(virtual_bytes=7 * MIB, allocated_bytes=path.stat().st_blocks * 512)
+
+
+@pytest.mark.parametrize("driver_format", [None, "vmdk", "raw"])
+def test_every_other_format_is_taken_as_raw(tmp_path: Path, driver_format: str | None) -> None:
+    path = write_qcow2(tmp_path / "disk", 10 * GIB)
+    size = ImageReader().read(make_disk(path=str(path), driver_format=driver_format))
+    assert isinstance(size, ImageSize)
+    assert size.virtual_bytes == 4096
+
+
+def test_an_image_that_grew_is_read_again_and_another_is_not(tmp_path: Path) -> None:
+    """Shows that a header is kept for as long as its file is not written, and no longer."""
+    path = write_qcow2(tmp_path / "disk", 1 * GIB)
+    reader, disk = ImageReader(), make_disk(path=str(path))
+    first = reader.read(disk)
+    assert reader.read(disk) is first
+    write_qcow2(path, 2 * GIB, allocated=8192)
+    second = reader.read(disk)
+    assert isinstance(second, ImageSize)
+    assert second.virtual_bytes == 2 * GIB
+
+
+def test_one_file_may_be_two_formats(tmp_path: Path) -> None:
+    path = write_qcow2(tmp_path / "disk", 1 * GIB)
+    reader = ImageReader()
+    sizes = [reader.read(make_disk(path=str(path), driver_format=name)) for name in ("qcow2", "raw")]
+    assert [size.virtual_bytes for size in sizes if isinstance(size, ImageSize)] == [1 * GIB, 4096]
+
+
+def test_forgotten_images_are_read_anew(tmp_path: Path) -> None:
+    path = write_qcow2(tmp_path / "disk", 1 * GIB)
+    reader, disk = ImageReader(), make_disk(path=str(path))
+    first = reader.read(disk)
+    reader.forget_others({str(path)})
+    assert reader.read(disk) is first
+    reader.forget_others(set())
+    again = reader.read(disk)
+    assert again == first
+    assert again is not first
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"QFI\xfb", "too short for a qcow2 header"),
+        (b"", "too short for a qcow2 header"),
+        (b"KDMV" + bytes(60), "not a qcow2 image, though the domain's XML says so"),
+    ],
+)
+def test_what_is_no_qcow2_image_is_unsized(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    assert ImageReader().read(make_disk(path=str(path))) == UnsizedImage(f"{path}: {reason}")
+
+
+def test_what_is_no_file_is_unsized_and_never_opened(tmp_path: Path) -> None:
+    """Shows that a FIFO does not block, and that neither it nor a directory is taken for an empty image."""
+    fifo, directory = tmp_path / "fifo", tmp_path / "directory"
+    os.mkfifo(fifo)
+    directory.mkdir()
+    for path in (fifo, directory):
+        for driver_format in ("qcow2", "raw"):
+            disk = make_disk(path=str(path), driver_format=driver_format)
+            assert ImageReader().read(disk) == UnsizedImage(f"{path}: not a regular file")
+
+
+def test_an_image_that_is_gone_is_unsized_and_read_when_it_is_back(tmp_path: Path) -> None:
+    path = write_qcow2(tmp_path / "disk", 1 * GIB)
+    reader, disk = ImageReader(), make_disk(path=str(path))
+    assert isinstance(reader.read(disk), ImageSize)
+    path.unlink()
+    assert reader.read(disk) == UnsizedImage(f"{path}: No such file or directory")
+    write_qcow2(path, 3 * GIB)
+    assert isinstance(reader.read(disk), ImageSize)
+
+
+def test_a_path_that_no_system_call_takes_is_unsized() -> None:
+    assert isinstance(ImageReader().read(make_disk(path="/a\0b")), UnsizedImage)
+    assert isinstance(ImageReader().read(make_disk(path="/" + "a" * 300)), UnsizedImage)
+
+
+@pytest.mark.parametrize(
+    ("driver_format", "virtual", "allocated", "growth"),
+    [
+        ("qcow2", 10 * GIB, 1 * GIB, 9 * GIB),
+        ("qcow2", 1 * GIB, 2 * GIB, 0),  # its own tables and snapshots
+        ("raw", 10 * GIB, 4 * GIB, 6 * GIB),
+        ("raw", 1 * GIB, 2 * GIB, -1 * GIB),  # as Nova has it: a raw image counts whatever comes out
+        (None, 3 * GIB, 0, 3 * GIB),
+    ],
+)
+def test_an_image_may_grow_by_what_it_has_not_got_yet(
+    driver_format: str | None, virtual: int, allocated: int, growth: int
+) -> None:
+    size = ImageSize(virtual_bytes=virtual, allocated_bytes=allocated)
+    assert overcommitted_bytes(make_disk(driver_format=driver_format), size) == growth
