@@ -2,7 +2,8 @@
 
 usage: python -m tests.fuzz.run TARGET SECONDS [FINDINGS]
 A finding's input is left in FINDINGS (.cache/fuzz/findings by default); the exit status is then not 0. Inputs
-that reach new code are kept in .cache/fuzz/TARGET for the next run; what is worth it for good goes into corpus/.
+that reach new code are kept in .cache/fuzz/TARGET for the next run; what is worth it for good goes into
+corpus/.
 """
 
 from __future__ import annotations
