@@ -12,8 +12,8 @@ GIB = 2**30
 
 # What Nova leaves in the XML of each of its guests, as far as the exporter looks at it.
 _NOVA_METADATA = (
-    "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
-    "<nova:name>guest</nova:name></nova:instance></metadata>"
+    "<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>"
+    "<nova:name>guest</nova:name></nova:instance>"
 )
 
 
@@ -26,6 +26,8 @@ def guest_xml(
     memory_mib: int = 16,
     disks: Iterable[str] = (),
     from_nova: bool = False,
+    metadata: str = "",
+    cputune: str = "",
 ) -> str:
     """Return a domain that QEMU emulates. It starts in half a second and boots nothing.
 
@@ -33,12 +35,15 @@ def guest_xml(
     :param max_vcpus: how many may be plugged in at most, if that is more than there are from the start
     :param disks: what the functions below return
     :param from_nova: whether Nova's metadata says that it is one of Nova's guests
+    :param metadata: what else is there: what `nova_metadata` returns
+    :param cputune: which CPUs its vCPUs are tied to, as the content of that element
     """
     return f"""<domain type='{domain_type}'>
       <name>{name}</name>
-      {_NOVA_METADATA if from_nova else ""}
+      <metadata>{_NOVA_METADATA if from_nova else ""}{metadata}</metadata>
       <memory unit='MiB'>{memory_mib}</memory>
       <vcpu current='{vcpus}'>{max_vcpus or vcpus}</vcpu>
+      <cputune>{cputune}</cputune>
       <os><type arch='x86_64' machine='pc'>hvm</type></os>
       <features><acpi/></features>
       <devices>
@@ -47,6 +52,31 @@ def guest_xml(
         <memballoon model='none'/>
       </devices>
     </domain>"""
+
+
+def nova_metadata(
+    flavor: str,
+    *,
+    vcpus: int | str,
+    memory: int,
+    disk: int,
+    ephemeral: int = 0,
+    swap: int = 0,
+    version: str = "1.1",
+    has_image: bool = True,
+) -> str:
+    """Return what Nova writes of a guest's flavor.
+
+    :param version: of the namespace, which was 1.0 up to Nova 21
+    :param has_image: whether it was made of an image, not of a volume
+    """
+    root = "<nova:root type='image' uuid='155d900f-4e14-4e4c-a73d-069cbf4541e6'/>" if has_image else ""
+    return f"""<nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/{version}'>
+      <nova:name>guest</nova:name>
+      <nova:flavor name='{flavor}'>
+        <nova:memory>{memory}</nova:memory><nova:disk>{disk}</nova:disk><nova:swap>{swap}</nova:swap>
+        <nova:ephemeral>{ephemeral}</nova:ephemeral><nova:vcpus>{vcpus}</nova:vcpus>
+      </nova:flavor>{root}</nova:instance>"""
 
 
 def file_disk(path: Path, *, target: str = "vda", format: str = "qcow2", serial: str | None = None) -> str:

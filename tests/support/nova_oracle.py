@@ -2,12 +2,15 @@
 
 Runs under Debian's Python, which has Nova (python3-nova 26.2). It reads one JSON object a line,
 
-    {"uri": "qemu:///system", "instances_path": "/var/lib/nova/instances",
+    {"ask": "resources", "uri": "qemu:///system", "instances_path": "/var/lib/nova/instances",
      "options": {"compute.cpu_shared_set": "0-1"}, "volumes": {"<a domain's UUID>": ["vdb"]}}
 
-and answers each with one: {"resources": {...}}, what get_available_resource returned, or {"error": "Invalid",
-"message": "..."}, what it raised. There is neither database nor message bus: of instances and their volumes
-only those are on record that `volumes` names, by the devices that they are in their guests.
+and answers each with one: {"answer": {...}}, what get_available_resource returned, or {"error": "Invalid",
+"message": "..."}, what it raised. Asked for "inventories", it answers with those that update_provider_tree
+reports; for "claims", with what each of the request's "flavors" asks Placement for.
+
+There is neither database nor message bus: of instances and their volumes only those are on record that
+`volumes` names, by the devices that they are in their guests.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from nova import (  # noqa: E402
     config,  # noqa: F401 # registers the options of oslo.log and others
     objects,
 )
+from nova.compute import provider_tree  # noqa: E402
+from nova.scheduler import utils as scheduler_utils  # noqa: E402
 from nova.virt import virtapi  # noqa: E402
 from nova.virt.libvirt import driver as libvirt_driver  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
@@ -56,12 +61,29 @@ class Oracle:
             CONF.set_override(name, value, group or None)
         put_on_record(request["volumes"])
         try:
-            return {"resources": self._get_driver(request["uri"]).get_available_resource("oracle")}
+            return {"answer": getattr(self, f"_get_{request['ask']}")(request)}
         except Exception as error:  # whatever Nova answers a compute node's audit with
             return {"error": type(error).__name__, "message": str(error)}
         finally:
             for (group, name), _ in with_groups:
                 CONF.clear_override(name, group or None)
+
+    def _get_resources(self, request: dict[str, Any]) -> Any:
+        return self._get_driver(request["uri"]).get_available_resource("oracle")
+
+    def _get_inventories(self, request: dict[str, Any]) -> Any:
+        tree = provider_tree.ProviderTree()
+        tree.new_root("oracle", uuidutils.generate_uuid())
+        self._get_driver(request["uri"]).update_provider_tree(tree, "oracle")
+        return tree.data("oracle").inventory
+
+    def _get_claims(self, request: dict[str, Any]) -> Any:
+        return [
+            scheduler_utils.resources_for_limits(
+                objects.Flavor(**{**flavor, "is_public": True, "disabled": False}), is_bfv
+            )
+            for flavor, is_bfv in request["flavors"]
+        ]
 
     def _get_driver(self, uri: str) -> Any:
         if uri != self._uri:
@@ -73,12 +95,17 @@ class Oracle:
 
 
 def put_on_record(volumes: dict[str, list[str]]) -> None:
-    """Answer for the database: these instances, each with these devices as Cinder volumes."""
+    """Answer for the database: these instances, each with these devices as Cinder volumes.
+
+    Its compute node is one without pinned guests of old, whose claims Nova would first want to move.
+    """
     instances = [objects.Instance(uuid=uuid, root_device_name="/dev/vda") for uuid in volumes]
     mappings = {
         uuid: objects.BlockDeviceMappingList(objects=[_volume(device) for device in devices])
         for uuid, devices in volumes.items()
     }
+    node = objects.ComputeNode(numa_topology=None)
+    objects.ComputeNode.get_by_nodename = lambda *_arguments, **_options: node
     objects.InstanceList.get_by_filters = lambda *_arguments, **_options: instances
     objects.BlockDeviceMappingList.bdms_by_instance_uuid = lambda *_arguments, **_options: mappings
 

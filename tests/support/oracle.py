@@ -72,11 +72,46 @@ class NovaOracle:
         :param volumes: by domain's UUID, the devices ("vdb") that its block device mappings call volumes
         :raises NovaError: what it raises
         """
+        answer = self._ask("resources", uri, instances_path, options, volumes=dict(volumes or {}))
+        resources: dict[str, Any] = answer
+        return resources
+
+    def get_inventories(
+        self, uri: str, instances_path: Path, *, options: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the inventory of each resource class that update_provider_tree reports to Placement."""
+        inventories: dict[str, dict[str, Any]] = self._ask("inventories", uri, instances_path, options)
+        return inventories
+
+    def get_claims(self, flavors: Sequence[tuple[Mapping[str, Any], bool]]) -> list[dict[str, int]]:
+        """Return what a guest of each flavor asks Placement for, by resource class.
+
+        :param flavors: the fields of Nova's object, and whether the guest boots from a volume
+        """
+        claims: list[dict[str, int]] = self._ask("claims", "", Path(), None, flavors=list(flavors))
+        return claims
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def _ask(
+        self,
+        what: str,
+        uri: str,
+        instances_path: Path,
+        options: Mapping[str, str] | None,
+        **more: Any,
+    ) -> Any:
         request = {
+            "ask": what,
             "uri": uri,
             "instances_path": str(instances_path),
             "options": dict(options or {}),
-            "volumes": dict(volumes or {}),
+            "volumes": {},
+            **more,
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -84,14 +119,7 @@ class NovaOracle:
         answer = self._read(_ANSWER_SECONDS)
         if "error" in answer:
             raise NovaError(answer["error"], answer["message"])
-        resources: dict[str, Any] = answer["resources"]
-        return resources
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
+        return answer["answer"]
 
     def _read(self, seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None

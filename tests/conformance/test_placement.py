@@ -1,0 +1,343 @@
+"""What the exporter says can be placed is what Nova tells Placement: inventories, and what guests claim."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+import pytest
+
+from exporter.model import ResourceClass
+from exporter.placement.claims import claim_of
+from exporter.virt.guests import parse_guest
+from tests.conformance.scenarios import ALL_ONLINE, ONLINE
+from tests.support.exporter_process import RunningExporter, Scrape, serve
+from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
+from tests.support.libvirtd import LibvirtDaemon
+from tests.support.oracle import NovaOracle
+
+VOLUME = "0b5a0a0e-5a8c-4b5a-9d8e-1f0e5a2c6b7d"
+
+
+# Inventories.
+
+
+RESERVES = {"reserved_host_memory_mb": "1000", "reserved_host_disk_mb": "1025"}
+RATIOS = {"cpu_allocation_ratio": "7.3", "ram_allocation_ratio": "1.1", "disk_allocation_ratio": "0.7"}
+INITIAL_RATIOS = {
+    "initial_cpu_allocation_ratio": "16.0",
+    "initial_ram_allocation_ratio": "1.5",
+    "initial_disk_allocation_ratio": "1.0",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        INITIAL_RATIOS,  # Nova 26.2's defaults; those of 27.0 and later are the exporter's
+        {**INITIAL_RATIOS, **RATIOS},
+        {**RATIOS, **RESERVES, "reserved_host_cpus": "1"},
+        {**RATIOS, "reserved_host_disk_mb": "1024"},
+        {**RATIOS, "vcpu_pin_set": ONLINE},
+        {**RATIOS, "compute.cpu_shared_set": ONLINE},
+        {**RATIOS, "compute.cpu_dedicated_set": ONLINE},
+        {**RATIOS, "compute.cpu_shared_set": ONLINE, "compute.cpu_dedicated_set": ALL_ONLINE},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_inventory_is_novas(
+    options: Mapping[str, str], libvirtd: LibvirtDaemon, nova: NovaOracle, tmp_path: Path
+) -> None:
+    """Shows total, reserve, ratio and the most for one guest, and that no class is more or less than Nova's.
+
+    Both read the options as a nova.conf has them.
+    """
+    truth = nova.get_inventories(libvirtd.uri, libvirtd.images, options=options)
+    nova_conf = _write_nova_conf(tmp_path, options)
+    with _serve(libvirtd, nova_conf=str(nova_conf)) as exporter:
+        scrape = exporter.scrape()
+
+    said = {
+        labels["resource_class"]: {
+            "total": int(total),
+            "max_unit": int(total),
+            "reserved": int(scrape.value("hypervisor_reserved", **labels)),
+            "allocation_ratio": scrape.value("hypervisor_allocation_ratio", **labels),
+            "min_unit": 1,
+            "step_size": 1,
+        }
+        for labels, total in scrape.series("hypervisor_inventory")
+    }
+    assert said == truth
+    for resource_class, inventory in truth.items():
+        capacity = int((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
+        assert scrape.value("hypervisor_capacity", resource_class=resource_class) == capacity
+
+
+def _write_nova_conf(directory: Path, options: Mapping[str, str]) -> Path:
+    groups: dict[str, list[str]] = {}
+    for name, value in options.items():
+        group, _, option = name.rpartition(".")
+        groups.setdefault(group or "DEFAULT", []).append(f"{option} = {value}")
+    path = directory / "nova.conf"
+    path.write_text("\n".join(line for group, lines in groups.items() for line in (f"[{group}]", *lines)))
+    return path
+
+
+# Claims.
+
+
+def test_a_guest_of_any_flavor_claims_what_nova_asks_placement_for(nova: NovaOracle) -> None:
+    """Shows it for flavors with swap, ephemeral disk, pinned, mixed and isolated vCPUs, and extra specs.
+
+    The guest's XML is as Nova writes it for such a flavor: pins, emulator, volumes and all.
+    """
+    choice = random.Random(5)
+    flavors = [(_draw_flavor(choice), choice.random() < 0.3) for _ in range(300)]
+    truth = nova.get_claims(flavors)
+    for (flavor, is_volume_backed), expected in zip(flavors, truth, strict=True):
+        guest = parse_guest(_as_nova_writes(flavor, is_volume_backed))
+        assert guest.nova_flavor is not None
+        claim = claim_of(guest, (), dedicated_cpus=frozenset(range(100, 200)))
+        assert {each.value: amount for each, amount in claim.items() if amount} == expected, flavor
+
+
+def _draw_flavor(choice: random.Random) -> dict[str, Any]:
+    vcpus = choice.randint(1, 8)
+    return {
+        "name": "drawn",
+        "vcpus": vcpus,
+        "memory_mb": choice.choice([1, 512, 8192, 8193]),
+        "root_gb": choice.choice([0, 1, 80]),
+        "ephemeral_gb": choice.choice([0, 0, 20]),
+        "swap": choice.choice([0, 1, 1023, 1024, 1025, 4096]),
+        "extra_specs": _draw_extra_specs(choice, vcpus),
+    }
+
+
+def _draw_extra_specs(choice: random.Random, vcpus: int) -> dict[str, str]:
+    specs = {"hw_rng:allowed": "True"}
+    for resource_class in (ResourceClass.MEMORY_MB, ResourceClass.DISK_GB):
+        if choice.random() < 0.1:
+            specs[f"resources:{resource_class.value}"] = str(choice.choice([0, 3, 700]))
+    policy = choice.choice(["shared", "dedicated", "mixed", ""])
+    if policy == "" and choice.random() < 0.3:
+        return {**specs, "resources:VCPU": str(vcpus)}
+    if policy == "mixed" and vcpus == 1:
+        policy = "dedicated"
+    if policy:
+        specs["hw:cpu_policy"] = policy
+    if policy == "mixed":
+        specs["hw:cpu_dedicated_mask"] = f"^0-{choice.randint(0, vcpus - 2)}"
+    if policy in ("dedicated", "mixed") and choice.random() < 0.3:
+        specs["hw:emulator_threads_policy"] = "isolate"
+    return specs
+
+
+def _as_nova_writes(flavor: Mapping[str, Any], is_volume_backed: bool) -> str:
+    """Return a domain of the flavor on a host whose CPUs from 100 on are dedicated and the others shared."""
+    specs = flavor["extra_specs"]
+    policy = specs.get("hw:cpu_policy")
+    shared = {"dedicated": 0, "mixed": int(specs.get("hw:cpu_dedicated_mask", "-0").rpartition("-")[2]) + 1}
+    first_pinned = shared.get(policy, flavor["vcpus"])
+    pins = "".join(
+        f"<vcpupin vcpu='{vcpu}' cpuset='{'0-3' if vcpu < first_pinned else 100 + vcpu}'/>"
+        for vcpu in range(flavor["vcpus"])
+    )
+    emulator = "199" if "hw:emulator_threads_policy" in specs else f"{100 + flavor['vcpus'] - 1}"
+    extra = "".join(
+        f"<nova:extraSpec name={quoteattr(name)}>{text}</nova:extraSpec>" for name, text in specs.items()
+    )
+    metadata = nova_metadata(
+        flavor["name"],
+        vcpus=flavor["vcpus"],
+        memory=flavor["memory_mb"],
+        disk=flavor["root_gb"],
+        ephemeral=flavor["ephemeral_gb"],
+        swap=flavor["swap"],
+        has_image=not is_volume_backed,
+    ).replace("</nova:flavor>", f"<nova:extraSpecs>{extra}</nova:extraSpecs></nova:flavor>")
+    disk = file_disk(Path("/volume"), serial=VOLUME) if is_volume_backed else ""
+    cputune = f"{pins}<emulatorpin cpuset='{emulator}'/>" if policy in ("dedicated", "mixed") else ""
+    domain = ElementTree.fromstring(
+        guest_xml("guest", metadata=metadata, cputune=cputune, disks=[disk]).replace(
+            "<memory", f"<uuid>{VOLUME}</uuid><memory", 1
+        )
+    )
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+# A real libvirtd, with guests of all kinds.
+
+
+FLAVORS = {
+    "m1.small": {"vcpus": 1, "memory_mb": 64, "disk_gb": 1},
+    "pinned": {"vcpus": 1, "memory_mb": 64, "disk_gb": 0, "pinned": True},
+}
+OPTIONS = {
+    "cpu_shared_set": ONLINE,
+    "cpu_dedicated_set": ALL_ONLINE,
+    "cpu_allocation_ratio": 32.0,
+    "disk_allocation_ratio": 64.0,
+}
+
+
+def _define_guests(libvirtd: LibvirtDaemon) -> None:
+    images = libvirtd.images
+    root = make_qcow2(images / "root", GIB)
+    libvirtd.start_guest(
+        guest_xml(
+            "running",
+            metadata=nova_metadata("m1.large", vcpus=4, memory=512, disk=10, ephemeral=5, swap=1025),
+            disks=[file_disk(root)],
+        )
+    )
+    libvirtd.define(
+        guest_xml(
+            "older",
+            metadata=nova_metadata("m0.old", vcpus=2, memory=100, disk=3, version="1.0"),
+            vcpus=1,
+        )
+    )
+    libvirtd.define(
+        guest_xml(
+            "volume-backed",
+            metadata=nova_metadata("m1.large", vcpus=4, memory=512, disk=10, has_image=False),
+            disks=[file_disk(images / "volume", format="raw", serial=VOLUME)],
+        )
+    )
+    libvirtd.define(
+        guest_xml(
+            "pinned",
+            metadata=nova_metadata("c1", vcpus=1, memory=10, disk=0),
+            cputune=f"<vcpupin vcpu='0' cpuset='{ONLINE}'/>",
+        )
+    )
+    libvirtd.define(
+        guest_xml(
+            "by-hand",
+            vcpus=1,
+            max_vcpus=3,
+            memory_mib=48,
+            disks=[
+                file_disk(make_qcow2(images / "thin", 2 * GIB + 1)),
+                file_disk(make_raw(images / "sparse", GIB), format="raw", target="vdb"),
+            ],
+        )
+    )
+    libvirtd.define(
+        guest_xml("broken", metadata=nova_metadata("m1.odd", vcpus="many", memory=1, disk=1), memory_mib=32)
+    )
+
+
+def _read_classes(scrape: Scrape, name: str) -> dict[str, float]:
+    return {labels["resource_class"]: value for labels, value in scrape.series(name)}
+
+
+def test_guests_of_all_kinds_claim_what_they_are_due(libvirtd: LibvirtDaemon) -> None:
+    """Shows both namespaces, none, broken metadata, a volume to boot from, pinning; most are shut off.
+
+    The broken one costs only itself: it claims what libvirt gives it, and is told of.
+    """
+    with _serve(libvirtd, **OPTIONS) as exporter:
+        before = exporter.scrape()
+        _define_guests(libvirtd)
+        scrape = exporter.scrape()
+        later = exporter.scrape()
+
+    assert set(_read_classes(before, "hypervisor_claimed").values()) == {0}
+    assert _read_classes(scrape, "hypervisor_claimed") == {
+        "VCPU": 4 + 2 + 4 + 0 + 3 + 1,
+        "PCPU": 1,
+        "MEMORY_MB": 512 + 100 + 512 + 10 + 48 + 32,
+        "DISK_GB": (10 + 5 + 2) + 3 + 0 + 0 + 4 + 0,
+    }
+    errors = [each.value("hypervisor_refresh_errors_total", reason="metadata") for each in (before, later)]
+    assert errors[0] == 0
+    assert errors[1] >= 1
+    assert later.value("hypervisor_up") == 1
+    lines = [line for line in later.log.splitlines() if "broken" in line]
+    assert len(lines) == 1, later.log
+    assert "<nova:vcpus> is 'many'" in lines[0]
+
+
+def test_as_many_guests_of_a_flavor_can_be_defined_as_there_are_slots(libvirtd: LibvirtDaemon) -> None:
+    """Shows that every guest of a flavor takes one slot of it, down to none, and that nothing goes below."""
+    with _serve(libvirtd, **{**OPTIONS, "cpu_allocation_ratio": 3.0}) as exporter:
+        seen = []
+        for number in range(5):
+            scrape = exporter.scrape()
+            seen.append(scrape.value("hypervisor_flavor_slots", flavor="m1.small"))
+            limits = _read_limits(scrape, "m1.small")
+            libvirtd.define(
+                guest_xml(f"guest{number}", metadata=nova_metadata("m1.small", vcpus=1, memory=64, disk=1))
+            )
+    assert seen == [3, 2, 1, 0, 0]
+    assert limits == {"VCPU"}
+
+
+def _read_limits(scrape: Scrape, flavor: str) -> set[str]:
+    return {
+        labels["resource_class"]
+        for labels, value in scrape.series("hypervisor_flavor_slots_limited_by")
+        if labels["flavor"] == flavor and value
+    }
+
+
+def test_a_pinned_guest_takes_the_slot_of_another_until_it_is_undefined(libvirtd: LibvirtDaemon) -> None:
+    options = {"cpu_shared_set": ONLINE, "cpu_dedicated_set": ONLINE}
+    with _serve(libvirtd, **options) as exporter:
+        before = exporter.scrape().value("hypervisor_flavor_slots", flavor="pinned")
+        guest = libvirtd.define(guest_xml("pinned", cputune=f"<vcpupin vcpu='0' cpuset='{ONLINE}'/>"))
+        taken = exporter.scrape()
+        guest.undefine()
+        after = exporter.scrape().value("hypervisor_flavor_slots", flavor="pinned")
+    assert (before, after) == (1, 1)
+    assert taken.value("hypervisor_flavor_slots", flavor="pinned") == 0
+    assert _read_limits(taken, "pinned") == {"PCPU"}
+
+
+def test_flavors_are_learnt_from_guests(libvirtd: LibvirtDaemon) -> None:
+    """Shows that each readable flavor is there once, beside those of the configuration."""
+    _define_guests(libvirtd)
+    with _serve(libvirtd, **OPTIONS) as exporter:
+        scrape = exporter.scrape()
+    names = [labels["flavor"] for labels, _ in scrape.series("hypervisor_flavor_slots")]
+    assert sorted(names) == ["c1", "m0.old", "m1.large", "m1.small", "pinned"]
+
+
+def test_none_of_it_costs_a_warm_scrape_a_call_to_libvirt(libvirtd: LibvirtDaemon) -> None:
+    """Shows that the calls of a warm scrape are the same with and without flavors, guests and collectors."""
+    with _serve(libvirtd, **OPTIONS) as exporter:
+        exporter.scrape()
+        without_guests = exporter.scrape().value("hypervisor_refresh_libvirt_calls")
+        _define_guests(libvirtd)
+        exporter.scrape()
+        with_guests = exporter.scrape().value("hypervisor_refresh_libvirt_calls")
+    with _serve(libvirtd, flavors={}, **OPTIONS) as exporter:
+        exporter.scrape()
+        without_flavors = exporter.scrape("/metrics?collect[]=domains").value(
+            "hypervisor_refresh_libvirt_calls"
+        )
+    assert without_guests == with_guests == without_flavors
+
+
+@contextmanager
+def _serve(
+    libvirtd: LibvirtDaemon, *, flavors: Mapping[str, Any] = FLAVORS, **options: Any
+) -> Iterator[RunningExporter]:
+    """Serve with these options of the hypervisor's, every scrape reading anew."""
+    settings = {
+        "cache_ttl": "0s",
+        "resync_interval": "1h",
+        "flavors": flavors,
+        "flavors_from_guests": bool(flavors),
+        "hypervisors": [{"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images), **options}],
+    }
+    with serve(settings) as exporter:
+        yield exporter
