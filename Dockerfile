@@ -59,14 +59,12 @@ RUN mkdir -p /packages/partial /rootfs/var/lib/dpkg/status.d \
 
 # What the exporter needs comes before itself, so that a change of its code does not compile libvirt-python again.
 # The secret is optional: a pip.conf for a package index of one's own, which the image must not remember.
-COPY pyproject.toml /src/
+COPY deploy/requirements.lock /tools/
 RUN --mount=type=secret,id=pip.conf \
     ${PYTHON} -m venv --without-pip /opt/hypervisor-exporter \
     && ${PYTHON} -m venv /tools \
-    && ${PYTHON} -c 'import tomllib; print(*tomllib.load(open("/src/pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > /tools/requirements.txt \
     && PIP_CONFIG_FILE=/run/secrets/pip.conf /tools/bin/pip --python /opt/hypervisor-exporter/bin/python \
-        install -qq --no-cache-dir --no-compile --requirement /tools/requirements.txt \
+        install -qq --no-cache-dir --no-compile --require-hashes --requirement /tools/requirements.lock \
     && find /opt/hypervisor-exporter -name '*.so' -exec strip --strip-unneeded {} +
 
 # Compiled here, since the user it runs as cannot; time stamps of a layer may change, hence no look at them.

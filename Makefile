@@ -90,6 +90,15 @@ deb: ## Build the Debian package
 	@$(INSTALL_PACKAGES) packages
 	@scripts/build-deb
 
+.PHONY: lock
+lock: $(VENV)/.dev ## Pin what the exporter needs at run time, with hashes
+	@echo '==> Writing deploy/requirements.lock'
+	@scripts/lock
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## Write a bill of materials (CycloneDX)
+	@scripts/sbom
+
 .PHONY: clean
 clean: ## Remove everything that make made here
 	@echo '==> Removing $(VENV), .cache, dist and the tools'"'"' caches'
