@@ -7,6 +7,7 @@ has owed us a request for the longest time makes room.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -78,6 +79,7 @@ class ServerLimits:
     request_timeout: float = 10.0  # from a request's first byte, or the connection, to its end
     idle_timeout: float = 120.0  # between requests
     write_timeout: float = 30.0
+    discard_timeout: float = 1.0  # of what a client sends that was refused already
     shutdown_timeout: float = 3.0  # for the requests under way; then as much again as it takes to send
     shutdown_send_timeout: float = 1.0
 
@@ -186,6 +188,7 @@ class Server:
                 request = await connection.receive()
             except _RequestError as error:
                 await connection.send(_error(error.status), is_head=False, close=True)
+                await connection.discard()
                 return
             if request is None:
                 return
@@ -296,6 +299,18 @@ class _Connection:
         self._is_first = False
         self.owes_request = True
         return True
+
+    async def discard(self) -> None:
+        """Throw away what the client still sends, for a while.
+
+        The kernel takes back an answer that was not read yet when a connection is closed over unread bytes.
+        """
+        with contextlib.suppress(asyncio.TimeoutError, OSError):
+            await asyncio.wait_for(self._read_to_end(), self._limits.discard_timeout)
+
+    async def _read_to_end(self) -> None:
+        while await self._reader.read(_READ_BYTES):
+            pass
 
     def close(self) -> None:
         """Close the connection; what was written still arrives."""

@@ -1,0 +1,345 @@
+"""Which path answers what, how long a scrape may take, and in which format it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+import pytest
+
+from exporter.collectors import COLLECTORS
+from exporter.compute.tracker import ResourceTracker
+from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
+from exporter.errors import ConfigError
+from exporter.own import OwnMetrics
+from exporter.service import Loaded, Reloader
+from exporter.web.access import Access, Door
+from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
+from exporter.web.routes import Web, scrape_timeout
+from exporter.web.server import Request, Response
+from tests.support.hosts import Clock, Driver, Host
+from tests.support.records import make_resources
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+class Site:
+    """Everything that the routes stand on: two hypervisors, and one module."""
+
+    def __init__(self, **changes: object) -> None:
+        self.config = Config(
+            hypervisors=tuple(
+                HypervisorConfig(name=name, uri=f"test:///{name}") for name in ("kvm01", "kvm02")
+            ),
+            modules={"default": make_module()},
+            **changes,  # type: ignore[arg-type]
+        )
+        self.clock = Clock()
+        self.drivers: dict[str, Driver] = {}
+        self.mistakes: list[str] = []
+        self.applied: list[Loaded] = []
+        self.own = OwnMetrics()
+        self.tracker = ResourceTracker(self.config, self._make_host)
+        self.probe_targets = ProbeTargets(self.config, self._make_host, clock=self.clock)
+        self.reloader = Reloader(self._load, self.applied.append, self.own, wall_clock=lambda: 1.75e9)
+        self.web = Web(
+            self.config,
+            tracker=self.tracker,
+            probe_targets=self.probe_targets,
+            collectors=COLLECTORS,
+            own=self.own,
+            reloader=self.reloader,
+            access=Access(None, Door(), clock=self.clock),
+            clock=self.clock,
+        )
+
+    def _make_host(self, hypervisor: HypervisorConfig, config: Config):  # type: ignore[no-untyped-def]
+        driver = Driver(make_resources(hypervisor_hostname=f"{hypervisor.target}.example"))
+        self.drivers[hypervisor.target] = driver
+        return Host(driver=driver, clock=self.clock, config=config, target=hypervisor.target).state
+
+    def _load(self) -> Loaded:
+        if self.mistakes:
+            raise ConfigError(self.mistakes)
+        return Loaded(config=self.config, door=Door())
+
+    async def ask(self, target: str, *, method: str = "GET", **headers: str) -> Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.web.handle(
+            Request(method=method, target=target, headers={"host": "x:9177", **named})
+        )
+
+
+def make_module(**changes: str) -> ModuleConfig:
+    values = {"uri": "qemu+tls://{target}/system", "target": r"kvm[0-9]+\.example", **changes}
+    return ModuleConfig(**values, options=HypervisorConfig(uri=""))
+
+
+def ask(target: str, *, method: str = "GET", site: Callable[[], Site] = Site, **headers: str) -> Response:
+    """Ask a new site once."""
+
+    async def run() -> Response:
+        return await site().ask(target, method=method, **headers)
+
+    return asyncio.run(run())
+
+
+def text(response: Response) -> str:
+    return response.body.decode()
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/sd", "/-/healthy", "/-/ready", "/probe?target=kvm01"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_can_be_read_is_read_by_get_and_head(path: str, method: str) -> None:
+    response = ask(path, method=method)
+    assert response.status == HTTPStatus.OK
+    assert response.body
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/", "/sd", "/-/healthy", "/-/ready", "/probe"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "TRACE"])
+def test_another_method_is_refused_and_told_which_are_allowed(path: str, method: str) -> None:
+    response = ask(path, method=method)
+    assert response.status == HTTPStatus.METHOD_NOT_ALLOWED
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+def test_a_reload_is_no_read() -> None:
+    response = ask("/-/reload")
+    assert (response.status, response.headers["allow"]) == (HTTPStatus.METHOD_NOT_ALLOWED, "POST, PUT")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nosuch", "/metrics/", "/Metrics", "//", "/probe/", "/-/", "*", "/..", "/%6detrics"]
+)
+def test_another_path_is_not_found_and_told_where_the_metrics_are(path: str) -> None:
+    response = ask(path)
+    assert response.status == HTTPStatus.NOT_FOUND
+    assert text(response) == "Not found. Metrics are at /metrics\n"
+
+
+def test_a_scrape_shows_every_hypervisor_and_the_exporter_itself() -> None:
+    shown = text(ask("/metrics"))
+    for name in ("kvm01", "kvm02"):
+        assert f'hypervisor_up{{target="{name}"}} 1.0' in shown
+        assert f'hypervisor_vcpus{{hypervisor_hostname="{name}.example"}}' in shown
+    assert "hypervisor_exporter_build_info{" in shown
+
+
+def test_collect_chooses_collectors_and_leaves_the_exporter_out() -> None:
+    shown = text(ask("/metrics?collect[]=cpu&collect%5B%5D=memory&collect[]=cpu"))
+    assert 'hypervisor_exporter_collector_success{collector="cpu"} 1.0' in shown
+    assert "hypervisor_memory_mb{" in shown
+    assert "hypervisor_up{" in shown, "how reaching it went is always told"
+    for absent in ("hypervisor_local_gb{", "hypervisor_exporter_build_info"):
+        assert absent not in shown
+
+
+@pytest.mark.parametrize("query", ["collect[]=nosuch", "collect[]=", "collect[]=cpu&collect[]=storage"])
+def test_collectors_that_there_are_not_are_refused_with_those_that_there_are(query: str) -> None:
+    response = ask(f"/metrics?{query}", site=lambda: Site(disabled_collectors=frozenset({"storage"})))
+    assert response.status == HTTPStatus.BAD_REQUEST
+    assert "enabled: cpu, memory," in text(response)
+    assert text(response).count("\n") == 1
+
+
+def test_a_query_with_too_much_in_it_is_refused() -> None:
+    response = ask("/metrics?" + "&".join(f"a{number}=" for number in range(101)))
+    assert (response.status, text(response)) == (HTTPStatus.BAD_REQUEST, "too many parameters\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    ],
+)
+def test_the_format_is_the_one_that_is_accepted(accept: str, content_type: str) -> None:
+    response = ask("/metrics", accept=accept)
+    assert response.content_type == content_type
+    assert text(response).endswith("# EOF\n") == (accept == OPENMETRICS)
+    assert "accept" in response.headers["vary"]
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_gzip"),
+    [
+        ("gzip", True),
+        ("deflate, GZip ; q=0.5", True),
+        ("*", True),
+        ("*;q=0, gzip", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("xgzip", False),
+    ],
+)
+def test_what_is_long_is_compressed_for_those_who_accept_it(accept_encoding: str, is_gzip: bool) -> None:
+    response = ask("/metrics", accept_encoding=accept_encoding)
+    assert (response.headers.get("content-encoding") == "gzip") == is_gzip
+    body = gzip.decompress(response.body) if is_gzip else response.body
+    assert b"hypervisor_up" in body
+
+
+def test_what_is_short_is_not_compressed() -> None:
+    response = ask("/-/healthy", accept_encoding="gzip")
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("10", 9.0),  # the bound is lower
+        ("5", 4.5),
+        ("0.6", 0.3),  # never more than half is kept for the way back
+        ("0", 9.0),
+        ("-1", 9.0),
+        ("soon", 9.0),
+        ("nan", 9.0),
+        ("inf", 9.0),
+        ("", 9.0),
+    ],
+)
+def test_prometheus_time_out_lowers_the_scrapes(header: str, seconds: float) -> None:
+    headers = {"x-prometheus-scrape-timeout-seconds": header}
+    assert scrape_timeout(headers, 9.0) == pytest.approx(seconds)
+    assert scrape_timeout({}, 9.0) == 9.0
+
+
+def test_a_scrape_whose_time_is_up_is_answered_with_what_is_known() -> None:
+    """Shows that the header reaches the wait: without it this would take an hour."""
+
+    async def run() -> str:
+        site = Site(scrape_timeout=3600.0)
+        with site.drivers["kvm02"].held():
+            response = await asyncio.wait_for(
+                site.ask("/metrics", x_prometheus_scrape_timeout_seconds="0.2"), timeout=20
+            )
+        return text(response)
+
+    shown = asyncio.run(run())
+    assert 'hypervisor_up{target="kvm01"} 1.0' in shown
+    assert 'hypervisor_up{target="kvm02"} 0.0' in shown
+
+
+def test_a_probe_of_a_configured_hypervisor_reads_that_one_only() -> None:
+    async def run() -> None:
+        site = Site()
+        shown = text(await site.ask("/probe?target=kvm02"))
+        assert [line for line in shown.splitlines() if line.startswith("hypervisor_up")] == [
+            'hypervisor_up{target="kvm02"} 1.0'
+        ]
+        assert "hypervisor_exporter_build_info" not in shown
+        assert (site.drivers["kvm01"].reads, site.drivers["kvm02"].reads) == (0, 1)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("", "the parameter target is missing: /probe?target=HOST&module=NAME"),
+        ("target=", "the parameter target is missing: /probe?target=HOST&module=NAME"),
+        ("target=kvm07.example&module=nosuch", "unknown module 'nosuch' (configured: default)"),
+        ("target=kvm01.example&target=kvm02.example", "the parameter target is given more than once"),
+        (
+            "target=evil.example",
+            r"module 'default' does not allow this target (pattern 'kvm[0-9]+\\.example')",
+        ),
+        (
+            "target=kvm1.example.evil",
+            r"module 'default' does not allow this target (pattern 'kvm[0-9]+\\.example')",
+        ),
+        ("target=kvm1.example%0a", "target is not a host name or address"),
+        ("target=kvm1.example/?x=", "target is not a host name or address"),
+        ("target=kvm1.example:22", "target is not a host name or address"),
+        ("target=user@kvm1.example", "target is not a host name or address"),
+        ("target=-oProxyCommand", "target is not a host name or address"),
+    ],
+)
+def test_a_probe_that_no_module_allows_is_refused_with_the_reason(query: str, reason: str) -> None:
+    response = ask(f"/probe?{query}")
+    assert (response.status, text(response)) == (HTTPStatus.BAD_REQUEST, f"{reason}\n")
+
+
+@pytest.mark.parametrize(
+    "target", ["kvm1.example/session?socket=/tmp/x", "a@b", "", "kvm 1", "x" * 300, "[::1]]"]
+)
+def test_no_pattern_lets_in_what_is_no_host(target: str) -> None:
+    """Shows that a careless pattern makes no hole: a target stays a host in its URI."""
+
+    async def run() -> None:
+        site = Site()
+        site.probe_targets.configure(Config(modules={"any": make_module(target=".*")}))
+        with pytest.raises(ProbeError):
+            site.probe_targets.get("any", target)
+
+    asyncio.run(run())
+
+
+def test_probes_of_one_target_share_its_state_until_nobody_asks_any_more() -> None:
+    async def run() -> None:
+        site = Site()
+        host = site.probe_targets.get("default", "kvm7.example")
+        site.clock.now += IDLE_SECONDS
+        assert site.probe_targets.get("default", "kvm7.example") is host
+        site.clock.now += IDLE_SECONDS + 1
+        site.probe_targets.tend()
+        assert site.probe_targets.hosts == ()
+        assert await asyncio.to_thread(site.drivers["kvm7.example"].is_closed.wait, 20)
+
+    asyncio.run(run())
+
+
+def test_a_changed_module_begins_anew_and_an_unchanged_one_goes_on() -> None:
+    async def run() -> None:
+        site = Site()
+        modules: Mapping[str, ModuleConfig] = {"a": make_module(), "b": make_module()}
+        site.probe_targets.configure(Config(modules=modules))
+        kept, ended = (site.probe_targets.get(name, "kvm1.example") for name in ("a", "b"))
+        changed = make_module(uri="qemu+tcp://{target}/system")
+        site.probe_targets.configure(Config(modules={"a": make_module(), "b": changed}, resync_interval=7))
+        assert site.probe_targets.hosts == (kept,)
+        assert site.probe_targets.get("b", "kvm1.example") is not ended
+
+    asyncio.run(run())
+
+
+def test_there_are_not_more_targets_than_connections_can_be_kept() -> None:
+    async def run() -> None:
+        site = Site()
+        for number in range(MAX_TARGETS):
+            site.probe_targets.get("default", f"kvm{number}.example")
+        response = await site.ask("/probe?target=kvm9999.example")
+        assert response.status == HTTPStatus.BAD_REQUEST
+        assert text(response) == f"{MAX_TARGETS} targets are being probed already\n"
+
+    asyncio.run(run())
+
+
+def test_service_discovery_has_a_group_for_each_hypervisor() -> None:
+    assert json.loads(ask("/sd").body) == [
+        {
+            "targets": ["x:9177"],
+            "labels": {"__metrics_path__": "/probe", "__param_target": name, "instance": name},
+        }
+        for name in ("kvm01", "kvm02")
+    ]
+
+
+def test_a_refused_reload_says_every_mistake() -> None:
+    def make_site() -> Site:
+        site = Site()
+        site.mistakes = ["a.yaml:1: first", "a.yaml:2: second"]
+        return site
+
+    response = ask("/-/reload", method="POST", site=make_site)
+    assert response.status == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert text(response) == "The old configuration stays in force:\na.yaml:1: first\na.yaml:2: second\n"
+    assert ask("/-/reload", method="POST").status == HTTPStatus.OK

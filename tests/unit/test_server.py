@@ -1,0 +1,312 @@
+"""HTTP as it comes over a socket: limits, slow and idle clients, pipelining, and what is no request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import pytest
+
+from exporter.web.server import Request, Response, Server, ServerLimits
+from exporter.web.sockets import bind
+
+PATIENCE_SECONDS = 20
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Client:
+    """One connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, content: bytes) -> None:
+        self._writer.write(content)
+        await self._writer.drain()
+
+    async def receive(self, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
+        """Return the next answer's status, headers and body."""
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+        first, *lines = head.decode().strip().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        length = int(headers["content-length"]) if has_body else 0
+        return int(first.split()[1]), headers, await self._reader.readexactly(length)
+
+    async def is_closed(self) -> bool:
+        """Whether the server closes the connection, without a word."""
+        try:
+            return await asyncio.wait_for(self._reader.read(), PATIENCE_SECONDS) == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def echo(request: Request) -> Response:
+    return Response(body=f"{request.method} {request.target}".encode())
+
+
+def serve(
+    talk: Callable[[Callable[[], Awaitable[Client]], Server], Awaitable[None]],
+    *,
+    handler: Callable[[Request], Awaitable[Response]] = echo,
+    **limits: float,
+) -> None:
+    """Serve, and have a test talk to it."""
+
+    async def run() -> None:
+        clients: list[Client] = []
+
+        async def connect() -> Client:
+            clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
+            return clients[-1]
+
+        server = Server(handler, limits=ServerLimits(**limits))  # type: ignore[arg-type]
+        bound = bind("127.0.0.1:0")
+        port = bound.getsockname()[1]
+        server.listen([bound])
+        await asyncio.wait_for(talk(connect, server), PATIENCE_SECONDS)
+        await server.close(hurry=lambda: None)
+        for client in clients:
+            client.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_one_connection_serves_many_requests() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        for _ in range(3):
+            await client.send(GET)
+            status, headers, body = await client.receive()
+            assert (status, body) == (200, b"GET /a")
+            assert "connection" not in headers
+
+    serve(talk)
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_their_order() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(b"".join(GET.replace(b"/a", b"/%d" % number) for number in range(5)))
+        assert [(await client.receive())[2] for _ in range(5)] == [b"GET /%d" % number for number in range(5)]
+
+    serve(talk)
+
+
+def test_a_request_may_come_byte_by_byte() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        for byte in GET:
+            await client.send(bytes([byte]))
+        assert (await client.receive())[0] == 200
+
+    serve(talk)
+
+
+def test_head_gets_the_headers_of_get_and_no_body() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(GET.replace(b"GET", b"HEAD") + GET)
+        status, headers, _ = await client.receive(has_body=False)
+        assert (status, headers["content-length"]) == (200, str(len(b"HEAD /a")))
+        assert (await client.receive())[2] == b"GET /a"
+
+    serve(talk)
+
+
+@pytest.mark.parametrize(
+    "first", [b"GET /a HTTP/1.0\r\n\r\n", GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
+)
+def test_a_client_that_wants_no_more_gets_no_more(first: bytes) -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(first)
+        assert (await client.receive())[2] == b"GET /a"
+        assert await client.is_closed()
+
+    serve(talk)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\n\r\n", 400),  # without a Host
+        (b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: two\r\n\r\n", 400),
+        (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100_000, 413),
+        (b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", 417),
+    ],
+)
+def test_what_is_no_request_or_too_large_is_refused_and_the_connection_closed(
+    sent: bytes, status: int
+) -> None:
+    """Shows that the client gets to read why, even if it sends more than is wanted."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(sent)
+        answered, headers, body = await client.receive()
+        assert (answered, headers["connection"]) == (status, "close")
+        assert body == f"{status} {HTTPStatus(status).phrase}\n".encode()
+        assert await client.is_closed()
+
+    serve(talk, discard_timeout=0.1)
+
+
+def test_a_body_is_read_and_thrown_away() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello" + GET)
+        assert [(await client.receive())[2] for _ in range(2)] == [b"POST /a", b"GET /a"]
+
+    serve(talk)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:-1]])
+def test_a_request_that_does_not_come_in_time_ends_the_connection(sent: bytes) -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(sent)
+        assert await client.is_closed()
+
+    serve(talk, request_timeout=0.05)
+
+
+def test_between_requests_a_client_may_be_idle_for_longer() -> None:
+    """Shows that the time for a request begins with its first byte."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(GET)
+        await client.receive()
+        await asyncio.sleep(0.6)
+        await client.send(GET)
+        assert (await client.receive())[0] == 200
+
+    serve(talk, request_timeout=0.5, idle_timeout=PATIENCE_SECONDS)
+
+
+def test_a_client_that_is_idle_for_too_long_is_let_go() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(GET)
+        await client.receive()
+        assert await client.is_closed()
+
+    serve(talk, idle_timeout=0.05)
+
+
+def test_the_one_that_owes_a_request_for_the_longest_time_makes_room() -> None:
+    """Shows that clients that send nothing keep nobody out, and that one that was just served is kept."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        served = await connect()
+        await served.send(GET)
+        await served.receive()
+        silent = [await connect() for _ in range(3)]
+        newcomers = [await connect() for _ in range(2)]
+        for client in newcomers:
+            await client.send(GET)
+            assert (await client.receive())[0] == 200
+        assert await served.is_closed()
+        assert await silent[0].is_closed()
+        for client in silent[1:]:
+            await client.send(GET)
+            assert (await client.receive())[0] == 200
+
+    serve(talk, connections=4)
+
+
+def test_who_waits_for_an_answer_makes_room_for_nobody() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        waiting = [await connect() for _ in range(2)]
+        for client in waiting:
+            await client.send(GET)
+        while server.requests_in_flight < 2:
+            await asyncio.sleep(0.01)
+        assert await (await connect()).is_closed()
+        may_answer.set()
+        for client in waiting:
+            assert (await client.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=wait, connections=2)
+
+
+def test_more_requests_at_once_than_may_be_are_told_to_come_again() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        first, second = await connect(), await connect()
+        await first.send(GET)
+        while not server.requests_in_flight:
+            await asyncio.sleep(0.01)
+        await second.send(GET)
+        assert (await second.receive())[0] == 503
+        may_answer.set()
+        assert (await first.receive())[0] == 200
+        await second.send(GET)
+        assert (await second.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=wait, requests=1)
+
+
+def test_a_client_that_reads_nothing_is_given_up() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        client = await connect()
+        await client.send(GET * 200)
+        while len(answered) < 2:
+            await asyncio.sleep(0.01)
+        count = 0
+        while count < len(answered):
+            count = len(answered)
+            await asyncio.sleep(0.3)
+        assert count < 200
+        assert server.requests_in_flight == 0
+
+    answered: list[Request] = []
+
+    async def answer_at_length(request: Request) -> Response:
+        answered.append(request)
+        return Response(body=bytes(2_000_000))
+
+    serve(talk, handler=answer_at_length, write_timeout=0.1)
+
+
+def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        busy, idle = await connect(), await connect()
+        await busy.send(GET)
+        while not server.requests_in_flight:
+            await asyncio.sleep(0.01)
+        closing = asyncio.create_task(server.close(hurry=may_answer.set))
+        assert await idle.is_closed()
+        _, headers, body = await busy.receive()
+        assert (headers["connection"], body) == ("close", b"GET /a")
+        await closing
+        with pytest.raises(ConnectionRefusedError):
+            await connect()
+
+    may_answer = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=wait, shutdown_timeout=0.1, shutdown_send_timeout=PATIENCE_SECONDS)
