@@ -1,0 +1,343 @@
+"""What the driver asks its hypervisor: how often, after which events, and again after a lost connection."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.config.settings import HypervisorConfig
+from exporter.errors import ConnectError, ConnectionLostError, GoneError, HypervisorError, UnsupportedError
+from exporter.model import DomainRecord, ImageSize, NodeInfo, NodeMemory, Resources, StoragePool
+from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
+from tests.support.guests import file_disk
+from tests.support.hosts import Clock
+from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
+
+CAPABILITIES = """<capabilities><host><uuid>4c4c4544-0042-4810-8051-b4c04f4d3132</uuid>
+  <cpu><arch>x86_64</arch></cpu></host></capabilities>"""
+
+
+class Hypervisor:
+    """Answers like a host with the guests it is given, and counts what it is asked.
+
+    :ivar errors: what the next call of a name raises instead, once
+    """
+
+    def __init__(self) -> None:
+        self.guests: dict[str, tuple[DomainRecord, str]] = {}
+        self.changed: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.errors: dict[str, Exception] = {}
+        self.is_connected = False
+        self.is_lost = False
+        self.hung_openings = self.events = self.connects = 0
+        self.pools: tuple[StoragePool, ...] = ()
+        self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
+
+    @property
+    def calls(self) -> int:
+        return sum(self.asked.values())
+
+    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
+        record = make_domain(number, **changes)
+        xml = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid><memory>1024</memory>
+          <vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
+        self.guests[record.uuid] = (record, xml)
+
+    def _take(self, name: str) -> None:
+        self.asked[name] += 1
+        error = self.errors.pop(name, None)
+        if isinstance(error, ConnectionLostError):
+            self.is_connected = False
+        if error is not None:
+            raise error
+
+    def connect(self) -> bool:
+        if self.is_connected:
+            return False
+        self._take("connect")
+        self.is_connected = True
+        self.connects += 1
+        return True
+
+    def watch(self) -> None:
+        self.asked["watch"] += 1
+
+    def close(self) -> None:
+        self.is_connected = False
+
+    def get_hostname(self) -> str:
+        self._take("hostname")
+        return "kvm01.example"
+
+    def get_type(self) -> str:
+        return "QEMU"
+
+    def get_version(self) -> int:
+        return 7002015
+
+    def get_libvirt_version(self) -> int:
+        return 9000000
+
+    def get_capabilities_xml(self) -> str:
+        self._take("capabilities")
+        return CAPABILITIES
+
+    def expand_cpu_features(self, cpu_xml: str) -> str:
+        raise UnsupportedError("no")
+
+    def get_node_info(self) -> NodeInfo:
+        self._take("node info")
+        return self.node
+
+    def get_node_memory(self) -> NodeMemory:
+        self._take("node memory")
+        return NodeMemory(total_kib=16 * GIB // KIB, free_kib=0, buffers_kib=0, cached_kib=0)
+
+    def get_online_cpus(self) -> frozenset[int]:
+        self._take("online CPUs")
+        return frozenset(range(8))
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
+        raise UnsupportedError("no")
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        raise UnsupportedError("no")
+
+    def list_domains(self) -> tuple[DomainRecord, ...]:
+        self._take("list")
+        return tuple(record for record, _ in self.guests.values())
+
+    def get_domain_xml(self, uuid: str) -> str:
+        self._take("XML")
+        return self.guests[uuid][1]
+
+    def list_active_pools(self) -> tuple[StoragePool, ...]:
+        self._take("pools")
+        return self.pools
+
+    def list_active_pools_of(self, kind: str) -> tuple[StoragePool, ...]:
+        return ()
+
+    def take_changed(self) -> frozenset[str]:
+        changed, self.changed = frozenset(self.changed), set()
+        return changed
+
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+        return ()
+
+    def take_node_devices_changed(self) -> bool:
+        return False
+
+    def get_block_size(self, uuid: str, target: str) -> ImageSize:
+        self._take("block size")
+        return ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
+
+
+class Bench:
+    """A driver on such a hypervisor, on a clock that is moved by hand."""
+
+    def __init__(self, **options: Any) -> None:
+        self.hypervisor, self.blocks, self.clock = Hypervisor(), Hypervisor(), Clock()
+        config = HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
+        self.driver = LibvirtDriver(
+            self.hypervisor, self.blocks, config, resync_interval=60, clock=self.clock
+        )
+
+    def read(self) -> Resources:
+        return self.driver.get_available_resource()
+
+
+def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
+    asked = []
+    for count in (0, 50):
+        bench = Bench()
+        for number in range(count):
+            bench.hypervisor.add_guest(number)
+        bench.read()
+        bench.hypervisor.asked.clear()
+        assert bench.read().running_vms == count
+        asked.append(dict(bench.hypervisor.asked))
+    assert asked[0] == asked[1] == {"node info": 1, "node memory": 1, "list": 1}
+
+
+def test_a_guest_is_read_again_when_an_event_speaks_of_it() -> None:
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.hypervisor.add_guest(2, vcpus=4)
+    assert bench.read().vcpus_used == 6
+    bench.hypervisor.add_guest(1, vcpus=8)
+    assert bench.read().vcpus_used == 6, "nobody said that it changed"
+    bench.hypervisor.changed.add(make_uuid(1))
+    assert bench.read().vcpus_used == 12
+    assert bench.driver.get_stats().guests_read == 3
+
+
+@pytest.mark.parametrize("call", ["node info", "list"])
+def test_events_outlive_a_refresh_that_fails(call: str) -> None:
+    """Shows that what an event said is not forgotten by the refresh that could do nothing with it."""
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.read()
+    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.hypervisor.changed.add(make_uuid(1))
+    bench.hypervisor.errors[call] = HypervisorError("no memory")
+    with pytest.raises(HypervisorError, match="no memory"):
+        bench.read()
+    assert bench.read().vcpus_used == 8
+
+
+@pytest.mark.parametrize(
+    "error", [GoneError("no domain"), HypervisorError("cannot acquire state change lock")]
+)
+def test_a_guest_that_cannot_be_read_costs_that_guest(error: Exception) -> None:
+    """Shows that it counts one vCPU, as with Nova, and that every other guest counts as ever."""
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.hypervisor.add_guest(2, vcpus=4)
+    bench.hypervisor.errors["XML"] = error
+    assert bench.read().vcpus_used == 5
+    bench.hypervisor.changed.add(make_uuid(1))
+    assert bench.read().vcpus_used == 6
+
+
+def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:
+    """Shows that a restart of libvirtd costs no scrape, and that nothing read before it is trusted."""
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.read()
+    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.hypervisor.errors["node info"] = ConnectionLostError("closed")
+    assert bench.read().vcpus_used == 8
+    asked = bench.hypervisor.asked
+    assert asked["connect"] == asked["watch"] == asked["hostname"] == asked["capabilities"] == 2
+
+
+def test_a_connection_that_is_lost_twice_is_an_error() -> None:
+    bench = Bench()
+    bench.read()
+    bench.hypervisor.errors = {"list": ConnectionLostError("closed"), "connect": ConnectError("refused")}
+    with pytest.raises(ConnectError, match="refused"):
+        bench.read()
+    bench.hypervisor.errors["list"] = ConnectionLostError("closed")
+    with pytest.raises(ConnectionLostError):
+        bench.read()
+    assert bench.read().hypervisor_hostname == "kvm01.example"
+
+
+def test_capabilities_are_read_again_when_old_or_when_the_node_changed() -> None:
+    """Shows that the slowest of all calls is made seldom, and still in time for hot-plugged CPUs."""
+    bench = Bench()
+    for _ in range(3):
+        bench.read()
+    assert bench.hypervisor.asked["capabilities"] == 1
+    bench.clock.now += CAPABILITIES_MAX_AGE_SECONDS
+    bench.read()
+    assert bench.hypervisor.asked["capabilities"] == 2
+    bench.hypervisor.node = NodeInfo(online_cpus=9, memory_mib=16 * KIB)
+    assert bench.read().vcpus == 9
+    assert bench.hypervisor.asked["capabilities"] == 3
+
+
+def test_a_clock_that_is_set_back_makes_nothing_stale_or_eternal() -> None:
+    """Shows that guests are read again within the interval even if the clock were to jump."""
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.read()
+    bench.clock.now -= 3600
+    assert bench.read().vcpus_used == 2
+    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.clock.now += 3600 + 61
+    assert bench.read().vcpus_used == 8
+
+
+def test_online_cpus_are_asked_for_only_where_a_set_is_configured() -> None:
+    bench = Bench(cpu_shared_set="0-3")
+    assert bench.read().vcpus == 4
+    assert bench.hypervisor.asked["online CPUs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "field"), [("node info", "memory_mb"), ("node memory", "memory_available_bytes")]
+)
+def test_what_libvirts_driver_does_not_know_is_not_asked_in_vain_for_the_rest(call: str, field: str) -> None:
+    bench = Bench()
+    bench.hypervisor.errors[call] = UnsupportedError("this function is not supported")
+    resources = bench.read()
+    assert resources.hypervisor_hostname == "kvm01.example"
+    assert getattr(resources, field) in (None, 16 * GIB)
+
+
+def test_a_pool_that_is_missing_costs_the_disk_numbers_only() -> None:
+    bench = Bench(storage_pool=("vms",))
+    resources = bench.read()
+    assert resources.local_gb is None
+    assert resources.memory_mb is not None
+    assert [problem.reason for problem in resources.problems] == ["storage"]
+    bench.hypervisor.pools = (make_pool("vms"),)
+    assert bench.read().local_gb == 100
+
+
+def test_an_image_that_only_libvirt_can_read_is_sized_between_refreshes(tmp_path: Path) -> None:
+    """Shows that a refresh of a remote hypervisor asks nothing of a guest, and takes what is known."""
+    image = tmp_path / "disk"
+    image.touch()
+    os.truncate(image, GIB)
+    bench = Bench(uri="qemu+tls://kvm01/system")
+    bench.hypervisor.pools = (make_pool("vms"),)
+    bench.hypervisor.add_guest(1, disks=file_disk(image, format="raw"))
+    assert bench.read().unsized_disks == 1
+    assert bench.driver.next_guest_to_size(()) == make_uuid(1)
+    bench.driver.size_guest(make_uuid(1))
+    resources = bench.read()
+    assert (resources.unsized_disks, resources.storage_overcommitted_bytes) == (0, 9 * GIB)
+    assert "block size" not in bench.hypervisor.asked
+    assert bench.driver.get_stats().sizing_calls == bench.blocks.calls > 0
+
+
+def test_guests_are_read_again_between_refreshes_before_they_are_too_old() -> None:
+    bench = Bench()
+    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.read()
+    assert not bench.driver.needs_resync()
+    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.clock.now += 31
+    assert bench.driver.needs_resync()
+    bench.driver.resync()
+    assert not bench.driver.needs_resync()
+    bench.hypervisor.asked.clear()
+    assert bench.read().vcpus_used == 8
+    assert bench.hypervisor.asked["XML"] == 0
+
+
+def test_another_interval_is_in_force_at_once() -> None:
+    bench = Bench()
+    bench.hypervisor.add_guest(1)
+    bench.read()
+    bench.clock.now += 10
+    assert not bench.driver.needs_resync()
+    bench.driver.configure(resync_interval=10)
+    assert bench.driver.needs_resync()
+
+
+def test_both_connections_are_closed() -> None:
+    bench = Bench()
+    bench.read()
+    bench.blocks.connect()
+    bench.driver.close()
+    assert not bench.hypervisor.is_connected
+    assert not bench.blocks.is_connected
+
+
+def test_it_says_when_its_connection_was_lost() -> None:
+    bench = Bench()
+    assert not bench.driver.has_lost_connection()
+    bench.hypervisor.is_lost = True
+    assert bench.driver.has_lost_connection()

@@ -1,0 +1,48 @@
+"""Declarations of metric families: a wrong one is refused before there is a scrape."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.metric import Metric, Sample
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "hypervisor-x"}, "no name for a metric or label"),
+        ({"name": "Hypervisor"}, "no name for a metric or label"),
+        ({"labels": ("bad label",)}, "no name for a metric or label"),
+        ({"name": "hypervisor_x_total"}, "counters, and only they, end in _total"),
+        ({"type": "counter"}, "counters, and only they, end in _total"),
+        ({"name": "hypervisor_x_info"}, "infos, and only they, end in _info"),
+        ({"type": "info"}, "infos, and only they, end in _info"),
+    ],
+)
+def test_what_is_declared_wrongly_is_refused(changes: dict[str, object], message: str) -> None:
+    declaration = {"name": "hypervisor_x", "help": "X.", "labels": ("target",), "source": "a test", **changes}
+    with pytest.raises(ValueError, match=message):
+        Metric(**declaration)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("hypervisor_x_bytes", "bytes"), ("hypervisor_x_seconds", "seconds"), ("hypervisor_x", "")],
+)
+def test_a_base_unit_is_told_by_the_name(name: str, unit: str) -> None:
+    assert Metric(name=name, help="X.", labels=(), source="a test").unit == unit
+
+
+def test_a_sample_has_the_declared_labels_and_no_others() -> None:
+    metric = Metric(name="hypervisor_x", help="X.", labels=("target",), source="a test")
+    assert metric.samples(1, target="a") == (Sample(metric=metric, labels={"target": "a"}, value=1),)
+    for labels in ({}, {"other": "a"}, {"target": "a", "other": "b"}):
+        with pytest.raises(ValueError, match="hypervisor_x has the labels"):
+            metric.samples(1, **labels)
+
+
+def test_what_could_not_be_told_has_no_sample_but_its_labels_are_checked() -> None:
+    metric = Metric(name="hypervisor_x", help="X.", labels=("target",), source="a test")
+    assert metric.samples(None, target="a") == ()
+    with pytest.raises(ValueError, match="hypervisor_x has the labels"):
+        metric.samples(None)

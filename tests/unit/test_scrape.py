@@ -1,0 +1,78 @@
+"""A scrape's collectors: each timed, each told of, and none able to take others along."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
+from exporter.own import OwnMetrics
+from exporter.scrape import collect_families
+from tests.support.records import make_snapshot, make_view
+
+VCPUS = Metric(name="hypervisor_x", help="X.", labels=("hypervisor_hostname",), source="a test")
+
+
+def _collect(snapshot: Snapshot) -> Iterator[Sample]:
+    hostname = snapshot.resources.hypervisor_hostname
+    if hostname == "broken":
+        raise KeyError("what nobody thought of")
+    yield from VCPUS.samples(snapshot.resources.vcpus, hypervisor_hostname=hostname)
+
+
+GOOD = Collector(name="good", metrics=(VCPUS,), collect=_collect)
+
+
+def values_of(name: str, *collectors: Collector, hostnames: tuple[str, ...]) -> dict[str, float]:
+    """Return a metric's values by their one label, of hypervisors with these host names."""
+    views = [
+        make_view(target=hostname, snapshot=make_snapshot(target=hostname, hypervisor_hostname=hostname))
+        for hostname in hostnames
+    ]
+    return {
+        next(iter(sample.labels.values())): sample.value
+        for family in collect_families(views, collectors)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_a_collector_that_fails_on_one_hypervisor_still_shows_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        values = values_of("hypervisor_x", GOOD, hostnames=("a", "broken", "b"))
+    assert values == {"a": 11, "b": 11}
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["collector"]) == ("collector failed", "good")
+    assert vars(record)["target"] == "broken"
+    assert record.exc_info is not None
+
+
+def test_a_failure_is_a_metric_and_each_collector_has_its_own() -> None:
+    bad = Collector(name="bad", metrics=(), collect=lambda _snapshot: [][0])
+    values = values_of("hypervisor_exporter_collector_success", GOOD, bad, hostnames=("a",))
+    assert values == {"good": 1, "bad": 0}
+    durations = values_of("hypervisor_exporter_collector_duration_seconds", GOOD, bad, hostnames=("a",))
+    assert durations.keys() == {"good", "bad"}
+    assert all(duration >= 0 for duration in durations.values())
+
+
+def test_a_hypervisor_without_a_snapshot_is_shown_by_how_reaching_it_went() -> None:
+    families = collect_families([make_view(snapshot=None, is_up=False)], [GOOD])
+    names = {sample.name for family in families for sample in family.samples}
+    assert "hypervisor_up" in names
+    assert "hypervisor_x" not in names
+    assert "hypervisor_snapshot_timestamp_seconds" not in names
+
+
+def test_every_family_is_there_once_with_all_its_samples() -> None:
+    families = collect_families([make_view(target="a"), make_view(target="b")], [GOOD], OwnMetrics())
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    (up,) = (family for family in families if family.name == "hypervisor_up")
+    assert [sample.labels["target"] for sample in up.samples] == ["a", "b"]
+    assert "hypervisor_exporter_build" in names
