@@ -80,6 +80,12 @@ golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after a change of 
 	@echo '==> Writing the golden files (pytest); git diff tests/golden shows what changed'
 	@$(BIN)/python -m pytest -q tests/golden --update-golden
 
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure beside others on a real libvirtd: make bench ARGS='--guests 10'
+	@$(INSTALL_PACKAGES) test bench
+	@echo '==> Measuring (writes docs/performance.md; 15 minutes or so)'
+	@$(BIN)/python -m bench $(ARGS)
+
 .PHONY: image
 image: ## Build the container image without a container engine (with one: docker build .)
 	@$(INSTALL_PACKAGES) image

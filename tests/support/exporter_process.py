@@ -22,6 +22,8 @@ from tests.support.waiting import wait_until
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _AS_NOBODY = Path(__file__).with_name("as_nobody.py")
 
+_CONFIG_NAME = "config.yaml"
+
 Labels = Mapping[str, str]
 
 
@@ -114,6 +116,13 @@ class RunningExporter:
             text: str = response.read().decode()
             return text
 
+    def reload(self, settings: Mapping[str, Any]) -> None:
+        """Put another configuration in force, which must be without a mistake."""
+        self._log.with_name(_CONFIG_NAME).write_text(json.dumps(settings))
+        request = urllib.request.Request(f"http://{self.address}/-/reload", method="POST")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
     def is_healthy(self) -> bool:
         """Whether it answers at all."""
         assert self.process.poll() is None, f"the exporter ended: {self.log}"
@@ -159,7 +168,7 @@ def _config_file(settings: Mapping[str, Any]) -> Iterator[Path]:
     """Write a configuration file where an unprivileged user can read it; JSON is YAML."""
     with tempfile.TemporaryDirectory(prefix="hx-", dir="/tmp") as directory:
         Path(directory).chmod(0o755)
-        config = Path(directory, "config.yaml")
+        config = Path(directory, _CONFIG_NAME)
         config.write_text(json.dumps(settings))
         config.chmod(0o644)
         yield config

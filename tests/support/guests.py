@@ -25,6 +25,7 @@ def guest_xml(
     max_vcpus: int | None = None,
     memory_mib: int = 16,
     disks: Iterable[str] = (),
+    interfaces: Iterable[str] = (),
     from_nova: bool = False,
     metadata: str = "",
     cputune: str = "",
@@ -34,6 +35,7 @@ def guest_xml(
     :param domain_type: "test" for one of libvirt's test driver
     :param max_vcpus: how many may be plugged in at most, if that is more than there are from the start
     :param disks: what the functions below return
+    :param interfaces: what `tap_interface` returns
     :param from_nova: whether Nova's metadata says that it is one of Nova's guests
     :param metadata: what else is there: what `nova_metadata` returns
     :param cputune: which CPUs its vCPUs are tied to, as the content of that element
@@ -48,6 +50,7 @@ def guest_xml(
       <features><acpi/></features>
       <devices>
         {"".join(disks)}
+        {"".join(interfaces)}
         <controller type='usb' model='none'/>
         <memballoon model='none'/>
       </devices>
@@ -120,6 +123,11 @@ def cdrom(medium: Path | None, *, target: str = "hdc") -> str:
 
 def _disk(kind: str, content: str, target: str) -> str:
     return f"<disk type='{kind}' device='disk'>{content}<target dev='{target}' bus='virtio'/></disk>"
+
+
+def tap_interface() -> str:
+    """Return a network interface with a tap device of its own, which vanishes with the guest."""
+    return "<interface type='ethernet'><model type='virtio'/></interface>"
 
 
 def make_qcow2(path: Path, size: int, *, backing: Path | None = None, preallocation: str = "off") -> Path:

@@ -33,9 +33,13 @@ class NovaError(Exception):
 
 
 class NovaOracle:
-    """A process with Nova's LibvirtDriver in it."""
+    """A process with Nova's LibvirtDriver in it.
 
-    def __init__(self) -> None:
+    :param answer_seconds: how long it may take over an answer; 0.1 s for each image is usual
+    """
+
+    def __init__(self, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 # open as long as the process
         self._process = subprocess.Popen(
             [_PYTHON, str(_PROGRAM)],
@@ -91,6 +95,11 @@ class NovaOracle:
         claims: list[dict[str, int]] = self._ask("claims", "", Path(), None, flavors=list(flavors))
         return claims
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()
@@ -116,7 +125,7 @@ class NovaOracle:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        answer = self._read(_ANSWER_SECONDS)
+        answer = self._read(self._answer_seconds)
         if "error" in answer:
             raise NovaError(answer["error"], answer["message"])
         return answer["answer"]

@@ -1,0 +1,128 @@
+"""Those who are measured: this exporter, the one that Debian has, and Nova's own driver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Prometheus
+from tests.support.exporter_process import RunningExporter, serve
+from tests.support.oracle import NovaOracle, OracleError
+from tests.support.waiting import wait_until
+
+DEBIAN_EXPORTER = "prometheus-libvirt-exporter"
+_NOVA_ANSWER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Somebody who can be asked for a hypervisor's numbers."""
+
+    name: str
+    pid: int
+    scrape: Callable[[], bytes]
+
+
+@contextlib.contextmanager
+def this_exporter(uri: str, images: Path) -> Iterator[tuple[Contender, Contender]]:
+    """Run this exporter without its cache; return it warm, and cold: when it knows nothing of the hypervisor.
+
+    Cold, each scrape is of a hypervisor that was put into the configuration a moment ago: it connects, and
+    reads the capabilities and every guest.
+    """
+    numbers = iter(range(10**9))
+
+    def settings() -> dict[str, Any]:
+        hypervisor = {"uri": uri, "name": f"kvm{next(numbers)}", "instances_path": str(images)}
+        return {"cache_ttl": "0s", "log": {"level": "error"}, "hypervisors": [hypervisor]}
+
+    with serve(settings()) as exporter, client(exporter.address) as prometheus:
+        pid = exporter.process.pid
+        warm = Contender("this exporter, warm", pid, prometheus.scrape)
+        yield warm, Contender("this exporter, cold", pid, _Cold(exporter, prometheus, settings).scrape)
+
+
+class _Cold:
+    """Scrapes a hypervisor that the exporter has never heard of; the reload before is timed with it."""
+
+    def __init__(
+        self, exporter: RunningExporter, prometheus: Prometheus, settings: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._exporter = exporter
+        self._prometheus = prometheus
+        self._settings = settings
+
+    def scrape(self) -> bytes:
+        self._exporter.reload(self._settings())
+        return self._prometheus.scrape()
+
+
+@contextlib.contextmanager
+def debian_exporter(uri: str) -> Iterator[Contender | None]:
+    """Run Debian's exporter; None where it is not installed."""
+    if shutil.which(DEBIAN_EXPORTER) is None:
+        yield None
+        return
+    address = f"127.0.0.1:{_find_free_port()}"
+    process = subprocess.Popen(
+        [DEBIAN_EXPORTER, "--libvirt.uri", uri, "--web.listen-address", address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _listens(address), f"{DEBIAN_EXPORTER} to listen")
+        with client(address) as prometheus:
+            yield Contender("prometheus-libvirt-exporter", process.pid, prometheus.scrape)
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def nova(uri: str, images: Path) -> Iterator[Contender | None]:
+    """Have Nova's LibvirtDriver at hand, connected as nova-compute is; None where it is not installed."""
+    try:
+        with NovaOracle(answer_seconds=_NOVA_ANSWER_SECONDS) as oracle:
+
+            def ask() -> bytes:
+                return json.dumps(oracle.get_available_resource(uri, images)).encode()
+
+            yield Contender("Nova's get_available_resource", oracle.pid, ask)
+    except OracleError:
+        yield None
+
+
+def debian_version(package: str) -> str:
+    """Return the installed package's version; nothing where it is not installed."""
+    command = ["dpkg-query", "--show", "--showformat", "${Version}", package]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@contextlib.contextmanager
+def client(address: str) -> Iterator[Prometheus]:
+    """Return a client of whoever listens there."""
+    prometheus = Prometheus(address)
+    try:
+        yield prometheus
+    finally:
+        prometheus.close()
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as client:
+        return client.connect_ex((host, int(port))) == 0
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
