@@ -12,18 +12,6 @@ from bench.plot import Line, draw_plot
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL = ["--guests=2", "--no-frozen", "--hypervisors=2", "--test-guests=2", "--rounds=1", "--scrapes=1"]
-    "--guests",
-    "2",
-    "--no-frozen",
-    "--hypervisors",
-    "2",
-    "--test-guests",
-    "2",
-    "--rounds",
-    "1",
-    "--scrapes",
-    "1",
-]
 
 
 def test_everybody_is_measured_and_the_page_written(tmp_path: Path) -> None:
