@@ -4,6 +4,7 @@ PYTHON ?= python3
 URI ?= test:///default
 ARGS ?=
 SECONDS ?= 600
+RUNBOOKS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +29,7 @@ help: ## List the targets
 	@echo '  URI=...     what make run watches (default $(URI), libvirt'"'"'s embedded test hypervisor)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, make test-pythons)'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
+	@echo '  RUNBOOKS=.. address of your copy of docs/runbooks, for the links of the Grafana boards'
 	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'
 
 .PHONY: run
@@ -74,6 +76,11 @@ docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion fro
 	@echo '==> Writing docs/metrics.md, the man page and the completion'
 	@$(BIN)/python -m scripts.generate_docs
 	@$(BIN)/python -m scripts.generate_manual
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Write the Grafana boards from their source: make dashboards RUNBOOKS=https://...
+	@echo '==> Writing grafana/dashboards'
+	@$(BIN)/python -m grafana.generate $(RUNBOOKS)
 
 .PHONY: golden
 golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after a change of /metrics that is meant

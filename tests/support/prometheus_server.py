@@ -1,0 +1,203 @@
+"""A real Prometheus with this project's rules: over scraped exporters, or over a past that is made up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from tests.support.loopback import answers, find_free_port
+from tests.support.waiting import wait_until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RULES = CHECKOUT / "prometheus" / "rules"
+
+
+class QueryError(Exception):
+    """Prometheus refuses a query; the message is its own."""
+
+
+class PrometheusServer:
+    """A Prometheus on a loopback port, as a context manager; what it stored is gone in the end.
+
+    :param scrape_configs: as in prometheus.yml
+    :param interval: of scrapes and of rules
+    :param rule_files: which rules it evaluates as time goes by
+    :param alertmanager: the address of one that is sent the alerts
+    """
+
+    def __init__(
+        self,
+        *,
+        scrape_configs: Sequence[Mapping[str, Any]] = (),
+        interval: str = "1s",
+        rule_files: Sequence[Path] = (),
+        alertmanager: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="hx-prometheus-", dir="/tmp")
+        self.root = Path(self._directory.name)
+        self._storage = self.root / "storage"
+        self._storage.mkdir()
+        self._port = port or find_free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._alertmanagers = [] if alertmanager is None else [alertmanager]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.configure(scrape_configs, interval=interval, rule_files=rule_files)
+
+    def configure(
+        self, scrape_configs: Sequence[Mapping[str, Any]], *, interval: str, rule_files: Sequence[Path] = ()
+    ) -> None:
+        """Write its configuration, for its next start."""
+        settings = {
+            "global": {"scrape_interval": interval, "evaluation_interval": interval},
+            "rule_files": [str(path) for path in rule_files],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": self._alertmanagers}]}]},
+            "scrape_configs": list(scrape_configs),
+        }
+        (self.root / "prometheus.yml").write_text(yaml.safe_dump(settings))
+
+    def __enter__(self) -> PrometheusServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._directory.cleanup()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.root / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={self.root / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={self._storage}",
+                    "--storage.tsdb.retention.time=10y",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                    "--log.level=warn",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            wait_until(self._is_ready, "Prometheus to answer")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop it; what it stored stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
+        """Return the samples of an instant query.
+
+        :raises QueryError: when Prometheus refuses it
+        """
+        return self._ask("query", {"query": expr, "time": time.time() if at is None else at})
+
+    def query_range(self, expr: str, *, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """Return the series of a range query.
+
+        :raises QueryError: when Prometheus refuses it
+        """
+        return self._ask("query_range", {"query": expr, "start": start, "end": end, "step": step})
+
+    def ask(self, path: str) -> Any:
+        """Return what one of the other endpoints of its API says, such as `rules`."""
+        return self._get(path, {})
+
+    def values_of(self, label: str, selector: str = "") -> list[str]:
+        """Return a label's values, as a dashboard's variable asks for them."""
+        parameters = {"match[]": selector} if selector else {}
+        found: list[str] = self._get(f"label/{label}/values", parameters)
+        return found
+
+    def fill(self, openmetrics: Path) -> None:
+        """Store these samples as if they had been scraped; it has to be stopped."""
+        self._promtool("tsdb", "create-blocks-from", "openmetrics", openmetrics, self._storage)
+
+    def fill_rules(self, *, start: float, end: float, interval: str, passes: int) -> None:
+        """Evaluate the recording rules over a past; it has to run, and is restarted.
+
+        :param passes: a rule sees what others found in the passes before
+        """
+        for number in range(passes):
+            found = self.root / f"rules-{number}"
+            self._promtool(
+                "tsdb",
+                "create-blocks-from",
+                "rules",
+                f"--start={start:.0f}",
+                f"--end={end:.0f}",
+                f"--url={self.url}",
+                f"--eval-interval={interval}",
+                f"--output-dir={found}",
+                *_recording_rules(self.root, number),
+            )
+            self.stop()
+            for block in found.iterdir():
+                block.rename(self._storage / block.name)
+            self.start()
+
+    def _ask(self, path: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        answer = self._get(path, parameters)
+        result = answer["result"]
+        return [{"metric": {}, "value": result}] if answer["resultType"] in ("scalar", "string") else result
+
+    def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
+        url = f"{self.url}/api/v1/{path}"
+        body = urllib.parse.urlencode(parameters)
+        try:
+            if path.startswith("query"):
+                request = urllib.request.Request(url, data=body.encode())  # a long query fits no address
+            else:
+                request = urllib.request.Request(f"{url}?{body}")
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)["data"]
+        except urllib.error.HTTPError as error:
+            raise QueryError(json.load(error)["error"]) from error
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.root / "log").read_text()
+        return answers(f"{self.url}/-/ready")
+
+    def _promtool(self, *arguments: str | Path) -> None:
+        result = subprocess.run(
+            ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=1800, check=False
+        )
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+
+
+def _recording_rules(directory: Path, level: int) -> list[Path]:
+    """Return a file with the recording rules of that level: those that need only what lower levels found."""
+    texts = [(RULES / name).read_text() for name in ("hypervisor.yaml", "cluster.yaml")]
+    rules = {"groups": [group for text in texts for group in yaml.safe_load(text)["groups"]]}
+    levels: dict[str, int] = {}
+    every = [rule for group in rules["groups"] for rule in group["rules"]]
+    names = {rule["record"] for rule in every}
+    for rule in every:  # each stands after those that it needs
+        needs = {name for name in names if name in rule["expr"] and name != rule["record"]}
+        own = 1 + max((levels[name] for name in needs), default=-1)
+        levels[rule["record"]] = max(own, levels.get(rule["record"], 0))
+    chosen = [rule for rule in every if levels[rule["record"]] == level]
+    path = directory / f"level-{level}.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": f"level-{level}", "rules": chosen}]}))
+    return [path] if chosen else []
