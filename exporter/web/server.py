@@ -303,7 +303,8 @@ class _Connection:
     async def discard(self) -> None:
         """Throw away what the client still sends, for a while.
 
-        The kernel takes back an answer that was not read yet when a connection is closed over unread bytes.
+        A connection that is closed over unread bytes is reset: a client that still sends learns no more than
+        that, and some systems then throw away even an answer that has arrived.
         """
         with contextlib.suppress(asyncio.TimeoutError, OSError):
             await asyncio.wait_for(self._read_to_end(), self._limits.discard_timeout)

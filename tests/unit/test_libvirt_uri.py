@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.libvirt_uri import LibvirtUri, quote, redact_uri
+from exporter.config.libvirt_uri import LibvirtUri, quote, redact_in, redact_uri
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,37 @@ def test_no_character_lets_a_password_through(user: str, password: str, rest: st
 @given(st.text())
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact_uri(redact_uri(text)) == redact_uri(text)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message", "shown"),
+    [
+        (
+            "nosuch://admin:hunter2@kvm01/system",
+            "no connection driver available for nosuch://admin:hunter2@kvm01/system",
+            "no connection driver available for nosuch://admin@kvm01/system",
+        ),
+        (
+            "qemu+tcp://admin:hunter2@kvm01/system",
+            "unable to resolve 'admin:hunter2@kvm01'",
+            "unable to resolve 'admin@kvm01'",
+        ),
+        (
+            "qemu+tcp://admin:hunt%65r2@kvm01/system",
+            "unable to resolve 'admin:hunter2@kvm01'",
+            "unable to resolve 'admin@kvm01'",
+        ),
+        (
+            "qemu+tcp://kvm01/system?a=1&password=hunter2",
+            "bad parameters 'a=1&password=hunter2'",
+            "bad parameters 'a=1&***'",
+        ),
+        (
+            "qemu+ssh://root@kvm01/system",
+            "root@kvm01: Permission denied (publickey,password).",
+            "root@kvm01: Permission denied (publickey,password).",
+        ),
+    ],
+)
+def test_a_message_that_quotes_a_uri_loses_its_passwords(uri: str, message: str, shown: str) -> None:
+    assert redact_in(message, uri) == shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -310,3 +311,24 @@ def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go(
         return await echo(request)
 
     serve(talk, handler=wait, shutdown_timeout=0.1, shutdown_send_timeout=PATIENCE_SECONDS)
+
+
+def test_the_refusal_is_not_lost_to_what_the_client_still_sends() -> None:
+    """Shows that a client which reads only after it has sent everything gets to read why it was refused."""
+
+    async def run() -> None:
+        server = Server(echo, limits=ServerLimits(discard_timeout=PATIENCE_SECONDS))
+        bound = bind("127.0.0.1:0")
+        port = bound.getsockname()[1]
+        server.listen([bound])
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            # More than the kernel's buffers hold, so that it is not sent before the server has refused it.
+            await loop.sock_sendall(client, b"GET /" + b"a" * 16_000_000)
+            answer = await asyncio.wait_for(loop.sock_recv(client, 1000), PATIENCE_SECONDS)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        await server.close(hurry=lambda: None)
+
+    asyncio.run(run())
