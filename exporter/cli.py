@@ -39,6 +39,7 @@ from exporter.web.sockets import bind
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REFRESHES = 64
+MAX_OPEN_FILES = 65536
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_MAX_SECONDS = 15.0
 
@@ -143,12 +144,14 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
 
 
 def _raise_file_limit() -> None:
-    """Take as many file descriptors as may be had: each hypervisor and each client needs some.
+    """Take the file descriptors that may be had: each hypervisor and each client needs some.
 
-    The soft limit of 1024 is for programs that use select(2), which this one does not.
+    The usual soft limit of 1024 is for programs that use select(2), which this one does not.
     """
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:

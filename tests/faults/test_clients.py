@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -72,6 +73,17 @@ def test_idle_and_slow_clients_keep_prometheus_out_of_nothing(first_bytes: bytes
         threads, descriptors = _Usage(exporter).threads, _Usage(exporter).descriptors
     assert threads < 30
     assert descriptors < 600
+
+
+def test_a_low_limit_of_open_files_is_raised() -> None:
+    """Shows that the soft limit, which is meant for other programs, does not keep clients out."""
+    command = ["prlimit", "--nofile=64:4096", sys.executable, "-m", "exporter"]
+    with serve({"hypervisors": TEST_DRIVER}, command=command) as exporter, contextlib.ExitStack() as stack:
+        host, port = exporter.address.split(":")
+        for _ in range(200):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
+        assert _Usage(exporter).descriptors > 200
 
 
 def test_slow_readers_do_not_delay_others() -> None:

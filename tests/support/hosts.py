@@ -95,13 +95,14 @@ class Host:
     config: Config = field(default_factory=Config)
     target: str = "kvm01"
     retry_after: float = 0.0
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 
     def __post_init__(self) -> None:
         self.state = HostState(
             target=self.target,
             driver=self.driver,
             config=self.config,
-            slots=asyncio.Semaphore(8),
+            slots=self.slots,
             backoff=Backoff(first=self.retry_after, maximum=self.retry_after, draw=lambda: 1.0),
             observe_duration=lambda _seconds: None,
             clock=self.clock,

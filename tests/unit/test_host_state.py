@@ -283,3 +283,21 @@ def test_closing_waits_for_nobody() -> None:
         assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
 
     asyncio.run(close_while_it_hangs())
+
+
+def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> None:
+    """Shows that a large fleet does not cost a thread each, and that the hung do not starve the well."""
+
+    async def scrape_three() -> None:
+        slots = asyncio.Semaphore(2)
+        hung, also_hung, well = (Host(slots=slots) for _ in range(3))
+        with hung.driver.held(), also_hung.driver.held():
+            scrapes = [asyncio.create_task(ask(host)) for host in (hung, also_hung, well)]
+            while not (hung.driver.reads and also_hung.driver.reads):
+                await asyncio.sleep(0.01)
+            assert well.driver.reads == 0
+            assert (await asyncio.wait_for(scrapes[2], PATIENCE_SECONDS)).is_up
+            assert not scrapes[0].done()
+        assert (await scrapes[0]).is_up
+
+    asyncio.run(scrape_three())
