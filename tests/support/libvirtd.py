@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,6 @@ unix_sock_rw_perms = "0777"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 auth_tcp = "none"
-listen_tls = 0
 listen_tcp = 1
 listen_addr = "127.0.0.1"
 tcp_port = "{port}"
@@ -41,9 +41,20 @@ class LibvirtDaemon:
     :ivar uri_read_only: the same for an unprivileged user, by the socket that may not
     :ivar uri_tcp: the same as if it were another machine's
     :ivar images: where disk images go, a small file system of their own
+
+    :param settings: more lines of libvirtd.conf; by default it has no TLS, which needs certificates
+    :param environment: variables that the daemon has beside this process's
     """
 
-    def __init__(self, *, images_bytes: int = 15 * GIB // 2, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        images_bytes: int = 15 * GIB // 2,
+        cache: Path | None = None,
+        settings: str = "listen_tls = 0\n",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self.sandbox = Sandbox(images_bytes=images_bytes, cache=cache)
         self.images = self.sandbox.images
         self._root = self.sandbox.root
@@ -53,7 +64,9 @@ class LibvirtDaemon:
         self._connection: Any = None
         port = _find_free_port()
         sockets = self._root / "sock"
-        (self._root / "etc/libvirtd.conf").write_text(_LIBVIRTD_CONF.format(sockets=sockets, port=port))
+        (self._root / "etc/libvirtd.conf").write_text(
+            _LIBVIRTD_CONF.format(sockets=sockets, port=port) + settings
+        )
         self._socket = sockets / "libvirt-sock"
         self.uri = f"qemu:///system?socket={self._socket}"
         self.uri_read_only = f"qemu:///system?socket={self._socket}-ro"
@@ -100,6 +113,7 @@ class LibvirtDaemon:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env=self._environment,
             )
         self._processes.append(process)
         wait_until(self._answers, "libvirtd to answer")
