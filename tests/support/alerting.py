@@ -21,19 +21,27 @@ from tests.support.prometheus_server import CHECKOUT, RULES
 from tests.support.waiting import wait_until
 
 _DURATION = re.compile(r"(\d+)([smh])")
+_LOOKING_BACK = re.compile(r"\[\w+\]|offset \w+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def write_faster_rules(directory: Path, *, times: int) -> list[Path]:
-    """Copy the rules with every wait of theirs so many times shorter; what they look back over stays."""
+    """Copy the rules with all that they wait for and look back over so many times shorter."""
+
+    def shorten(duration: re.Match[str]) -> str:
+        return f"{max(1, int(duration[1]) * _SECONDS[duration[2]] // times)}s"
+
     paths = []
     for path in sorted(RULES.glob("*.yaml")):
         rules = yaml.safe_load(path.read_text())
         for group in rules["groups"]:
             for waiting in (group, *group["rules"]):
                 for key in {"interval", "for", "keep_firing_for"} & waiting.keys():
-                    count, unit = _DURATION.fullmatch(waiting[key]).groups()  # type: ignore[union-attr]
-                    waiting[key] = f"{max(1, int(count) * _SECONDS[unit] // times)}s"
+                    waiting[key] = _DURATION.sub(shorten, waiting[key])
+            for rule in group["rules"]:
+                rule["expr"] = _LOOKING_BACK.sub(
+                    lambda found: _DURATION.sub(shorten, found[0]), str(rule["expr"])
+                )
         paths.append(directory / path.name)
         paths[-1].write_text(yaml.safe_dump(rules))
     return paths
