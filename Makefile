@@ -82,6 +82,10 @@ dashboards: $(VENV)/.dev ## Write the Grafana boards from their source: make das
 	@echo '==> Writing grafana/dashboards'
 	@$(BIN)/python -m grafana.generate $(RUNBOOKS)
 
+.PHONY: board-pictures
+board-pictures: $(VENV)/.dev ## Draw docs/images/board-*.png: make board-pictures RENDERER=PATH (scripts/draw_boards.py says what that is)
+	@$(BIN)/python -m scripts.draw_boards $(RENDERER)
+
 .PHONY: golden
 golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after a change of /metrics that is meant
 	@echo '==> Writing the golden files (pytest); git diff tests/golden shows what changed'

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import urllib.parse
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -49,11 +51,19 @@ class Asker:
             query["expr"], fullest=self.fullest, flavor=next(iter(FLAVORS)), __range=f"{_SECONDS}s"
         )
         if query["instant"]:
-            self.prometheus.query(expr, at=self.ends)
+            self._send("query", query=expr, time=self.ends)
             return
         points = panel.get("maxDataPoints", panel["gridPos"]["w"] * _PIXELS_OF_A_COLUMN)
         step = max(_SHORTEST_STEP, _SECONDS / points)
-        self.prometheus.query_range(expr, start=self.ends - _SECONDS, end=self.ends, step=step)
+        self._send("query_range", query=expr, start=self.ends - _SECONDS, end=self.ends, step=step)
+
+    def _send(self, path: str, **parameters: str | float) -> None:
+        """Ask and read the whole answer; what is made of it is the browser's business."""
+        url = f"{self.prometheus.url}/api/v1/{path}"
+        body = urllib.parse.urlencode(parameters).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=60) as response:
+            answer = response.read()
+        assert answer.startswith(b'{"status":"success"'), answer[:200]
 
 
 def fill(prometheus: PrometheusServer, *, hypervisors: int, ends: int, step: int) -> int:
@@ -69,18 +79,18 @@ def fill(prometheus: PrometheusServer, *, hypervisors: int, ends: int, step: int
 
 
 def measure(prometheus: PrometheusServer, *, ends: int, repeat: int) -> None:
-    """Print how long each panel takes: in the median, and at most."""
+    """Print how long each panel takes: at best, when nothing else runs, and in the median."""
     board = BOARDS["hypervisor-overview"]
     variable = next(each for each in board["templating"]["list"] if each["name"] == "fullest")
     query = variable["query"]["query"].removeprefix("query_result(").removesuffix(")")
     found = prometheus.query(interpolate(query), at=ends)
     asker = Asker(prometheus, ends, "|".join(each["metric"]["hypervisor_hostname"] for each in found))
-    print("| panel | queries | median | slowest |\n|---|---:|---:|---:|")
+    print("| panel | queries | fastest | median |\n|---|---:|---:|---:|")
     for panel in panels(board):
         seconds = [asker.measure(panel) for _ in range(repeat)]
         print(
-            f"| {panel['title']} | {len(panel['targets'])} | {statistics.median(seconds) * 1000:.0f} ms "
-            f"| {max(seconds) * 1000:.0f} ms |",
+            f"| {panel['title']} | {len(panel['targets'])} | {min(seconds) * 1000:.0f} ms "
+            f"| {statistics.median(seconds) * 1000:.0f} ms |",
             flush=True,
         )
 

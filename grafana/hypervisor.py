@@ -550,7 +550,7 @@ def _numa() -> list[Panel]:
                             "cell": "Cell",
                             "Value #A": "CPUs",
                             "Value #B": "dedicated CPUs",
-                            "Value #C": "pinned to guests",
+                            "Value #C": "pinned",
                             "Value #D": "memory",
                             "Value #E": "memory free",
                         },

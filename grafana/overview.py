@@ -325,7 +325,12 @@ def _facts() -> list[Panel]:
             width=3,
             height=4,
             unit="locale",
-            defaults={"min": 0, "color": fixed(BLUE), "noValue": "no guests"},
+            defaults={
+                "min": 0,
+                "color": fixed(BLUE),
+                "displayName": "${__field.labels.state}",
+                "noValue": "no guests",
+            },
             options=bar_options(),
         ),
         Panel(
@@ -444,6 +449,10 @@ def _table() -> Panel:
         "max": 1,
         "color": {"mode": "thresholds"},
         "thresholds": SHARE_THRESHOLDS,
+        # Of a hypervisor that does not answer there is nothing to divide.
+        "mappings": [
+            {"type": "special", "options": {"match": "null+nan", "result": {"text": "-", "index": 0}}}
+        ],
     }
     overrides = [
         Override(
@@ -751,7 +760,7 @@ def _flavors() -> Panel:
                         "Value #A": "in the cluster",
                         "Value #B": "on the best one",
                         "hypervisor_hostname": "Hypervisor",
-                        "Value #C": "hypervisors with room",
+                        "Value #C": "with room on",
                         "resource_class": "limited mostly by",
                     },
                 },
@@ -861,7 +870,7 @@ def _exporters() -> list[Panel]:
             queries=[
                 Query(
                     expr=(
-                        "topk(50, sum by (target, instance, reason) "
+                        "topk(50, sum by (hypervisor_hostname, target, instance, reason) "
                         f"(target:refresh_errors:increase10m{{{EXPORTERS}}}))"
                     ),
                     as_table=True,
@@ -887,8 +896,18 @@ def _exporters() -> list[Panel]:
                     "options": {
                         "excludeByName": {"Time": True},
                         "includeByName": {},
-                        "indexByName": {"target": 0, "instance": 1, "reason": 2, "Value": 3},
-                        "renameByName": {"Value": "errors", "instance": "exporter"},
+                        "indexByName": {
+                            "hypervisor_hostname": 0,
+                            "target": 1,
+                            "instance": 2,
+                            "reason": 3,
+                            "Value": 4,
+                        },
+                        "renameByName": {
+                            "hypervisor_hostname": "Hypervisor",
+                            "Value": "errors",
+                            "instance": "exporter",
+                        },
                     },
                 }
             ],

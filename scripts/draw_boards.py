@@ -1,0 +1,96 @@
+"""Draw docs/images/board-*.png: both boards, dark and light, over a fleet that is made up.
+
+usage: make board-pictures RENDERER=PATH
+
+RENDERER is a command that draws a dashboard without a Grafana server; it is no part of this project. It is
+run as `RENDERER DASHBOARD.json PROMETHEUS_URL OUT.png --theme dark|light --var NAME=VALUE`, and fails where a
+panel has an error or no data. pngquant, where it is installed, makes the pictures smaller.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tests.support.prometheus_server import PrometheusServer
+from tests.support.simulated_fleet import SimulatedFleet
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+IMAGES = CHECKOUT / "docs" / "images"
+DASHBOARDS = CHECKOUT / "grafana" / "dashboards"
+
+_HOUR = 3600
+_PAST_HOURS = 13  # trends look back 6 hours, and the pictures show 6
+_SHOWN_HOURS = 6
+_STEP = 60
+_RULE_LEVELS = 4
+
+
+def main() -> None:
+    """Fill a Prometheus and have every picture drawn."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: make board-pictures RENDERER=PATH  (a command that draws a dashboard)")
+    hypervisors = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    ends = int(time.time()) // _STEP * _STEP
+    fleet = SimulatedFleet(
+        hypervisors=hypervisors,
+        ends=ends,
+        pinned_every=3,
+        down=frozenset({hypervisors // 2}),
+        full=frozenset({hypervisors // 3}),
+        stale=frozenset({hypervisors // 4}),
+    )
+    prometheus = PrometheusServer(interval="1h")
+    try:
+        _fill(prometheus, fleet, ends)
+        full = max(
+            prometheus.query("hypervisor:claimed_ratio:max", at=ends), key=lambda s: float(s["value"][1])
+        )
+        for theme in ("dark", "light"):
+            _draw(sys.argv[1], prometheus, ends, "hypervisor-overview", theme)
+            name = full["metric"]["hypervisor_hostname"]
+            _draw(sys.argv[1], prometheus, ends, "hypervisor-detail", theme, f"hypervisor={name}")
+    finally:
+        prometheus.__exit__(None, None, None)
+
+
+def _fill(prometheus: PrometheusServer, fleet: SimulatedFleet, ends: int) -> None:
+    samples = prometheus.root / "samples"
+    fleet.write(samples, seconds=_PAST_HOURS * _HOUR, step=_STEP)
+    prometheus.fill(samples)
+    samples.unlink()
+    prometheus.start()
+    start = ends - _PAST_HOURS * _HOUR
+    prometheus.fill_rules(start=start, end=ends, interval=f"{_STEP}s", passes=_RULE_LEVELS)
+
+
+def _draw(
+    renderer: str, prometheus: PrometheusServer, ends: int, board: str, theme: str, *variables: str
+) -> None:
+    """Draw one picture of the hours before the end of what is simulated."""
+    content = json.loads((DASHBOARDS / f"{board}.json").read_text(encoding="utf-8"))
+    content["time"] = {"from": _iso(ends - _SHOWN_HOURS * _HOUR), "to": _iso(ends)}
+    IMAGES.mkdir(exist_ok=True)
+    picture = IMAGES / f"board-{board.removeprefix('hypervisor-')}-{theme}.png"
+    with tempfile.TemporaryDirectory() as directory:
+        dashboard = Path(directory, "board.json")
+        dashboard.write_text(json.dumps(content), encoding="utf-8")
+        more = [argument for variable in variables for argument in ("--var", variable)]
+        command = [renderer, str(dashboard), prometheus.url, str(picture), "--theme", theme]
+        subprocess.run([*command, "--scrape-interval", f"{_STEP}s", *more], check=True, timeout=300)
+    if shutil.which("pngquant"):
+        subprocess.run(["pngquant", "--force", "--ext=.png", "--quality=60-95", str(picture)], check=True)
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+if __name__ == "__main__":
+    main()
