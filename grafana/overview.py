@@ -720,7 +720,6 @@ def _flavors() -> Panel:
             Override(
                 name="Hypervisor",
                 properties={
-                    "displayName": "best hypervisor",
                     "links": [{"title": "Everything about it", "url": _DETAIL_LINK, "targetBlank": False}],
                 },
             ),

@@ -49,8 +49,9 @@ def main() -> None:
     prometheus = PrometheusServer(interval="1h")
     try:
         _fill(prometheus, fleet, ends)
-        full = max(
-            prometheus.query("hypervisor:claimed_ratio:max", at=ends), key=lambda s: float(s["value"][1])
+        # It has dedicated CPUs and devices too, so that every panel of the detail board shows something.
+        (full,) = prometheus.query(
+            'topk(1, hypervisor:resource:claimed_ratio{resource_class="MEMORY_MB"})', at=ends
         )
         for theme in ("dark", "light"):
             _draw(sys.argv[1], prometheus, ends, "hypervisor-overview", theme)
