@@ -174,7 +174,9 @@ class HostState:
         """Do, beside the scrapes, what is due: reconnect, or keep guests and sizes fresh."""
         if self._upkeep_task is not None and not self._upkeep_task.done():
             return
-        if self._refresh is None and self._is_to_reconnect():
+        if self._refresh is not None:
+            return  # both would ask the same connection, and one that hangs is enough
+        if self._is_to_reconnect():
             self._start_refresh()
         elif self._has_answered:
             self._upkeep_task = asyncio.get_running_loop().create_task(self.keep_up())

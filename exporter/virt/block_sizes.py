@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from exporter.errors import GoneError, HypervisorError
+from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import Disk, ImageSize, UnsizedImage
 
 
@@ -20,6 +20,9 @@ class BlockHypervisor(Protocol):
     """A connection to the hypervisor, for nothing but this."""
 
     calls: int
+
+    def another(self) -> BlockHypervisor:
+        """Return another one to the same hypervisor."""
 
     def connect(self) -> bool:
         """Open the connection unless it is open; may block for ever."""
@@ -45,7 +48,8 @@ class BlockSizes:
     """
 
     def __init__(self, hypervisor: BlockHypervisor, *, max_age: float, clock: Callable[[], float]) -> None:
-        self._hypervisor = hypervisor
+        self._hypervisors = [hypervisor]
+        self._idle = [hypervisor]  # one for each guest that is asked for at once, a frozen one keeps its own
         self._max_age = max_age
         self._clock = clock
         self._wanted: Mapping[str, Collection[Disk]] = {}
@@ -54,7 +58,7 @@ class BlockSizes:
     @property
     def calls(self) -> int:
         """How many calls were made to libvirt."""
-        return self._hypervisor.calls
+        return sum(hypervisor.calls for hypervisor in tuple(self._hypervisors))
 
     def configure(self, *, max_age: float) -> None:
         """Ask for a disk again after so many seconds from now on."""
@@ -88,26 +92,38 @@ class BlockSizes:
 
         :raises HypervisorError: when the connection is lost
         """
-        self._hypervisor.connect()
-        for disk in self._wanted.get(uuid, ()):
-            size = self._size(uuid, disk.target)
-            # A dict of its own each time: `want` may be taking its pick of the old one right now.
-            self._known = {**self._known, (uuid, disk): _Known(size, self._clock())}
+        hypervisor = self._take_idle()
+        try:
+            hypervisor.connect()
+            for disk in self._wanted.get(uuid, ()):
+                size = _size(hypervisor, uuid, disk.target)
+                # A dict of its own each time: `want` may be taking its pick of the old one right now.
+                self._known = {**self._known, (uuid, disk): _Known(size, self._clock())}
+        finally:
+            self._idle.append(hypervisor)
 
     def close(self) -> None:
-        """Close the connection."""
-        self._hypervisor.close()
+        """Close the connections; one that waits for a frozen guest comes last."""
+        idle = tuple(self._idle)
+        for hypervisor in (*idle, *(each for each in self._hypervisors if each not in idle)):
+            hypervisor.close()
 
-    def _size(self, uuid: str, target: str) -> ImageSize | UnsizedImage:
-        try:
-            return self._hypervisor.get_block_size(uuid, target)
-        except GoneError as error:
-            return UnsizedImage(f"disk {target}: {error}")
-        except HypervisorError as error:
-            if error.reason == "connection_lost":
-                raise
-            return UnsizedImage(f"disk {target}: {error}")
+    def _take_idle(self) -> BlockHypervisor:
+        if self._idle:
+            return self._idle.pop()
+        hypervisor = self._hypervisors[0].another()
+        self._hypervisors.append(hypervisor)
+        return hypervisor
 
     def _is_old(self, uuid: str, disk: Disk, oldest: float) -> bool:
         known = self._known.get((uuid, disk))
         return known is None or known.read_at < oldest
+
+
+def _size(hypervisor: BlockHypervisor, uuid: str, target: str) -> ImageSize | UnsizedImage:
+    try:
+        return hypervisor.get_block_size(uuid, target)
+    except ConnectionLostError:
+        raise
+    except HypervisorError as error:
+        return UnsizedImage(f"disk {target}: {error}")

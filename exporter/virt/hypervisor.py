@@ -126,6 +126,9 @@ class LibvirtHypervisor:
         self._uri = uri
         self._opener = PatientOpener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
+        # libvirt's client before 10.4 (CVE-2024-4418) may crash the process where two threads are in calls on
+        # one connection: the one that is woken leaves a watch behind that points into its stack.
+        self._call_lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
         self._deregistrations: list[Callable[[], None]] = []
         self._domains: dict[str, libvirt.virDomain] = {}
@@ -163,9 +166,14 @@ class LibvirtHypervisor:
             self.is_lost = False
             self.connects += 1
             # Not known to every driver: those that have no connection to lose refuse both.
-            _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
-            _ignore_errors(connection.registerCloseCallback, self._on_close, None)
+            with self._call_lock:
+                _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
+                _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True
+
+    def another(self) -> LibvirtHypervisor:
+        """Return another connection to the same hypervisor, not yet open."""
+        return LibvirtHypervisor(self._uri)
 
     def watch(self) -> None:
         """Have libvirt tell of changed guests and node devices, as far as its driver can."""
@@ -189,11 +197,11 @@ class LibvirtHypervisor:
         self._domains = {}
         if connection is None:
             return
-        # libvirt keeps a connection open for as long as one callback refers to it.
-        _ignore_errors(connection.unregisterCloseCallback)
-        for deregister in self._deregistrations:
-            _ignore_errors(deregister)
-        self._deregistrations = []
+        deregistrations, self._deregistrations = self._deregistrations, []
+        with self._call_lock:
+            # libvirt keeps a connection open for as long as one callback refers to it.
+            for deregister in (connection.unregisterCloseCallback, *deregistrations):
+                _ignore_errors(deregister)
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""
@@ -403,7 +411,8 @@ class LibvirtHypervisor:
     ) -> None:
         self.calls += 1
         try:
-            number = register(None, event, callback, None)
+            with self._call_lock:
+                number = register(None, event, callback, None)
         except libvirt.libvirtError as error:
             log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
         else:
@@ -445,7 +454,8 @@ class LibvirtHypervisor:
             raise ConnectionLostError("not connected")
         self.calls += 1
         try:
-            return call(connection)
+            with self._call_lock:
+                return call(connection)
         except libvirt.libvirtError as error:
             raise _translate(error, self._describe(error), is_alive=bool(connection.isAlive())) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError
@@ -9,6 +11,7 @@ from exporter.model import ImageSize, UnsizedImage
 from exporter.virt.block_sizes import BlockSizes
 from tests.support.hosts import Clock
 from tests.support.records import GIB, make_disk
+from tests.support.waiting import wait_until
 
 VDA, VDB = make_disk(target="vda"), make_disk(target="vdb", path="/images/other")
 
@@ -21,6 +24,13 @@ class BlockHypervisor:
         self.calls = 0
         self.asked: list[tuple[str, str]] = []
         self.is_closed = False
+        self.others: list[BlockHypervisor] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def another(self) -> BlockHypervisor:
+        self.others.append(BlockHypervisor())
+        return self.others[-1]
 
     def connect(self) -> bool:
         return False
@@ -31,6 +41,7 @@ class BlockHypervisor:
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         self.calls += 2
         self.asked.append((uuid, target))
+        self.may_answer.wait(20)
         if target in self.answers:
             raise self.answers[target]
         return ImageSize(virtual_bytes=GIB, allocated_bytes=0)
@@ -116,3 +127,24 @@ def test_it_closes_its_own_connection() -> None:
     hypervisor = BlockHypervisor()
     make_sizes(hypervisor).close()
     assert hypervisor.is_closed
+
+
+def test_a_guest_that_does_not_answer_keeps_its_connection_and_the_next_gets_another() -> None:
+    """Shows that no two threads are ever in calls on one connection, and that connections are used again."""
+    hypervisor = BlockHypervisor()
+    sizes = make_sizes(hypervisor)
+    sizes.want({"frozen": [VDA], "a": [VDA], "b": [VDA]})
+    hypervisor.may_answer.clear()
+    frozen = threading.Thread(target=sizes.size_guest, args=["frozen"])
+    frozen.start()
+    wait_until(lambda: hypervisor.asked, "the frozen guest to be asked for")
+    sizes.size_guest("a")
+    sizes.size_guest("b")
+    hypervisor.may_answer.set()
+    frozen.join(timeout=20)
+    assert hypervisor.asked == [("frozen", "vda")]
+    assert [other.asked for other in hypervisor.others] == [[("a", "vda"), ("b", "vda")]]
+    assert sizes.calls == 6
+    sizes.close()
+    assert hypervisor.is_closed
+    assert hypervisor.others[0].is_closed

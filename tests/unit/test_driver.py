@@ -57,6 +57,9 @@ class Hypervisor:
         if error is not None:
             raise error
 
+    def another(self) -> Hypervisor:
+        return Hypervisor()
+
     def connect(self) -> bool:
         if self.is_connected:
             return False
