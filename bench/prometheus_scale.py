@@ -158,6 +158,7 @@ def measure_prometheus(exposition: Exposition, hypervisors: int, seconds: float)
             "resident bytes": ask('process_resident_memory_bytes{job="prometheus"}'),
             "processor seconds per second": ask('rate(process_cpu_seconds_total{job="prometheus"}[1m])'),
             "seconds for all rules": ask("sum(prometheus_rule_group_last_duration_seconds)"),
+            "seconds for the longest group": ask("max(prometheus_rule_group_last_duration_seconds)"),
         }
     server.shutdown()
     return found
