@@ -106,6 +106,29 @@ def test_no_character_lets_a_password_through(user: str, password: str, rest: st
     assert "S3cret" not in quote(f"{user}:{password}@{rest}")
 
 
+@pytest.mark.parametrize(
+    ("uri", "message", "shown"),
+    [
+        (
+            "qemu+tcp://root:secret@kvm02/system",
+            "no connection driver available for qemu+tcp://root:secret@kvm02/system",
+            "no connection driver available for qemu+tcp://root@kvm02/system",
+        ),
+        ("qemu+tcp://root:se%21@kvm02/system", "cannot resolve root:se!@kvm02", "cannot resolve root@kvm02"),
+        ("esx://vc/?password=secret", "unexpected 'password=secret' in query", "unexpected '***' in query"),
+        ("qemu:///system", "End of file while reading: I/O error", "End of file while reading: I/O error"),
+    ],
+)
+def test_what_libvirt_says_of_a_uri_is_shown_without_its_password(uri: str, message: str, shown: str) -> None:
+    assert redact_in(message, uri) == shown
+
+
+@given(st.text(alphabet="abc:/@?&=%äöü ", max_size=8).map(lambda text: f"S3cret{text}S3cret"))
+def test_no_quotation_of_a_uri_lets_its_password_through(password: str) -> None:
+    uri = f"qemu+tcp://root:{password}@kvm02/system"
+    assert "S3cret" not in redact_in(f"unable to parse URI {uri}", uri)
+
+
 @given(st.text())
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact_uri(redact_uri(text)) == redact_uri(text)
