@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
+import re
 import subprocess
 import sys
 import tempfile
@@ -94,11 +94,17 @@ class RunningExporter:
     :ivar config: its configuration file
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, config: Path, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], config: Path, log: Path) -> None:
         self.process = process
-        self.address = address
         self.config = config
         self._log = log
+
+    @property
+    def address(self) -> str:
+        """Where it listens: the kernel chose the port, so that nobody else can have it; empty before."""
+        assert self.process.poll() is None, f"the exporter ended: {self.log}"
+        listening = re.search(r"addresses=(127\.0\.0\.1:\d+)", self.log)
+        return listening[1] if listening else ""
 
     @property
     def log(self) -> str:
@@ -123,15 +129,6 @@ class RunningExporter:
         with urllib.request.urlopen(request, timeout=10):
             pass
 
-    def is_healthy(self) -> bool:
-        """Whether it answers at all."""
-        assert self.process.poll() is None, f"the exporter ended: {self.log}"
-        try:
-            with urllib.request.urlopen(f"http://{self.address}/-/healthy", timeout=5) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, ConnectionError):
-            return False
-
 
 @contextlib.contextmanager
 def serve(
@@ -142,10 +139,9 @@ def serve(
     :param settings: the configuration file's content
     :param command: what to run instead of the exporter's own command; it is given the same flags
     """
-    address = f"127.0.0.1:{_find_free_port()}"
     with _config_file(settings) as config:
         log = config.with_name("log")
-        flags = ["--config.file", str(config), "--web.listen-address", address]
+        flags = ["--config.file", str(config), "--web.listen-address", "127.0.0.1:0"]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [*(command or _command(as_nobody)), *flags],
@@ -155,8 +151,8 @@ def serve(
                 stderr=stderr,
             )
         try:
-            exporter = RunningExporter(process, address, config, log)
-            wait_until(exporter.is_healthy, "the exporter to listen")
+            exporter = RunningExporter(process, config, log)
+            wait_until(lambda: exporter.address, "the exporter to listen")
             yield exporter
         finally:
             process.kill()
@@ -176,9 +172,3 @@ def _config_file(settings: Mapping[str, Any]) -> Iterator[Path]:
 
 def _command(as_nobody: bool) -> list[str]:
     return [sys.executable, str(_AS_NOBODY)] if as_nobody else [sys.executable, "-m", "exporter"]
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

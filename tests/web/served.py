@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 import sys
@@ -52,18 +53,15 @@ class Served:
 @contextlib.contextmanager
 def serve_web(web_file: Path, *arguments: str) -> Iterator[Served]:
     """Serve libvirt's test hypervisor with this web configuration until the block ends."""
-    port = find_free_port()
     log_file = web_file.with_name("exporter.log")
     flags = [
         "--libvirt.uri=test:///default",
-        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.listen-address=127.0.0.1:0",
         f"--web.config.file={web_file}",
     ]
     process = start(log_file, *flags, *arguments)
     try:
-        served = Served(process, port, log_file)
-        wait_until(lambda: _listens(served), "the exporter to listen")
-        yield served
+        yield Served(process, wait_until(lambda: _find_port(process, log_file), "a port"), log_file)
     finally:
         process.kill()
         process.wait(timeout=10)
@@ -97,6 +95,9 @@ def options(client: Sequence[Path]) -> list[str]:
     return ["--cert", str(certificate), "--key", str(key)]
 
 
-def _listens(served: Served) -> bool:
-    assert served.process.poll() is None, served.log
-    return "msg=listening" in served.log
+def _find_port(process: subprocess.Popen[bytes], log_file: Path) -> int:
+    """Return the port that the kernel chose for it; 0 before it listens."""
+    log = log_file.read_text()
+    assert process.poll() is None, log
+    listening = re.search(r"addresses=127\.0\.0\.1:(\d+)", log)
+    return int(listening[1]) if listening else 0
