@@ -107,6 +107,12 @@ deb: ## Build the Debian package
 	@$(INSTALL_PACKAGES) packages
 	@scripts/build-deb
 
+.PHONY: screenshots
+screenshots: $(VENV)/.dev ## Take the pictures in docs/images of what there is to be seen
+	@$(INSTALL_PACKAGES) test
+	@echo '==> Taking pictures of the page (chromium)'
+	@$(BIN)/python -m scripts.screenshots
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Pin what the exporter needs at run time, with hashes
 	@echo '==> Writing deploy/requirements.lock'

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -23,6 +24,10 @@ from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConfigError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
+from exporter.model import HostView
+from exporter.overview.document import render_json
+from exporter.overview.fleet import make_fleet
+from exporter.overview.table import find_medium, render_table
 from exporter.own import OwnMetrics
 from exporter.scrape import collect_families
 from exporter.service import Loaded, Reloader, Service
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not command.once:
         return asyncio.run(_serve(loaded, command))
     try:
-        return asyncio.run(_once(loaded.config))
+        return asyncio.run(_once(loaded.config, command.form))
     except OSError as error:
         return _give_up_output(error)
 
@@ -171,8 +176,8 @@ def _bind(address: str) -> socket.socket:
         raise OSError(error.errno, f"{address}: {error.strerror}") from error
 
 
-async def _once(config: Config) -> int:
-    """Print one scrape; 0 if every hypervisor answered."""
+async def _once(config: Config, form: str) -> int:
+    """Print one scrape in one of flags.FORMATS; 0 if every hypervisor answered."""
     own = OwnMetrics()
     tracker = ResourceTracker(config, _host_maker(own))
     timeout = config.scrape_timeout
@@ -180,10 +185,21 @@ async def _once(config: Config) -> int:
     await tracker.finish_upkeep(timeout=timeout)
     views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
     own.note_loaded(now=time.time())
-    collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
-    sys.stdout.write(render_text(collect_families(views, collectors, own)).decode())
+    text = _render(views, config, own, form)
+    # What the terminal's encoding does not have is escaped rather than fatal.
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
+
+
+def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: str) -> str:
+    if form == "table":
+        columns = shutil.get_terminal_size().columns
+        return render_table(make_fleet(views), find_medium(sys.stdout, os.environ, columns=columns))
+    if form == "json":
+        return render_json(make_fleet(views), now=time.time())
+    collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
+    return render_text(collect_families(views, collectors, own)).decode()
 
 
 def _give_up_output(error: OSError) -> int:

@@ -14,6 +14,7 @@ from exporter.config.libvirt_uri import quote
 from exporter.config.settings import DEFAULT_URI, Flags, LogConfig, WebConfig
 
 PROGRAM = "hypervisor-exporter"
+FORMATS = ("metrics", "table", "json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class CommandLine:
     systemd_socket: bool  # listen on the sockets that systemd hands over
     check: bool  # validate the configuration and exit
     once: bool  # print one scrape and exit
+    form: str  # what `once` prints: one of FORMATS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,6 +74,8 @@ def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: 
     if unknown:
         known = [flag for action in actions for flag in action.option_strings]
         parser.error(_describe_unknown(unknown[0], known))
+    if given.form and not given.once:
+        parser.error("--format says what --once prints: give both")
     return _make_command_line(given)
 
 
@@ -91,6 +95,7 @@ def _make_command_line(given: argparse.Namespace) -> CommandLine:
         systemd_socket=given.systemd_socket,
         check=given.check,
         once=given.once,
+        form=given.form or FORMATS[0],
     )
 
 
@@ -226,6 +231,13 @@ def _add_other_flags(parser: argparse.ArgumentParser, version: str) -> list[argp
             "--once",
             action="store_true",
             help="Print one scrape and exit, with 0 if every hypervisor answered and 1 otherwise.",
+        ),
+        group.add_argument(
+            "--format",
+            dest="form",
+            choices=FORMATS,
+            metavar="FORMAT",
+            help=f"What --once prints, {', '.join(FORMATS[:-1])} or {FORMATS[-1]} (default: {FORMATS[0]}).",
         ),
         group.add_argument(
             "--version", action="version", version=f"{PROGRAM} {version}", help="Print the version and exit."

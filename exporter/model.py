@@ -463,4 +463,7 @@ class HostView:
     errors: Mapping[str, int]  # by reason; all counts are since the target was configured
     cache_hits: int
     driver: DriverStats
+    problems: tuple[Problem, ...]  # what is wrong now
+    age_seconds: float | None  # of the snapshot
+    seconds_since_success: float | None  # since a refresh last succeeded; None where none has yet
     hung_calls: int = 0  # those of the driver, and calls that are waited for no longer

@@ -106,6 +106,7 @@ class HostState:
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
         self._has_answered = False
+        self._succeeded_at: float | None = None
         self._is_up = False
         self._is_late = False
         self._hostname: str | None = None
@@ -129,18 +130,23 @@ class HostState:
 
     def get_view(self) -> HostView:
         """Return what is known now: the last snapshot, unless it is older than the grace."""
-        age = self._clock() - self._snapshot_taken
+        now = self._clock()
+        age = now - self._snapshot_taken
+        snapshot = self._snapshot if age <= self._config.stale_grace else None
         driver = self._driver.get_stats()
         return HostView(
             target=self.target,
             is_up=self._is_up and not self._is_late,
-            snapshot=self._snapshot if age <= self._config.stale_grace else None,
+            snapshot=snapshot,
             refresh=self._cost,
             is_refreshing=self._refresh is not None,
             errors=dict(self._errors),
             cache_hits=self._cache_hits,
             driver=driver,
             hung_calls=driver.hung + self._upkeep.hung + self._is_late,
+            problems=tuple(self._problems.values()),
+            age_seconds=None if snapshot is None else age,
+            seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
         )
 
     def note_duplicate(self, owner: str | None) -> None:
@@ -281,6 +287,8 @@ class HostState:
             labels=self.labels,
         )
         self._snapshot_taken = self._clock()
+        if self._is_up:
+            self._succeeded_at = self._snapshot_taken
         self._take_problems(problems)
         self._report_hypervisor_resource_view(self._snapshot.resources)
 

@@ -61,6 +61,12 @@ class ResourceTracker:
         # A reload may have taken one out meanwhile.
         return [self._refuse_duplicate(host, views[host]) for host in hosts if host in views]
 
+    def get_views(self) -> list[HostView]:
+        """Return every hypervisor's view as it is known now, without asking any and without waiting."""
+        views = {host: host.get_view() for host in self.hosts}
+        self._choose_owners(views)
+        return [self._hide_duplicate(host, view) for host, view in views.items()]
+
     def tend(self) -> None:
         """Have every hypervisor do what is due between scrapes."""
         for host in self.hosts:
@@ -89,7 +95,12 @@ class ResourceTracker:
             host.note_duplicate(None)
             return view
         host.note_duplicate(owner.target)
-        return replace(host.get_view(), is_up=False, snapshot=None)
+        return self._hide_duplicate(host, host.get_view())
+
+    def _hide_duplicate(self, host: HostState, view: HostView) -> HostView:
+        if view.snapshot is None or self._owners[_hostname(view)] is host:
+            return view
+        return replace(view, is_up=False, snapshot=None, age_seconds=None)
 
 
 def _hostname(view: HostView) -> str:

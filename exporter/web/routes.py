@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import html
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,16 +11,17 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from exporter import __version__
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
 from exporter.metric import Collector
 from exporter.model import HostView
+from exporter.overview.fleet import make_fleet
 from exporter.own import OwnMetrics
 from exporter.scrape import collect_families
 from exporter.service import Reloader
 from exporter.web.access import Access
 from exporter.web.exposition import choose_format
+from exporter.web.overview import render_page
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.server import Request, Response
 
@@ -29,17 +29,13 @@ from exporter.web.server import Request, Response
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 
+# A person waits no longer for the overview. The audit goes on, by the deadline that a scrape has: to look at
+# the page must not make a hypervisor late that no scrape would call so.
+OVERVIEW_PATIENCE_SECONDS = 2.0
+
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
 _READ_METHODS = ("GET", "HEAD")
-
-_LANDING_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>hypervisor-exporter</title></head>
-<body><h1>hypervisor-exporter</h1>
-<p>Version {version}. Watching {count} hypervisor(s).</p>
-<ul><li><a href="{metrics}">Metrics</a></li><li><a href="/sd">Service discovery</a></li>
-<li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul></body></html>
-"""
 
 Route = Callable[[Request], Awaitable[Response]]
 
@@ -75,6 +71,7 @@ class Web:
         self._reloader = reloader
         self._access = access
         self._clock = clock
+        self._audit: asyncio.Task[list[HostView]] | None = None  # the overview's
 
     def configure(self, config: Config) -> None:
         """Go by this configuration from now on."""
@@ -106,7 +103,7 @@ class Web:
     def _find_route(self, path: str) -> tuple[Sequence[str], Route | None]:
         routes: dict[str, tuple[Sequence[str], Route]] = {
             self._config.web.telemetry_path: (_READ_METHODS, self._metrics),
-            "/": (_READ_METHODS, self._landing_page),
+            "/": (_READ_METHODS, self._overview),
             "/probe": (_READ_METHODS, self._probe),
             "/sd": (_READ_METHODS, self._service_discovery),
             "/-/healthy": (_READ_METHODS, self._healthy),
@@ -154,13 +151,14 @@ class Web:
         ]
         return Response(body=json.dumps(groups).encode(), content_type="application/json")
 
-    async def _landing_page(self, _request: Request) -> Response:
-        page = _LANDING_PAGE.format(
-            version=html.escape(__version__),
-            count=len(self._tracker.hosts),
-            metrics=html.escape(self._config.web.telemetry_path),
-        )
-        return Response(body=page.encode(), content_type="text/html; charset=utf-8")
+    async def _overview(self, request: Request) -> Response:
+        """Answer with the page for people, soon: what takes longer is shown by the next look at it."""
+        if self._audit is None or self._audit.done():
+            audit = self._tracker.update_available_resource(deadline=self._deadline(request))
+            self._audit = asyncio.get_running_loop().create_task(audit)
+        done, _pending = await asyncio.wait({self._audit}, timeout=OVERVIEW_PATIENCE_SECONDS)
+        views = self._audit.result() if done else self._tracker.get_views()
+        return await asyncio.to_thread(_render_overview, views, self._config.web.telemetry_path, request)
 
     async def _healthy(self, _request: Request) -> Response:
         return _plain(HTTPStatus.OK, "Healthy")
@@ -240,11 +238,32 @@ def _render(
 ) -> Response:
     exposition = choose_format(headers.get("accept", ""))
     body = exposition.render(collect_families(views, collectors, own))
-    more = {"vary": "accept, accept-encoding"}
-    if len(body) >= _GZIP_MIN_BYTES and _accepts_gzip(headers.get("accept-encoding", "")):
-        body = gzip.compress(body, compresslevel=_GZIP_LEVEL, mtime=0)
-        more["content-encoding"] = "gzip"
-    return Response(body=body, content_type=exposition.content_type, headers=more)
+    response = Response(
+        body=body, content_type=exposition.content_type, headers={"vary": "accept, accept-encoding"}
+    )
+    return _compress(response, headers)
+
+
+def _render_overview(views: Sequence[HostView], metrics_path: str, request: Request) -> Response:
+    address = request.headers.get("host", "")
+    page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
+    response = Response(
+        body=page.body,
+        content_type="text/html; charset=utf-8",
+        headers={**page.headers, "vary": "accept-encoding"},
+    )
+    return _compress(response, request.headers)
+
+
+def _compress(response: Response, headers: Mapping[str, str]) -> Response:
+    """Return the response compressed, if that is worth while and the client takes it."""
+    if len(response.body) < _GZIP_MIN_BYTES or not _accepts_gzip(headers.get("accept-encoding", "")):
+        return response
+    return replace(
+        response,
+        body=gzip.compress(response.body, compresslevel=_GZIP_LEVEL, mtime=0),
+        headers={**response.headers, "content-encoding": "gzip"},
+    )
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -18,7 +18,10 @@ from exporter import __version__
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOCK = CHECKOUT / "deploy/requirements.lock"
 # How the licences' names that packages gave before there was one list of them (SPDX) are called in it.
-SPDX = {"LGPL-v2.0-or-later": "LGPL-2.0-or-later"}
+SPDX = {
+    "LGPL-v2.0-or-later": "LGPL-2.0-or-later",
+    "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # Jinja2's, by its LICENSE.txt
+}
 
 
 def normalize(name: str) -> str:
@@ -54,7 +57,9 @@ def test_each_licence_is_what_the_package_itself_says() -> None:
     listed = {name: licence for name, licence in rows if name != "package"}
     assert {normalize(name) for name in listed} <= set(read_lock())
     for name, licence in listed.items():
-        said = metadata(name)["License-Expression"] or metadata(name)["License"]
+        told = metadata(name)
+        classifiers = [each for each in told.get_all("Classifier") or () if each.startswith("License")]
+        said = told["License-Expression"] or told["License"] or classifiers[0]
         assert licence == SPDX.get(said, said), name
 
 

@@ -306,5 +306,8 @@ def make_view(**changes: Any) -> HostView:
         errors={"timeout": 63, "connect": 64},
         cache_hits=65,
         driver=DriverStats(libvirt_calls=66, guests_read=67, events=68, connects=69),
+        problems=(),
+        age_seconds=71.0,
+        seconds_since_success=72.0,
     )
     return replace(view, **changes)

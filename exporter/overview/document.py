@@ -1,0 +1,86 @@
+"""The fleet as a JSON document, for programs: docs/page.md describes it, and it only ever grows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from exporter.overview.advice import get_advice
+from exporter.overview.fleet import Amount, Fleet, HostRow, Trouble
+
+VERSION = 1
+
+
+def render_json(fleet: Fleet, *, now: float) -> str:
+    """Return the document, ending in a line end; null is what could not be told.
+
+    :param now: seconds since the epoch
+    """
+    document = {
+        "version": VERSION,
+        "timestamp_seconds": round(now, 3),
+        "fleet": {
+            "hypervisors": len(fleet.rows),
+            "up": fleet.up,
+            "with_numbers": fleet.shown,
+            "running_vms": fleet.running_vms,
+            **_amounts(fleet.cpu, fleet.memory, fleet.disk),
+            "flavor_slots": {each.flavor: each.slots for each in fleet.flavors},
+        },
+        "hypervisors": [_hypervisor(row) for row in fleet.rows],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _hypervisor(row: HostRow) -> dict[str, Any]:
+    fullest = row.fullest
+    return {
+        "target": row.target,
+        "hypervisor_hostname": row.hostname,
+        "state": row.status.value,
+        "up": row.is_up,
+        "age_seconds": _round(row.age_seconds),
+        "seconds_since_success": _round(row.down_seconds),
+        "fullest": None if fullest is None else {"resource": fullest.name, "share": _round(fullest.fullness)},
+        "running_vms": row.running_vms,
+        "domains": {state.name.lower(): count for state, count in row.domains.items()},
+        **_amounts(row.cpu.amount, row.memory.amount, row.disk.amount),
+        "flavor_slots": dict(row.flavor_slots),
+        "problems": [_problem(trouble) for trouble in row.troubles],
+    }
+
+
+def _amounts(cpu: Amount, memory: Amount, disk: Amount) -> dict[str, Any]:
+    growth = {"growth_bytes": None if disk.used is None else disk.growth}
+    return {
+        "cpu": _amount(cpu, ""),
+        "memory": _amount(memory, "_bytes"),
+        "disk": _amount(disk, "_bytes") | growth,
+    }
+
+
+def _amount(amount: Amount, unit: str) -> dict[str, Any]:
+    return {
+        f"total{unit}": amount.total,
+        f"used{unit}": amount.used,
+        f"free{unit}": amount.free,
+        f"capacity{unit}": amount.capacity,
+        f"claimed{unit}": amount.claimed,
+        "used_share": _round(amount.used_share),
+        "claimed_share": _round(amount.claimed_share),
+    }
+
+
+def _problem(trouble: Trouble) -> dict[str, Any]:
+    advice = get_advice(trouble.reason)
+    return {
+        "reason": trouble.reason,
+        "message": trouble.message,
+        "meaning": advice.meaning,
+        "action": advice.action,
+        "is_note": trouble.is_note,
+    }
+
+
+def _round(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)

@@ -1,0 +1,370 @@
+"""The fleet as people see it: what each hypervisor has, uses and has left, its state, and what is wrong.
+
+Pure functions on the views that a scrape gets, so that the page, the table and JSON agree with `/metrics`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from exporter.model import DomainState, HostView, Inventory, Problem, ResourceClass, Resources, Severity
+from exporter.overview.advice import get_advice
+
+MIB = 2**20
+GIB = 2**30
+
+# From where on a resource counts as nearly full, and as full.
+HIGH_SHARE = 0.75
+FULL_SHARE = 0.90
+
+
+class HostStatus(enum.Enum):
+    """How a hypervisor is doing, in one word; the worst first."""
+
+    DOWN = "down"  # it does not answer, and its last numbers are too old to be shown
+    STALE = "stale"  # it does not answer; these are its last numbers
+    DUPLICATE = "duplicate"  # it has the host name of another target, and is not shown twice
+    INCOMPLETE = "incomplete"  # it answers, but not everything could be told
+    WAITING = "waiting"  # its first answer is yet to come
+    UP = "up"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Amount:
+    """One resource, in CPUs or bytes; None is what could not be told.
+
+    :ivar total: what is physically there
+    :ivar used: what is measured to be used; of CPUs, the active guests' vCPUs
+    :ivar free: what is left of it; negative where more is used than there is
+    :ivar growth: by how much what is used may still grow without anybody's asking: images on their storage
+    :ivar capacity: what may be promised to guests, of which `claimed` is
+    """
+
+    total: int | None
+    used: int | None
+    free: int | None
+    growth: int = 0
+    capacity: int | None = None
+    claimed: int | None = None
+
+    @property
+    def used_share(self) -> float | None:
+        """The part of the physical amount that is used; above 1 where it is over-committed."""
+        return _share(self.used, self.total)
+
+    @property
+    def claimed_share(self) -> float | None:
+        """The part of the capacity that is promised."""
+        return _share(self.claimed, self.capacity)
+
+    @property
+    def over(self) -> int:
+        """By how much what is used, and what it may still grow to, exceeds what is there."""
+        if self.used is None or self.free is None:
+            return 0
+        return max(0, self.growth - self.free)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resource:
+    """One of the three, by the name it has here."""
+
+    name: str
+    amount: Amount
+    fullness: float | None  # what counts for the order: 1 is full
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trouble:
+    """Something wrong with one hypervisor, which is called `name`."""
+
+    name: str
+    reason: str
+    message: str
+    is_note: bool  # a property of the host rather than a fault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostRow:
+    """One hypervisor.
+
+    :ivar hostname: None while it is not known
+    :ivar age_seconds: of the numbers; None where there are none
+    :ivar down_seconds: since it last answered in full; None where it never has
+    """
+
+    target: str
+    hostname: str | None
+    status: HostStatus
+    is_up: bool
+    age_seconds: float | None
+    down_seconds: float | None
+    cpu: Resource
+    memory: Resource
+    disk: Resource
+    disk_available_least: int | None  # bytes; may be negative
+    running_vms: int | None
+    domains: Mapping[DomainState, int]
+    flavor_slots: Mapping[str, int]  # how many more guests of each flavor fit
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.hostname or self.target
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The three, in the order in which they are shown."""
+        return (self.cpu, self.memory, self.disk)
+
+    @property
+    def fullest(self) -> Resource | None:
+        """The resource that runs out first; None where nothing is known."""
+        known = [each for each in self.resources if each.fullness is not None]
+        return max(known, key=lambda each: each.fullness or 0, default=None)
+
+    @property
+    def fullness(self) -> float | None:
+        """How full the fullest resource is; 1 is full."""
+        return self.fullest.fullness if self.fullest else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TroubleGroup:
+    """The hypervisors that have the same trouble."""
+
+    reason: str
+    troubles: tuple[Trouble, ...]
+    is_note: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlavorRoom:
+    """How many more guests of one flavor fit, and on which hypervisor the most of them."""
+
+    flavor: str
+    slots: int
+    best: str
+    best_slots: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fleet:
+    """All hypervisors: the fullest first, then those of which nothing is known."""
+
+    rows: tuple[HostRow, ...]
+    cpu: Amount
+    memory: Amount
+    disk: Amount
+    flavors: tuple[FlavorRoom, ...]
+    troubles: tuple[TroubleGroup, ...]
+
+    @property
+    def faults(self) -> tuple[TroubleGroup, ...]:
+        """What somebody has to mend."""
+        return tuple(group for group in self.troubles if not group.is_note)
+
+    @property
+    def notes(self) -> tuple[TroubleGroup, ...]:
+        """What somebody may want to know."""
+        return tuple(group for group in self.troubles if group.is_note)
+
+    @property
+    def up(self) -> int:
+        """How many answer."""
+        return sum(row.is_up for row in self.rows)
+
+    @property
+    def shown(self) -> int:
+        """How many have numbers here."""
+        return sum(row.age_seconds is not None for row in self.rows)
+
+    @property
+    def running_vms(self) -> int:
+        """The active domains of those."""
+        return sum(row.running_vms or 0 for row in self.rows)
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """The age of the oldest numbers."""
+        return max((row.age_seconds for row in self.rows if row.age_seconds is not None), default=None)
+
+
+def make_fleet(views: Sequence[HostView]) -> Fleet:
+    """Return what these views tell."""
+    rows = sorted((make_row(view) for view in views), key=_order)
+    return Fleet(
+        rows=tuple(rows),
+        cpu=_sum(row.cpu.amount for row in rows),
+        memory=_sum(row.memory.amount for row in rows),
+        disk=_sum(row.disk.amount for row in rows),
+        flavors=tuple(_flavor_rooms(rows)),
+        troubles=tuple(_group(trouble for row in rows for trouble in row.troubles)),
+    )
+
+
+def make_row(view: HostView) -> HostRow:
+    """Return what one view tells."""
+    resources = view.snapshot.resources if view.snapshot is not None else None
+    hostname = resources.hypervisor_hostname if resources is not None else None
+    name = hostname or view.target
+    cpu, memory, disk = _cpu(resources), _memory(resources), _disk(resources)
+    return HostRow(
+        target=view.target,
+        hostname=hostname,
+        status=_status(view),
+        is_up=view.is_up,
+        age_seconds=view.age_seconds,
+        down_seconds=view.seconds_since_success,
+        cpu=Resource(name="cpu", amount=cpu, fullness=_first(cpu.claimed_share, cpu.used_share)),
+        memory=Resource(name="memory", amount=memory, fullness=_fullness(memory)),
+        disk=Resource(name="disk", amount=disk, fullness=_fullness(disk)),
+        disk_available_least=_disk_available_least(resources),
+        running_vms=resources.running_vms if resources is not None else None,
+        domains=resources.domains_by_state if resources is not None else {},
+        flavor_slots={each.flavor: each.slots for each in resources.flavor_slots} if resources else {},
+        troubles=tuple(_trouble(name, problem) for problem in view.problems),
+    )
+
+
+def _status(view: HostView) -> HostStatus:
+    if view.is_up:
+        return HostStatus.UP
+    reasons = {problem.reason for problem in view.problems if problem.severity is Severity.FATAL}
+    if "duplicate" in reasons:
+        return HostStatus.DUPLICATE
+    if view.snapshot is not None:
+        has_numbers = bool(reasons) and all(get_advice(reason).has_numbers for reason in reasons)
+        return HostStatus.INCOMPLETE if has_numbers else HostStatus.STALE
+    is_first = view.refresh is None and view.seconds_since_success is None
+    return HostStatus.WAITING if is_first and view.is_refreshing and not reasons else HostStatus.DOWN
+
+
+def _cpu(resources: Resources | None) -> Amount:
+    if resources is None:
+        return _UNKNOWN
+    total, used = resources.vcpus, resources.vcpus_used
+    # A hypervisor may have only CPUs that guests are pinned to; where it has both kinds, most share.
+    inventory = _inventory(resources, ResourceClass.VCPU) or _inventory(resources, ResourceClass.PCPU)
+    return _amount(total, used, _difference(total, used), inventory, unit=1)
+
+
+def _memory(resources: Resources | None) -> Amount:
+    if resources is None:
+        return _UNKNOWN
+    total, used = _bytes(resources.memory_mb), _bytes(resources.memory_mb_used)
+    inventory = _inventory(resources, ResourceClass.MEMORY_MB)
+    return _amount(total, used, _difference(total, used), inventory, unit=MIB)
+
+
+def _disk(resources: Resources | None) -> Amount:
+    if resources is None or resources.storage is None:
+        return _UNKNOWN
+    storage, inventory = resources.storage, _inventory(resources, ResourceClass.DISK_GB)
+    amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
+    return replace(amount, growth=resources.storage_overcommitted_bytes)
+
+
+def _amount(
+    total: int | None, used: int | None, free: int | None, inventory: Inventory | None, *, unit: int
+) -> Amount:
+    """Put together what is measured and what is claimed of the same resource.
+
+    :param unit: what the inventory counts in
+    """
+    capacity = inventory.capacity if inventory is not None else None
+    return Amount(
+        total=total,
+        used=used,
+        free=free,
+        capacity=None if capacity is None else capacity * unit,
+        claimed=None if capacity is None or inventory is None else inventory.claimed * unit,
+    )
+
+
+def _inventory(resources: Resources, resource_class: ResourceClass) -> Inventory | None:
+    offered = (each for each in resources.inventories if each.resource_class is resource_class)
+    return next(offered, None)
+
+
+def _flavor_rooms(rows: Sequence[HostRow]) -> Iterator[FlavorRoom]:
+    """Add up each flavor's slots over the hypervisors that know it."""
+    by_flavor: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        for flavor, slots in row.flavor_slots.items():
+            by_flavor.setdefault(flavor, []).append((slots, row.name))
+    for flavor, counts in by_flavor.items():
+        best_slots, best = max(counts)
+        slots = sum(count for count, _ in counts)
+        yield FlavorRoom(flavor=flavor, slots=slots, best=best, best_slots=best_slots)
+
+
+def _disk_available_least(resources: Resources | None) -> int | None:
+    if resources is None or resources.storage is None:
+        return None
+    return resources.storage.free_bytes - resources.storage_overcommitted_bytes
+
+
+def _trouble(name: str, problem: Problem) -> Trouble:
+    return Trouble(
+        name=name,
+        reason=problem.reason,
+        message=problem.message,
+        is_note=problem.severity is Severity.NOTE,
+    )
+
+
+def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
+    """Put together what has one reason, and so one remedy; faults come before notes."""
+    groups: dict[tuple[bool, str], list[Trouble]] = {}
+    for trouble in troubles:
+        groups.setdefault((trouble.is_note, trouble.reason), []).append(trouble)
+    for (is_note, reason), members in sorted(groups.items(), key=lambda each: each[0][0]):
+        yield TroubleGroup(reason=reason, troubles=tuple(members), is_note=is_note)
+
+
+def _sum(amounts: Iterable[Amount]) -> Amount:
+    """Add up those of which the amount is known; capacity and claims likewise, each by itself."""
+    amounts = list(amounts)
+    known = [each for each in amounts if each.total is not None and each.used is not None]
+    placed = [each for each in amounts if each.capacity is not None and each.claimed is not None]
+    return Amount(
+        total=sum(each.total or 0 for each in known) if known else None,
+        used=sum(each.used or 0 for each in known) if known else None,
+        free=sum(each.free or 0 for each in known) if known else None,
+        growth=sum(each.growth for each in known),
+        capacity=sum(each.capacity or 0 for each in placed) if placed else None,
+        claimed=sum(each.claimed or 0 for each in placed) if placed else None,
+    )
+
+
+def _order(row: HostRow) -> tuple[float, str]:
+    return (-(row.fullness if row.fullness is not None else -1), row.name)
+
+
+def _fullness(amount: Amount) -> float | None:
+    """Return the larger share: memory and disk run out by being used, and by being promised."""
+    return max((each for each in (amount.used_share, amount.claimed_share) if each is not None), default=None)
+
+
+def _first(*shares: float | None) -> float | None:
+    """Return the first share that is known. vCPUs may exceed CPUs by the ratio, and nothing runs out."""
+    return next((each for each in shares if each is not None), None)
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _difference(total: int | None, used: int | None) -> int | None:
+    return total - used if total is not None and used is not None else None
+
+
+def _bytes(mib: int | None) -> int | None:
+    return mib * MIB if mib is not None else None
+
+
+_UNKNOWN = Amount(total=None, used=None, free=None)

@@ -1,0 +1,42 @@
+"""Take the pictures of the page at `/` for docs/images/. `make screenshots` runs it.
+
+Chromium looks at the exporter's own server, tracker and page; the hypervisors behind them are simulated.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.support.browser import open_browser, visit
+from tests.support.served_fleet import serve_fleet
+from tests.support.simulated_hypervisors import mixed_fleet
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+PICTURES = (
+    ("page-light.png", 1280, "light"),
+    ("page-dark.png", 1280, "dark"),
+    ("page-phone.png", 360, "dark"),
+)
+HEIGHT = 1420
+SIZES = tuple((width, scheme) for width in (360, 768, 1280, 1600) for scheme in ("light", "dark"))
+
+
+def main(folder: str | None = None) -> None:
+    """Write the pictures; or, into a folder of one's own, one of each size and scheme to look at."""
+    pictures = PICTURES
+    if folder is not None:
+        pictures = tuple((f"page-{width}-{scheme}.png", width, scheme) for width, scheme in SIZES)
+    with open_browser() as browser, serve_fleet(mixed_fleet()) as fleet:
+        for name, width, scheme in pictures:
+            path = Path(folder or IMAGES, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The documents' show what is seen first; the words at the page's foot are in docs/page.md.
+            is_whole = folder is not None
+            with visit(browser, fleet.url, width=width, height=HEIGHT, scheme=scheme) as visited:
+                visited.page.screenshot(path=path, full_page=is_whole)
+            print(f"    {path}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,26 @@
+"""A real Chromium, and fleets for it to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.browser import open_browser
+from tests.support.served_fleet import ServedFleet, serve_fleet
+from tests.support.simulated_hypervisors import mixed_fleet
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with open_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[ServedFleet]:
+    """Six hypervisors, of which one does not answer and one has something amiss."""
+    with serve_fleet(mixed_fleet()) as served:
+        yield served
