@@ -1,4 +1,4 @@
-"""How long the page of a large fleet takes, and how large it is: python -m tests.page.measure [HYPERVISORS]."""
+"""How long the page of a large fleet takes, how large it is: python -m tests.page.measure [HYPERVISORS]."""
 
 from __future__ import annotations
 

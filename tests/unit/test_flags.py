@@ -30,7 +30,13 @@ def refuse(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def test_without_flags_nothing_is_said() -> None:
     assert parse() == CommandLine(
-        flags=Flags(), config_file=None, web_config_file=None, systemd_socket=False, check=False, once=False
+        flags=Flags(),
+        config_file=None,
+        web_config_file=None,
+        systemd_socket=False,
+        check=False,
+        once=False,
+        form="metrics",
     )
 
 
@@ -41,6 +47,7 @@ def test_every_flag_reaches_its_field() -> None:
         "--web.systemd-socket",
         "--config.check",
         "--once",
+        "--format=json",
         "--libvirt.uri=qemu:///system",
         "--libvirt.uri=test:///default",
         "--instances-path=/srv",
@@ -67,7 +74,13 @@ def test_every_flag_reaches_its_field() -> None:
         systemd_socket=True,
         check=True,
         once=True,
+        form="json",
     )
+
+
+def test_a_format_is_that_of_one_scrape(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "--format says what --once prints: give both"
+    assert refuse(capsys, "--format=json") == f"hypervisor-exporter: {message}"
 
 
 def test_a_value_may_also_follow_its_flag() -> None:
