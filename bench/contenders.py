@@ -41,7 +41,7 @@ def this_exporter(uri: str, images: Path) -> Iterator[tuple[Contender, Contender
 
     def settings() -> dict[str, Any]:
         hypervisor = {"uri": uri, "name": f"kvm{next(numbers)}", "instances_path": str(images)}
-        return {"cache_ttl": "0s", "log": {"level": "error"}, "hypervisors": [hypervisor]}
+        return {"cache_ttl": "0s", "hypervisors": [hypervisor]}
 
     with serve(settings()) as exporter, client(exporter.address) as prometheus:
         pid = exporter.process.pid

@@ -29,7 +29,6 @@ def measure_hypervisors(hypervisors: int, *, scrapes: int, guests: int = GUESTS_
         settings = {
             "cache_ttl": "0s",
             "scrape_timeout": "50s",
-            "log": {"level": "error"},
             "hypervisors": [
                 {"uri": f"test://{file}", "name": file.stem, "instances_path": directory} for file in files
             ],
