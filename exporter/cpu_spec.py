@@ -14,6 +14,9 @@ _ITEM = re.compile(r"(\^?)\s*(\d+)\s*(?:-\s*(\d+))?", re.ASCII)
 _BLANKS = " \t\n\r\f\v"
 _QUOTED_LENGTH = 40
 
+# Of one document: each of 512 vCPUs may be tied to CPUs of its own choice on the largest hosts.
+MAX_CPUS_IN_SETS = 2**18
+
 
 class CpuSpecError(ExporterError, ValueError):
     """A CPU set cannot be understood; the message quotes the offending item."""
@@ -41,6 +44,30 @@ def parse_cpu_spec(spec: str) -> frozenset[int]:
     if not cpus:
         raise CpuSpecError(f"{_quote(spec)} leaves no CPU")
     return cpus
+
+
+class CpuSpecs:
+    """Parses the CPU sets of one document, of which most are alike; all of them together are bounded.
+
+    A set takes five characters for 2 MiB of memory, and a document may hold thousands of them.
+    """
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, frozenset[int]] = {}
+        self._left = MAX_CPUS_IN_SETS
+
+    def parse(self, spec: str) -> frozenset[int]:
+        """Parse a CPU set, or return what it was parsed to before.
+
+        :raises CpuSpecError: as parse_cpu_spec, and when the sets have too many CPUs in all
+        """
+        if spec not in self._parsed:
+            cpus = parse_cpu_spec(spec)
+            self._left -= len(cpus)
+            if self._left < 0:
+                raise CpuSpecError(f"more than {MAX_CPUS_IN_SETS} CPUs in the sets of one document")
+            self._parsed[spec] = cpus
+        return self._parsed[spec]
 
 
 def format_cpu_spec(cpus: Iterable[int]) -> str:

@@ -60,10 +60,11 @@ class Metric:
         """Return one sample with the declared labels, or none for a value that could not be told.
 
         :raises ValueError: when a label is missing or was not declared
+        :raises OverflowError: when no sample can hold the value
         """
         if set(labels) != set(self.labels) and not (self.more_labels and set(labels) > set(self.labels)):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
-        return () if value is None else (Sample(metric=self, labels=labels, value=value),)
+        return () if value is None else (Sample(metric=self, labels=labels, value=float(value)),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from exporter.label import fit_label
 from exporter.model import (
     Flavor,
     FlavorSlots,
@@ -16,10 +17,9 @@ from exporter.model import (
     Severity,
 )
 from exporter.placement.cells import CellRoom, count_fitting_in_cells
-from exporter.placement.claims import claim_of_flavor
+from exporter.placement.claims import claim_of_flavor, without_volumes
 
 # Names out of guests become label values: bounded, so that no guest's metadata can flood Prometheus.
-MAX_NAME_LENGTH = 128
 MAX_LEARNT_FLAVORS = 100
 
 
@@ -89,15 +89,12 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
 
 
 def _flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
-    """Return the flavor that a guest was made from, with the layout that the guest shows.
-
-    The root disk counts whatever this guest boots from: the flavor's next one may boot from an image.
-    """
+    """Return the flavor that a guest was made from, with the layout that the guest shows."""
     if guest.nova_flavor is None:
         return None
-    claim = claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=False, dedicated_cpus=dedicated_cpus)
+    claim = claim_of_flavor(guest.nova_flavor, without_volumes(guest), dedicated_cpus=dedicated_cpus)
     return Flavor(
-        name=_label(guest.nova_flavor.name),
+        name=fit_label(guest.nova_flavor.name),
         vcpus=claim.get(ResourceClass.VCPU, 0),
         pcpus=claim.get(ResourceClass.PCPU, 0),
         memory_mb=claim[ResourceClass.MEMORY_MB],
@@ -105,11 +102,6 @@ def _flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         numa_cells=len(guest.numa_cells),
         page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
     )
-
-
-def _label(name: str) -> str:
-    printable = "".join(char if char.isprintable() else "\ufffd" for char in name)
-    return printable if len(printable) <= MAX_NAME_LENGTH else printable[: MAX_NAME_LENGTH - 1] + "…"
 
 
 def _slots_of(

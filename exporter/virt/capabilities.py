@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Protocol
 from xml.etree import ElementTree
 
-from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
+from exporter.cpu_spec import CpuSpecError, CpuSpecs
 from exporter.errors import ConnectionLostError, HypervisorError
+from exporter.label import fit_label
 from exporter.model import Capabilities, CpuInfo, HostCpu, NumaCell, PageSize
-from exporter.virt.libvirt_xml import parse_xml
+from exporter.virt.libvirt_xml import parse_xml, whole_number
 
 # nova.objects.fields.Architecture, HVType and VMMode: the names Nova knows, and the older ones it translates.
 _ARCHITECTURE_NAMES = """
@@ -29,6 +30,11 @@ _ARCHITECTURE_ALIASES = {
 }
 _HYPERVISOR_ALIASES = {"xapi": "xen"}
 _VM_MODE_ALIASES = {"pv": "xen", "hv": "hvm", "baremetal": "hvm"}
+
+# Linux knows no more NUMA cells (MAX_NUMNODES), and no architecture has as many sizes of pages.
+_MAX_CELLS = 1024
+_MAX_PAGE_SIZES = 16
+_MAX_FEATURES = 4096
 
 
 class CpuHypervisor(Protocol):
@@ -58,7 +64,7 @@ def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
         expanded = hypervisor.expand_cpu_features(_find_host_cpu(xml))
     except ConnectionLostError:
         raise
-    except HypervisorError:
+    except (HypervisorError, RecursionError):  # the latter where somebody nested a CPU a thousand deep
         return capabilities
     try:
         features = _features(parse_xml(expanded))
@@ -79,9 +85,9 @@ def parse_capabilities(xml: str) -> Capabilities:
     """
     try:
         root = parse_xml(xml)
-        cells = tuple(_cell(element) for element in root.iterfind("host/topology/cells/cell"))
+        cells = _cells(root)
         return Capabilities(
-            uuid=root.findtext("host/uuid"),
+            uuid=_label(root.findtext("host/uuid")),
             cpu_info=_cpu_info(root, cells=len(cells)),
             supported_instances=tuple(_supported_instances(root)),
             cells=cells,
@@ -97,9 +103,9 @@ def _cpu_info(root: ElementTree.Element, *, cells: int) -> CpuInfo:
     topology = cpu.find("topology")
     count = {} if topology is None else topology.attrib
     return CpuInfo(
-        arch=cpu.findtext("arch"),
-        model=cpu.findtext("model"),
-        vendor=cpu.findtext("vendor"),
+        arch=_label(cpu.findtext("arch")),
+        model=_label(cpu.findtext("model")),
+        vendor=_label(cpu.findtext("vendor")),
         cells=cells or 1,  # Nova counts a host without a topology as one cell
         sockets=_int(count.get("sockets")),
         cores=_int(count.get("cores")),
@@ -109,9 +115,10 @@ def _cpu_info(root: ElementTree.Element, *, cells: int) -> CpuInfo:
 
 
 def _features(cpu: ElementTree.Element) -> frozenset[str]:
-    return frozenset(
-        feature.attrib["name"] for feature in cpu.iterfind("feature") if feature.get("policy") != "disable"
-    )
+    features = [each for each in cpu.iterfind("feature") if each.get("policy") != "disable"]
+    if len(features) > _MAX_FEATURES:
+        raise ValueError(f"{len(features)} features of a CPU, {_MAX_FEATURES} at most are read")
+    return frozenset(fit_label(each.attrib["name"]) for each in features)
 
 
 def _supported_instances(root: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
@@ -132,26 +139,44 @@ def _supported_instances(root: ElementTree.Element) -> Iterator[tuple[str, str, 
                 )
 
 
-def _cell(element: ElementTree.Element) -> NumaCell:
+def _cells(root: ElementTree.Element) -> tuple[NumaCell, ...]:
+    elements = root.findall("host/topology/cells/cell")
+    if len(elements) > _MAX_CELLS:
+        raise ValueError(f"{len(elements)} NUMA cells, {_MAX_CELLS} at most are read")
+    cpu_specs = CpuSpecs()
+    cells = tuple(_cell(element, cpu_specs) for element in elements)
+    if len({cell.id for cell in cells}) < len(cells):
+        raise ValueError("two NUMA cells of one number")
+    return cells
+
+
+def _cell(element: ElementTree.Element, cpu_specs: CpuSpecs) -> NumaCell:
+    pages = {
+        whole_number(each.attrib["size"]): whole_number(each.text or "0")
+        for each in element.iterfind("pages")
+    }
+    if len(pages) > _MAX_PAGE_SIZES:
+        raise ValueError(f"{len(pages)} sizes of pages, {_MAX_PAGE_SIZES} at most are read")
     return NumaCell(
-        id=int(element.attrib["id"]),
-        memory_kib=int(element.findtext("memory") or 0),
-        pages=tuple(
-            PageSize(size_kib=int(pages.attrib["size"]), total=int(pages.text or 0))
-            for pages in element.iterfind("pages")
-        ),
-        cpus=tuple(_host_cpu(cpu) for cpu in element.iterfind("cpus/cpu")),
+        id=whole_number(element.attrib["id"]),
+        memory_kib=whole_number(element.findtext("memory") or "0"),
+        pages=tuple(PageSize(size_kib=size, total=total) for size, total in pages.items()),
+        cpus=tuple(_host_cpu(cpu, cpu_specs) for cpu in element.iterfind("cpus/cpu")),
     )
 
 
-def _host_cpu(element: ElementTree.Element) -> HostCpu:
+def _host_cpu(element: ElementTree.Element, cpu_specs: CpuSpecs) -> HostCpu:
     siblings = element.get("siblings")
     return HostCpu(
-        id=int(element.attrib["id"]),
+        id=whole_number(element.attrib["id"]),
         socket_id=_int(element.get("socket_id")),
-        siblings=parse_cpu_spec(siblings) if siblings else frozenset(),
+        siblings=cpu_specs.parse(siblings) if siblings else frozenset(),
     )
 
 
 def _int(text: str | None) -> int | None:
-    return None if text is None else int(text)
+    return None if text is None else whole_number(text)
+
+
+def _label(text: str | None) -> str | None:
+    return None if text is None else fit_label(text)

@@ -16,6 +16,7 @@ from exporter.model import Disk, ImageSize, UnsizedImage
 # offset 0, the virtual size in bytes, a big-endian u64, at offset 24.
 _QCOW2_MAGIC = b"QFI\xfb"
 _QCOW2_HEADER = struct.Struct(">4sI16xQ")
+_MAX_IMAGE_BYTES = 2**63 - 1  # the largest that QEMU, as any program, can address: an off_t's highest
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own block size
 
 # By what a file is recognised as not rewritten since: device, inode, size, blocks, mtime in ns.
@@ -83,4 +84,6 @@ def _read_qcow2_virtual_size(path: str) -> int:
     magic, _version, size = _QCOW2_HEADER.unpack(header)
     if magic != _QCOW2_MAGIC:
         raise ValueError("not a qcow2 image, though the domain's XML says so")
+    if size > _MAX_IMAGE_BYTES:
+        raise ValueError(f"a virtual size of {size} bytes, which no image can have")
     return int(size)

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
+from exporter.label import MAX_HOSTNAME_LENGTH, fit_label
 from exporter.model import (
     Capabilities,
     Disk,
@@ -245,8 +246,8 @@ class LibvirtDriver:
         if self._identity is None:
             hypervisor = self._hypervisor
             self._identity = HostIdentity(
-                hostname=hypervisor.get_hostname(),
-                hypervisor_type=hypervisor.get_type(),
+                hostname=fit_label(hypervisor.get_hostname(), length=MAX_HOSTNAME_LENGTH),
+                hypervisor_type=fit_label(hypervisor.get_type()),
                 hypervisor_version=hypervisor.get_version(),
                 libvirt_version=hypervisor.get_libvirt_version(),
                 host_ip=self._config.my_ip or get_host_ip(self._config.uri),

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from exporter.cpu_spec import parse_cpu_spec
+from exporter.cpu_spec import HIGHEST_CPU, CpuSpecs
 from exporter.model import LARGE_PAGES, GuestNumaCell
+from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.memory_units import to_kib
 
+# Linux knows no more of a host's (MAX_NUMNODES), and QEMU 128 of a guest's.
+_MAX_CELLS = 1024
 
-def parse_guest_numa_cells(domain: ElementTree.Element) -> tuple[GuestNumaCell, ...]:
+
+def parse_guest_numa_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> tuple[GuestNumaCell, ...]:
     """Parse what Nova's _get_guest_numa_config wrote, and what others write to the same end.
 
     None is there for a guest that neither has NUMA cells nor huge pages: its memory may lie anywhere.
 
-    :raises ValueError: for what is no number (KeyError for what is missing)
+    :raises ValueError: for what is no number, or too many (KeyError for what is missing)
     """
-    pages = _page_sizes(domain)
+    pages = _page_sizes(domain, cpu_specs)
     cells = domain.findall("cpu/numa/cell")
+    if len(cells) > _MAX_CELLS:
+        raise ValueError(f"{len(cells)} NUMA cells, {_MAX_CELLS} at most are read")
     if cells:
-        return tuple(_cell(domain, cell, position, pages) for position, cell in enumerate(cells))
+        anywhere = _only(domain.find("numatune/memory"), cpu_specs)
+        host_cells = _host_cells(domain, cpu_specs)
+        return tuple(
+            _cell(cell, position, host_cells=host_cells, anywhere=anywhere, pages=pages, cpu_specs=cpu_specs)
+            for position, cell in enumerate(cells)
+        )
     if not pages:
         return ()
+    vcpus = whole_number(domain.findtext("vcpu", ""))
+    if vcpus > HIGHEST_CPU:
+        raise ValueError(f"{vcpus} vCPUs")
     memory = domain.find("memory")
     whole = GuestNumaCell(
-        host_cell=_only(domain.find("numatune/memory")),
-        vcpus=frozenset(range(int(domain.findtext("vcpu", "")))),
+        host_cell=_only(domain.find("numatune/memory"), cpu_specs),
+        vcpus=frozenset(range(vcpus)),
         memory_kib=0 if memory is None else to_kib(memory.text or "", memory.get("unit")),
         page_size_kib=pages.get(0, pages.get(None)),
     )
@@ -33,19 +47,32 @@ def parse_guest_numa_cells(domain: ElementTree.Element) -> tuple[GuestNumaCell, 
 
 
 def _cell(
-    domain: ElementTree.Element, cell: ElementTree.Element, position: int, pages: dict[int | None, int]
+    cell: ElementTree.Element,
+    position: int,
+    *,
+    host_cells: dict[str | None, int | None],
+    anywhere: int | None,
+    pages: dict[int | None, int],
+    cpu_specs: CpuSpecs,
 ) -> GuestNumaCell:
-    number = int(cell.get("id", position))
-    memnode = domain.find(f"numatune/memnode[@cellid='{number}']")
+    number = whole_number(cell.get("id", str(position)))
     return GuestNumaCell(
-        host_cell=_only(domain.find("numatune/memory") if memnode is None else memnode),
-        vcpus=parse_cpu_spec(cell.attrib["cpus"]) if cell.get("cpus") else frozenset(),
+        host_cell=host_cells.get(str(number), anywhere),
+        vcpus=cpu_specs.parse(cell.attrib["cpus"]) if cell.get("cpus") else frozenset(),
         memory_kib=to_kib(cell.attrib["memory"], cell.get("unit")),
         page_size_kib=pages.get(number, pages.get(None)),
     )
 
 
-def _page_sizes(domain: ElementTree.Element) -> dict[int | None, int]:
+def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[str | None, int | None]:
+    """Return in which of the host's cells each of the guest's has its memory, by the guest's cell."""
+    return {
+        memnode.get("cellid"): _only(memnode, cpu_specs)
+        for memnode in reversed(domain.findall("numatune/memnode"))
+    }
+
+
+def _page_sizes(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[int | None, int]:
     """Return the size in KiB of the huge pages of each of the guest's cells; None stands for all others.
 
     <hugepages> that names no size leaves it to the host's default, which the XML does not tell.
@@ -57,12 +84,12 @@ def _page_sizes(domain: ElementTree.Element) -> dict[int | None, int]:
     for page in hugepages.iterfind("page"):
         size_kib = to_kib(page.attrib["size"], page.get("unit"))
         nodes = page.get("nodeset")
-        sizes |= dict.fromkeys(parse_cpu_spec(nodes) if nodes else (None,), size_kib)
+        sizes |= dict.fromkeys(cpu_specs.parse(nodes) if nodes else (None,), size_kib)
     return sizes or {None: LARGE_PAGES}
 
 
-def _only(element: ElementTree.Element | None) -> int | None:
+def _only(element: ElementTree.Element | None, cpu_specs: CpuSpecs) -> int | None:
     """Return the one NUMA cell that a nodeset names."""
     nodes = None if element is None else element.get("nodeset")
-    cells = parse_cpu_spec(nodes) if nodes else frozenset()
+    cells = cpu_specs.parse(nodes) if nodes else frozenset()
     return next(iter(cells)) if len(cells) == 1 else None

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from exporter.cpu_spec import parse_cpu_spec
+from exporter.cpu_spec import CpuSpecs
 from exporter.errors import ConnectionLostError, ExporterError, GoneError, HypervisorError
 from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
 from exporter.virt.guest_numa import parse_guest_numa_cells
-from exporter.virt.libvirt_xml import parse_xml
+from exporter.virt.libvirt_xml import parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
 from exporter.virt.nova_metadata import parse_nova_metadata
 
@@ -30,11 +30,12 @@ def parse_guest(xml: str) -> Guest:
         disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
         metadata = parse_nova_metadata(domain)
         has_nova_metadata = metadata is not None
+        cpu_specs = CpuSpecs()
         return Guest(
             uuid=_text(domain, "uuid"),
             name=_text(domain, "name"),
             vcpus=_vcpus(domain),
-            maximum_vcpus=int(_text(domain, "vcpu")),
+            maximum_vcpus=whole_number(_text(domain, "vcpu")),
             memory_kib=_memory_kib(domain),
             maximum_memory_kib=_kib(domain, "memory"),
             disks=disks,
@@ -43,10 +44,10 @@ def parse_guest(xml: str) -> Guest:
             nova_flavor=None if metadata is None else metadata.flavor,
             metadata_error=None if metadata is None else metadata.error,
             is_volume_backed=metadata is not None and is_volume_backed(disks, has_image=metadata.has_image),
-            numa_cells=parse_guest_numa_cells(domain),
-            emulator_pins=_emulator_pins(domain),
+            numa_cells=parse_guest_numa_cells(domain, cpu_specs),
+            emulator_pins=_emulator_pins(domain, cpu_specs),
             vcpu_pins={
-                int(pin.attrib["vcpu"]): parse_cpu_spec(pin.attrib["cpuset"])
+                whole_number(pin.attrib["vcpu"]): cpu_specs.parse(pin.attrib["cpuset"])
                 for pin in domain.iterfind("cputune/vcpupin")
             },
         )
@@ -87,7 +88,7 @@ def _text(domain: ElementTree.Element, tag: str) -> str:
 
 def _vcpus(domain: ElementTree.Element) -> int:
     maximum = _text(domain, "vcpu")
-    return int(domain.find("vcpu").get("current", maximum))  # type: ignore[union-attr] # _text found it
+    return whole_number(domain.find("vcpu").get("current", maximum))  # type: ignore[union-attr] # _text found it
 
 
 def _memory_kib(domain: ElementTree.Element) -> int:
@@ -100,9 +101,9 @@ def _kib(domain: ElementTree.Element, tag: str) -> int:
     return to_kib(amount, domain.find(tag).get("unit"))  # type: ignore[union-attr] # _text found it
 
 
-def _emulator_pins(domain: ElementTree.Element) -> frozenset[int]:
+def _emulator_pins(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> frozenset[int]:
     pin = domain.find("cputune/emulatorpin")
-    return frozenset() if pin is None else parse_cpu_spec(pin.attrib["cpuset"])
+    return frozenset() if pin is None else cpu_specs.parse(pin.attrib["cpuset"])
 
 
 def _disk(element: ElementTree.Element) -> Disk:

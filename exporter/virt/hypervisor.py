@@ -294,15 +294,16 @@ class LibvirtHypervisor:
             rows = self._ask(lambda c: c.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE))
         except UnsupportedError:
             rows = self._list_domains_one_by_one()
-        self._domains = {domain.UUIDString(): domain for domain, _ in rows}
+        listed = {domain.UUIDString(): (domain, stats) for domain, stats in rows}
+        self._domains = {uuid: domain for uuid, (domain, _) in listed.items()}
         return tuple(
             DomainRecord(
                 uuid=uuid,
-                name=domain.name(),
+                name=_name(domain),
                 id=domain.ID(),
                 state=_state(stats.get("state.state")),
             )
-            for (uuid, domain), (_, stats) in zip(self._domains.items(), rows, strict=True)
+            for uuid, (domain, stats) in listed.items()
         )
 
     def get_domain_xml(self, uuid: str) -> str:
@@ -389,7 +390,7 @@ class LibvirtHypervisor:
         except GoneError:
             return None
         return StoragePool(
-            name=pool.name(),
+            name=_name(pool),
             capacity_bytes=capacity,
             allocation_bytes=allocation,
             available_bytes=available,
@@ -458,6 +459,8 @@ class LibvirtHypervisor:
                 return call(connection)
         except libvirt.libvirtError as error:
             raise _translate(error, self._describe(error), is_alive=bool(connection.isAlive())) from error
+        except UnicodeDecodeError as error:
+            raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
 
     def _describe(self, error: libvirt.libvirtError) -> str:
         """Return libvirt's message, without a password that it may quote out of the URI."""
@@ -481,6 +484,14 @@ def _translate(error: libvirt.libvirtError, message: str, *, is_alive: bool) -> 
 
 def _message(error: libvirt.libvirtError) -> str:
     return str(error.get_error_message() or error)
+
+
+def _name(named: Any) -> str:
+    """Return a domain's or pool's name, as far as it is UTF-8: libvirt lets no other in, a liar may."""
+    try:
+        return str(named.name())
+    except UnicodeDecodeError as error:
+        return error.object.decode(errors="replace")
 
 
 def _state(number: int | None) -> DomainState:

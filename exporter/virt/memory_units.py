@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from exporter.virt.libvirt_xml import whole_number
+
 # Of libvirt's units of memory: https://libvirt.org/formatdomain.html#memory-allocation
 _BYTES_PER_UNIT = {
     "b": 1,
@@ -27,4 +29,4 @@ def to_kib(amount: str, unit: str | None) -> int:
     :raises ValueError: when the amount is no whole number
     :raises KeyError: when libvirt has no such unit
     """
-    return int(amount) * _BYTES_PER_UNIT[unit or "KiB"] // 1024
+    return whole_number(amount) * _BYTES_PER_UNIT[unit or "KiB"] // 1024

@@ -13,13 +13,17 @@ from xml.etree import ElementTree
 
 from exporter.device_spec import list_assignable, parse_device_spec
 from exporter.errors import ConnectionLostError, HypervisorError
+from exporter.label import fit_label
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
-from exporter.virt.libvirt_xml import parse_xml
+from exporter.virt.libvirt_xml import parse_xml, whole_number
 
 # Events tell of devices that come, go or change; this is for what they miss.
 MAX_AGE_SECONDS = 300.0
 # Events come in swarms: a card that is given 64 virtual functions is 64 of them.
 MIN_AGE_SECONDS = 5.0
+# Each kind of device is a series: no host has as many, and one that says so is not believed.
+MAX_KINDS = 256
+_MAX_ID_LENGTH = 10  # "0x10de"
 
 
 class NodeDeviceHypervisor(Protocol):
@@ -130,13 +134,22 @@ def parse_node_devices(xmls: Iterable[str]) -> ParsedDevices:
     """
     try:
         devices = [parse_xml(xml) for xml in xmls]
-        return ParsedDevices(
+        parsed = ParsedDevices(
             pci=tuple(_pci_devices(devices)),
             mdev_types=tuple(mdev_type for device in devices for mdev_type in _mdev_types(device)),
             interfaces=dict(_interfaces(devices)),
         )
+        _check_kinds(parsed)
+        return parsed
     except (ValueError, KeyError, TypeError) as error:
         raise HypervisorError(f"unexpected node device XML: {error}") from error
+
+
+def _check_kinds(parsed: ParsedDevices) -> None:
+    kinds = {(each.vendor_id, each.product_id, each.dev_type) for each in parsed.pci}
+    types = {each.name for each in parsed.mdev_types}
+    if max(len(kinds), len(types)) > MAX_KINDS:
+        raise ValueError(f"{len(kinds)} kinds of PCI and {len(types)} of mediated devices")
 
 
 def _pci_devices(devices: Sequence[ElementTree.Element]) -> Iterator[PciDevice]:
@@ -180,7 +193,7 @@ def _dev_type(pci: ElementTree.Element, *, is_vdpa: bool) -> tuple[str, str | No
 
 
 def _address(pci: ElementTree.Element) -> str:
-    numbers = (int(pci.findtext(name, "")) for name in ("domain", "bus", "slot", "function"))
+    numbers = (whole_number(pci.findtext(name, "")) for name in ("domain", "bus", "slot", "function"))
     return _format_address(*numbers)
 
 
@@ -192,7 +205,8 @@ def _id(pci: ElementTree.Element, tag: str) -> str:
     element = pci.find(tag)
     if element is None:
         raise ValueError(f"no <{tag}>")
-    return f"{int(element.attrib['id'], 16):04x}"
+    number = int(element.attrib["id"][:_MAX_ID_LENGTH], 16)
+    return f"{number:04x}"
 
 
 def _has_serial_number(pci: ElementTree.Element) -> bool:
@@ -204,8 +218,8 @@ def _mdev_types(device: ElementTree.Element) -> Iterator[MdevType]:
     """Yield the types of mediated devices that a device may be divided into: of PCI or of s390."""
     for element in device.iterfind("capability/capability[@type='mdev_types']/type"):
         yield MdevType(
-            name=element.attrib["id"],
-            available_instances=int(element.findtext("availableInstances", "")),
+            name=fit_label(element.attrib["id"]),
+            available_instances=whole_number(element.findtext("availableInstances", "")),
         )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from exporter.attempt import attempt
 from exporter.model import Problem, Severity, Storage
+from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.storage import StorageError
 
 COMMAND_TIMEOUT_SECONDS = 30.0
@@ -26,6 +27,7 @@ KEEP_SECONDS = 300.0
 
 # `vgs` now and then dies of a signal for no reason (Launchpad bug 1931710); Nova tries again, too.
 _VGS_ATTEMPTS = 3
+_QUOTED_LENGTH = 200
 
 
 def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT_SECONDS) -> Storage:
@@ -41,10 +43,19 @@ def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT
         attempts=_VGS_ATTEMPTS,
         timeout=timeout,
     )
+    return parse_volume_group(output, volume_group)
+
+
+def parse_volume_group(output: str, volume_group: str) -> Storage:
+    """Parse what vgs printed.
+
+    :raises StorageError: when it is not what was asked for
+    """
     try:
-        size, free = map(int, output.split("|"))
+        size, free = map(whole_number, output.split("|"))
     except ValueError as error:
-        raise StorageError(f"images_volume_group {volume_group}: vgs answered {output.strip()!r}") from error
+        said = output.strip()[:_QUOTED_LENGTH]
+        raise StorageError(f"images_volume_group {volume_group}: vgs answered {said!r}") from error
     return Storage(size_bytes=size, used_bytes=size - free, free_bytes=free)
 
 
@@ -65,20 +76,29 @@ def get_ceph_pool_info(
         attempts=1,
         timeout=timeout,
     )
+    return parse_ceph_usage(output, pool)
+
+
+def parse_ceph_usage(output: str, pool: str) -> Storage:
+    """Parse what ceph df printed.
+
+    :raises StorageError: when it is not what was asked for, or has no such pool
+    """
     try:
         usage = json.loads(output)
         pools = {each["name"]: each["stats"] for each in usage["pools"]}
-        size = int(usage["stats"]["total_bytes"])
+        size = whole_number(str(usage["stats"]["total_bytes"]))
         if pool not in pools:
             names = ", ".join(sorted(pools)) or "none"
             raise StorageError(f"images_rbd_pool {pool}: no such pool (there are: {names})")
         return Storage(
             size_bytes=size,
-            used_bytes=int(pools[pool]["bytes_used"]),
-            free_bytes=int(pools[pool]["max_avail"]),
+            used_bytes=whole_number(str(pools[pool]["bytes_used"])),
+            free_bytes=whole_number(str(pools[pool]["max_avail"])),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"images_rbd_pool {pool}: unexpected answer of ceph df: {error!r}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        said = repr(error)[:_QUOTED_LENGTH]
+        raise StorageError(f"images_rbd_pool {pool}: unexpected answer of ceph df: {said}") from error
 
 
 def _run(command: Sequence[str], *, what: str, package: str, attempts: int, timeout: float) -> str:

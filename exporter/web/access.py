@@ -25,6 +25,13 @@ log = logging.getLogger(__name__)
 # The hash of no password anyone has, for users who are not there: their refusal takes as long as any other.
 _NOBODYS_HASH = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
 _MAX_REMEMBERED = 100
+# Passwords that nobody remembers wait for their turn. Were there no end to that, whoever guesses would have
+# taken every place among the requests under way within a moment, and scrapes would be refused.
+_MAX_WAITING = 16
+
+
+class BusyError(Exception):
+    """Too many passwords are being checked already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +132,10 @@ class Access:
         self._mistakes = mistakes
 
     async def authenticate(self, headers: Mapping[str, str]) -> bool:
-        """Whether the request has a user's name and password; where there are no users, any has."""
+        """Whether the request has a user's name and password; where there are no users, any has.
+
+        :raises BusyError: when too many others are being checked
+        """
         users = self.door.file.users
         if not users:
             return True
@@ -170,16 +180,28 @@ class Passwords:
         self._key = os.urandom(32)
         self._known: OrderedDict[bytes, bool] = OrderedDict()
         self._turn = asyncio.Lock()
+        self._waiting = 0
 
     async def check(self, hashed: str | None, password: str) -> bool:
-        """Whether the password has this hash; None is the hash of a user who is not there."""
+        """Whether the password has this hash; None is the hash of a user who is not there.
+
+        :raises BusyError: when too many others are being checked
+        """
         digest = self._digest(hashed or _NOBODYS_HASH, password)
         if digest not in self._known:
-            async with self._turn:
-                if digest not in self._known:
-                    is_right = await asyncio.to_thread(_has_hash, password, hashed or _NOBODYS_HASH)
-                    self._remember(digest, is_right)
+            if self._waiting >= _MAX_WAITING:
+                raise BusyError
+            self._waiting += 1
+            try:
+                await self._learn(digest, hashed or _NOBODYS_HASH, password)
+            finally:
+                self._waiting -= 1
         return self._known.get(digest, False) and hashed is not None
+
+    async def _learn(self, digest: bytes, hashed: str, password: str) -> None:
+        async with self._turn:
+            if digest not in self._known:
+                self._remember(digest, await asyncio.to_thread(_has_hash, password, hashed))
 
     def _digest(self, hashed: str, password: str) -> bytes:
         return hmac.digest(self._key, f"{hashed}\0{password}".encode(), hashlib.sha256)
@@ -195,6 +217,8 @@ class Passwords:
 def _has_hash(password: str, hashed: str) -> bool:
     import bcrypt  # here, because few have users configured, and each module costs memory
 
+    if "\0" in password:
+        return False  # htpasswd can make none of it, and older releases of the library raise
     # bcrypt looks at 72 bytes; newer releases of the library refuse more instead of passing them over.
     return bool(bcrypt.checkpw(password.encode()[:72], hashed.encode()))
 

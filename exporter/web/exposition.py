@@ -41,7 +41,7 @@ def render_text(families: Iterable[Family]) -> bytes:
         help_text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
         lines.append(f"# HELP {family.name}{ending} {help_text}\n# TYPE {family.name}{ending} {kind}\n")
         lines += _sample_lines(family)
-    return "".join(lines).encode()
+    return _encode(lines)
 
 
 def render_openmetrics(families: Iterable[Family]) -> bytes:
@@ -60,7 +60,12 @@ def render_openmetrics(families: Iterable[Family]) -> bytes:
             lines.append(f"# UNIT {family.name} {family.unit}\n")
         lines += _sample_lines(family)
     lines.append("# EOF\n")
-    return "".join(lines).encode()
+    return _encode(lines)
+
+
+def _encode(lines: Iterable[str]) -> bytes:
+    # A path on the command line that is no UTF-8 comes with lone surrogates, and must not cost the scrape.
+    return "".join(lines).encode(errors="replace")
 
 
 TEXT = Format("text/plain; version=0.0.4; charset=utf-8", render_text)

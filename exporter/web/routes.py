@@ -17,9 +17,9 @@ from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.overview.fleet import make_fleet
 from exporter.own import OwnMetrics
-from exporter.reload import Reloader
 from exporter.scrape import collect_families
-from exporter.web.access import Access
+from exporter.service import Reloader
+from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
 from exporter.web.overview import render_page
 from exporter.web.probe import ProbeError, ProbeTargets
@@ -86,7 +86,11 @@ class Web:
     async def _answer(self, request: Request) -> Response:
         if not self._access.take_token():
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
-        if not await self._access.authenticate(request.headers):
+        try:
+            is_known = await self._access.authenticate(request.headers)
+        except BusyError:
+            return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords at once")
+        if not is_known:
             challenge = {"www-authenticate": 'Basic realm="hypervisor-exporter", charset="UTF-8"'}
             return _plain(HTTPStatus.UNAUTHORIZED, "Unauthorized", **challenge)
         methods, route = self._find_route(request.path)
@@ -277,4 +281,4 @@ def _accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _plain(status: HTTPStatus, text: str, **headers: str) -> Response:
-    return Response(status=status, body=f"{text}\n".encode(), headers=headers)
+    return Response(status=status, body=f"{text}\n".encode(errors="replace"), headers=headers)

@@ -23,11 +23,13 @@ from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
 from exporter.device_spec import DeviceSpecError, parse_device_spec
 from exporter.errors import ConfigError, HypervisorError
 from exporter.own import OwnMetrics
-from exporter.reload import Loaded, Reloader
+from exporter.service import Loaded, Reloader
 from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.disks import ImageReader
 from exporter.virt.guests import GuestXmlError, parse_guest
 from exporter.virt.node_devices import parse_node_devices
+from exporter.virt.storage import StorageError
+from exporter.virt.storage_commands import parse_ceph_usage, parse_volume_group
 from exporter.web.access import Access, Door
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
@@ -64,6 +66,15 @@ def image(content: bytes) -> None:
     for driver_format in ("qcow2", "raw"):
         size = ImageReader().read(make_disk(path=str(path), driver_format=driver_format))
         assert size is not None
+
+
+def storage_command(content: bytes) -> None:
+    """What vgs or ceph df may print, of which the latter tells names that others gave."""
+    text = content.decode(errors="replace")
+    for parse in (parse_volume_group, parse_ceph_usage):
+        with _refused(StorageError):
+            storage = parse(text, "vms")
+            assert float(storage.size_bytes + storage.used_bytes + storage.free_bytes) is not None
 
 
 def nova_conf(content: bytes) -> None:
@@ -119,6 +130,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         capabilities,
         node_device,
         image,
+        storage_command,
         nova_conf,
         configuration,
         web_configuration,

@@ -8,8 +8,9 @@ import base64
 import bcrypt
 import pytest
 
+from exporter.attempt import Success, attempt_awaiting
 from exporter.config.web_file import RateLimit, WebFile
-from exporter.web.access import Access, Door, Passwords, TokenBucket
+from exporter.web.access import Access, BusyError, Door, Passwords, TokenBucket
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
 
@@ -30,6 +31,7 @@ def basic(user: str, password: str) -> dict[str, str]:
         ({"authorization": "Basic cHJvbWV0aGV1cw=="}, False),
         ({"authorization": "Basic /////w=="}, False),
         ({"authorization": "Basic \u00e9"}, False),
+        (basic("prometheus", "right\0"), False),
     ],
 )
 def test_only_a_user_with_the_right_password_gets_in(headers: dict[str, str], gets_in: bool) -> None:
@@ -70,6 +72,24 @@ def test_guesses_do_not_crowd_out_a_password_that_is_right() -> None:
         return await passwords.check(HASH, "right")
 
     assert asyncio.run(guess())
+
+
+def test_a_flood_of_guesses_is_turned_away_and_a_known_password_is_not() -> None:
+    """Of 100 guesses at once few wait for their hash; who was let in before does not wait behind them."""
+
+    async def flood() -> tuple[int, int]:
+        passwords = Passwords()
+        assert await passwords.check(HASH, "right")
+        guesses = [attempt_awaiting(passwords.check(HASH, f"guess {number}")) for number in range(100)]
+        outcomes = await asyncio.gather(*guesses, attempt_awaiting(passwords.check(HASH, "right")))
+        assert outcomes.pop() == Success(True)
+        assert all(each == Success(False) or isinstance(each.error, BusyError) for each in outcomes)
+        refused = sum(each == Success(False) for each in outcomes)
+        return refused, len(outcomes) - refused
+
+    refused, turned_away = asyncio.run(flood())
+    assert refused >= 1
+    assert turned_away >= 50
 
 
 def test_the_bucket_fills_with_time_and_holds_no_more_than_a_burst() -> None:

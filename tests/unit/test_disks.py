@@ -98,6 +98,52 @@ def test_what_is_no_file_is_unsized_and_never_opened(tmp_path: Path) -> None:
             assert ImageReader().read(disk) == UnsizedImage(f"{path}: not a regular file")
 
 
+@pytest.mark.parametrize("size", [2**63, 2**64 - 1])
+def test_a_size_that_no_image_can_have_is_not_believed(tmp_path: Path, size: int) -> None:
+    """The header is a guest's owner's to write; one image must not make a host's disk numbers absurd."""
+    unsized = ImageReader().read(make_disk(path=str(write_qcow2(tmp_path / "disk", size))))
+    assert isinstance(unsized, UnsizedImage)
+    assert "which no image can have" in str(unsized.reason)
+    largest = ImageReader().read(make_disk(path=str(write_qcow2(tmp_path / "largest", 2**63 - 1))))
+    assert isinstance(largest, ImageSize)
+
+
+def test_neither_links_nor_device_nodes_are_followed_into_anything(tmp_path: Path) -> None:
+    """A circle of links, a link to a device, and a header that names a backing file, which nobody opens."""
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, reason in (("a", "Too many levels of symbolic links"), ("zero", "not a regular file")):
+        unsized = ImageReader().read(make_disk(path=str(tmp_path / name)))
+        assert isinstance(unsized, UnsizedImage)
+        assert reason in str(unsized.reason)
+    fifo = tmp_path / "backing"
+    os.mkfifo(fifo)
+    name = str(fifo).encode()
+    overlay = tmp_path / "overlay"
+    overlay.write_bytes(
+        struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 104, len(name), 16, MIB).ljust(104, b"\0") + name
+    )
+    size = ImageReader().read(make_disk(path=str(overlay)))
+    assert isinstance(size, ImageSize)
+    assert size.virtual_bytes == MIB
+
+
+def test_a_sparse_raw_image_of_exabytes_is_sized_by_its_stat(tmp_path: Path) -> None:
+    """Nothing of it is read, so its size costs nothing."""
+    path = tmp_path / "disk"
+    path.touch()
+    largest = 2**40
+    while True:
+        try:
+            os.truncate(path, largest * 2)
+        except OSError:
+            break
+        largest *= 2
+    size = ImageReader().read(make_disk(path=str(path), driver_format="raw"))
+    assert size == ImageSize(virtual_bytes=largest, allocated_bytes=path.stat().st_blocks * 512)
+
+
 def test_an_image_that_is_gone_is_unsized_and_read_when_it_is_back(tmp_path: Path) -> None:
     path = write_qcow2(tmp_path / "disk", 1 * GIB)
     reader, disk = ImageReader(), make_disk(path=str(path))

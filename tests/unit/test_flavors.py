@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.settings import HypervisorConfig
+from exporter.label import MAX_LABEL_LENGTH
 from exporter.model import (
     LARGE_PAGES,
     DomainState,
@@ -27,7 +28,7 @@ from exporter.model import (
     Severity,
 )
 from exporter.placement.cells import CellRoom, get_cell_rooms
-from exporter.placement.flavors import MAX_LEARNT_FLAVORS, MAX_NAME_LENGTH, get_flavor_slots, learn_flavors
+from exporter.placement.flavors import MAX_LEARNT_FLAVORS, get_flavor_slots, learn_flavors
 from tests.support.records import make_domain, make_guest, make_inventory, make_reading
 
 VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
@@ -444,7 +445,7 @@ def test_of_too_many_flavors_those_with_the_most_guests_are_kept_and_it_is_said(
         ("m1.large", "m1.large"),
         ("große Platte", "große Platte"),
         ("a\nb\x1b[31m", "a\ufffdb\ufffd[31m"),
-        ("n" * 10_000, "n" * (MAX_NAME_LENGTH - 1) + "…"),
+        ("n" * 10_000, "n" * (MAX_LABEL_LENGTH - 1) + "…"),
     ],
 )
 def test_a_name_out_of_a_guest_is_short_and_printable(name: str, label: str) -> None:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from exporter.cpu_spec import CpuSpecs
 from exporter.model import LARGE_PAGES, GuestNumaCell
 from exporter.virt.guest_numa import parse_guest_numa_cells
 
@@ -16,7 +17,7 @@ TWO_CELLS = """<cpu><numa>
 
 def parse(*parts: str, vcpus: int = 3) -> tuple[GuestNumaCell, ...]:
     xml = f"<domain><memory unit='GiB'>3</memory><vcpu>{vcpus}</vcpu>{''.join(parts)}</domain>"
-    return parse_guest_numa_cells(ElementTree.fromstring(xml))
+    return parse_guest_numa_cells(ElementTree.fromstring(xml), CpuSpecs())
 
 
 def backed_by(*pages: str) -> str:

@@ -105,9 +105,11 @@ def test_an_answer_of_vgs_that_is_none_is_told_in_one_line(
         ("[]", "unexpected answer of ceph df: TypeError("),
         ('{"pools": []}', "unexpected answer of ceph df: KeyError('stats')"),
         (CEPH_DF.replace("max_avail", "avail"), "unexpected answer of ceph df: KeyError('max_avail')"),
+        ('{"pools": [], "stats": {"total_bytes": 1e999}}', "unexpected answer of ceph df: ValueError("),
+        ("[" * 100_000, "unexpected answer of ceph df: RecursionError("),
         (CEPH_DF.replace('"vms"', '"images"'), "no such pool (there are: device_health_metrics, images)"),
     ],
-    ids=["no-json", "a-list", "no-total", "no-free", "another-pool"],
+    ids=["no-json", "a-list", "no-total", "no-free", "infinite", "deep", "another-pool"],
 )
 def test_an_answer_of_ceph_that_is_none_is_told_in_one_line(
     programs: Path, answer: str, problem: str
