@@ -97,6 +97,12 @@ bench: $(VENV)/.dev ## Measure beside others on a real libvirtd: make bench ARGS
 	@echo '==> Measuring (writes docs/performance.md; 15 minutes or so)'
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-load
+bench-load: $(VENV)/.dev ## Load it with 50 scrapers over TLS for ten minutes while guests come and go
+	@$(INSTALL_PACKAGES) test
+	@echo '==> Loading (writes docs/performance.md; 10 minutes)'
+	@$(BIN)/python -m bench.load $(ARGS)
+
 .PHONY: image
 image: ## Build the container image without a container engine (with one: docker build .)
 	@$(INSTALL_PACKAGES) image
