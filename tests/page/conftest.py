@@ -12,7 +12,9 @@ from tests.support.served_fleet import ServedFleet, serve_fleet
 from tests.support.simulated_hypervisors import mixed_fleet
 
 
-@pytest.fixture(scope="session")
+# Not the session's: playwright keeps an event loop running in the main thread while it is open, and the
+# tests after these start loops of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium without a window."""
     with open_browser() as chromium:
