@@ -29,8 +29,9 @@ from exporter.overview.document import render_json
 from exporter.overview.fleet import make_fleet
 from exporter.overview.table import find_medium, render_table
 from exporter.own import OwnMetrics
+from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families
-from exporter.service import Loaded, Reloader, Service
+from exporter.service import Service
 from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop

@@ -35,13 +35,13 @@ RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_config_last_reload_successful",
     help="Whether the configuration was last loaded without a mistake; if not, the one before is in force.",
     labels=(),
-    source="exporter.service",
+    source="exporter.reload",
 )
 RELOAD_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_exporter_config_last_reload_success_timestamp_seconds",
     help="When the configuration in force was loaded, in seconds since the epoch.",
     labels=(),
-    source="exporter.service",
+    source="exporter.reload",
 )
 WEB_RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_web_config_last_reload_successful",

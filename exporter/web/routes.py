@@ -17,8 +17,8 @@ from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.overview.fleet import make_fleet
 from exporter.own import OwnMetrics
+from exporter.reload import Reloader
 from exporter.scrape import collect_families
-from exporter.service import Reloader
 from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
 from exporter.web.overview import render_page

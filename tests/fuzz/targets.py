@@ -23,7 +23,7 @@ from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
 from exporter.device_spec import DeviceSpecError, parse_device_spec
 from exporter.errors import ConfigError, HypervisorError
 from exporter.own import OwnMetrics
-from exporter.service import Loaded, Reloader
+from exporter.reload import Loaded, Reloader
 from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.disks import ImageReader
 from exporter.virt.guests import GuestXmlError, parse_guest

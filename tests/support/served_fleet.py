@@ -21,7 +21,7 @@ from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import HypervisorError
 from exporter.model import Resources
 from exporter.own import OwnMetrics
-from exporter.service import Reloader
+from exporter.reload import Reloader
 from exporter.web.access import Access, Door
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web

@@ -10,7 +10,7 @@ import pytest
 from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
-from exporter.service import Loaded, Reloader
+from exporter.reload import Loaded, Reloader
 from exporter.web.access import Door
 from tests.support.hosts import Clock
 

@@ -15,7 +15,7 @@ from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
-from exporter.service import Loaded, Reloader
+from exporter.reload import Loaded, Reloader
 from exporter.web.access import Access, Door
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
 from exporter.web.routes import Web, scrape_timeout
