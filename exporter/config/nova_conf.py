@@ -199,6 +199,16 @@ _LIMITS = (
         frozenset({"false", "0", "off", "no"}),
         "a CPU that Nova has powered down counts as offline",
     ),
+    _Limit(
+        Option("workarounds", "reserve_disk_resource_for_image_cache"),
+        frozenset({"false", "0", "off", "no"}),
+        "the disk reserve is that of reserved_host_disk_mb alone",
+    ),
+    _Limit(
+        Option("DEFAULT", "reserved_huge_pages"),
+        frozenset(),
+        "huge pages that are free count as free for guests",
+    ),
 )
 
 

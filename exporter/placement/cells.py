@@ -150,15 +150,25 @@ def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
 
 
 def _count_memory(room: CellRoom, flavor: Flavor) -> int:
+    """Return how many parts' memory the cell has room for: also of huge pages, which are part of it."""
     amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
-    if flavor.page_size_kib is not None:
-        return sum(
-            max(0, free_kib) // amount_kib
-            for size_kib, free_kib in room.free_pages_kib.items()
-            if _is_wanted(size_kib, flavor.page_size_kib, room) and amount_kib % size_kib == 0
-        )
-    free_kib = room.free_memory_kib if flavor.pcpus else room.free_overcommit_kib
-    return max(0, free_kib) // amount_kib if amount_kib <= room.memory_kib else 0
+    if amount_kib > room.memory_kib:
+        return 0
+    free_kib = room.free_overcommit_kib
+    if flavor.pcpus:
+        free_kib = min(free_kib, room.free_memory_kib) if flavor.vcpus else room.free_memory_kib
+    fitting = max(0, free_kib) // amount_kib
+    if flavor.page_size_kib is None:
+        return fitting
+    return min(fitting, _count_in_pages(room, flavor.page_size_kib, amount_kib))
+
+
+def _count_in_pages(room: CellRoom, page_size_kib: int, amount_kib: int) -> int:
+    return sum(
+        max(0, free_kib) // amount_kib
+        for size_kib, free_kib in room.free_pages_kib.items()
+        if _is_wanted(size_kib, page_size_kib, room) and amount_kib % size_kib == 0
+    )
 
 
 def _is_wanted(size_kib: int, page_size_kib: int, room: CellRoom) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from exporter.model import (
     Guest,
@@ -61,7 +60,9 @@ def claim_of(
     :param images: the sizes of `guest.images`, in the same order
     """
     if guest.nova_flavor is not None:
-        return claim_of_flavor(guest.nova_flavor, guest, dedicated_cpus=dedicated_cpus)
+        return claim_of_flavor(
+            guest.nova_flavor, guest, is_volume_backed=guest.is_volume_backed, dedicated_cpus=dedicated_cpus
+        )
     return {
         **_claim_cpus(guest.maximum_vcpus, guest, dedicated_cpus),
         ResourceClass.MEMORY_MB: -(-guest.maximum_memory_kib // KIB_PER_MIB),
@@ -69,13 +70,16 @@ def claim_of(
     }
 
 
-def claim_of_flavor(flavor: NovaFlavor, guest: Guest, *, dedicated_cpus: frozenset[int]) -> Claim:
-    """Return what a flavor claims for a guest that was made from it.
+def claim_of_flavor(
+    flavor: NovaFlavor, guest: Guest, *, is_volume_backed: bool, dedicated_cpus: frozenset[int]
+) -> Claim:
+    """Return what a flavor claims for a guest whose vCPUs are pinned as this one's, which was made from it.
 
-    The guest tells how many of its vCPUs are pinned, and whether its root disk is a volume. The flavor's
-    extra specs come first (`ResourceRequest.from_request_spec`).
+    The flavor's extra specs come first (`ResourceRequest.from_request_spec`).
+
+    :param is_volume_backed: whether the root disk is a volume (Nova's is_bfv)
     """
-    root_gb = 0 if guest.is_volume_backed else flavor.root_gb
+    root_gb = 0 if is_volume_backed else flavor.root_gb
     claim = {
         ResourceClass.MEMORY_MB: flavor.memory_mb,
         ResourceClass.DISK_GB: root_gb + flavor.ephemeral_gb + convert_mb_to_ceil_gb(flavor.swap_mb),
@@ -96,11 +100,6 @@ def find_isolated_emulator_cpus(guest: Guest, dedicated_cpus: frozenset[int]) ->
     pins = guest.emulator_pins
     is_isolated = len(pins) == 1 and pins <= dedicated_cpus
     return pins if is_isolated and not any(pins & cpus for cpus in guest.vcpu_pins.values()) else frozenset()
-
-
-def without_volumes(guest: Guest) -> Guest:
-    """Return the guest as if it had booted from an image: a flavor's next guest may do either."""
-    return replace(guest, is_volume_backed=False)
 
 
 def _claim_cpus(vcpus: int, guest: Guest, dedicated_cpus: frozenset[int]) -> dict[ResourceClass, int]:

@@ -17,7 +17,7 @@ from exporter.model import (
     Severity,
 )
 from exporter.placement.cells import CellRoom, count_fitting_in_cells
-from exporter.placement.claims import claim_of_flavor, without_volumes
+from exporter.placement.claims import claim_of_flavor
 
 # Names out of guests become label values: bounded, so that no guest's metadata can flood Prometheus.
 MAX_LEARNT_FLAVORS = 100
@@ -89,10 +89,13 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
 
 
 def _flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
-    """Return the flavor that a guest was made from, with the layout that the guest shows."""
+    """Return the flavor that a guest was made from, with the layout that the guest shows.
+
+    The root disk counts whatever this guest boots from: the flavor's next one may boot from an image.
+    """
     if guest.nova_flavor is None:
         return None
-    claim = claim_of_flavor(guest.nova_flavor, without_volumes(guest), dedicated_cpus=dedicated_cpus)
+    claim = claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=False, dedicated_cpus=dedicated_cpus)
     return Flavor(
         name=fit_label(guest.nova_flavor.name),
         vcpus=claim.get(ResourceClass.VCPU, 0),

@@ -12,14 +12,19 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from exporter.model import ResourceClass
+from exporter.config.kinds import PAGE_SIZE
+from exporter.config.settings import HypervisorConfig
+from exporter.model import Flavor, HostNumaCell, MemoryPages, ResourceClass
+from exporter.placement.cells import get_cell_rooms
 from exporter.placement.claims import claim_of
+from exporter.placement.flavors import get_flavor_slots
 from exporter.virt.guests import parse_guest
 from tests.conformance.scenarios import ALL_ONLINE, ONLINE
 from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.oracle import NovaOracle
+from tests.support.records import make_inventory, make_reading
 
 VOLUME = "0b5a0a0e-5a8c-4b5a-9d8e-1f0e5a2c6b7d"
 
@@ -170,6 +175,104 @@ def _as_nova_writes(flavor: Mapping[str, Any], is_volume_backed: bool) -> str:
         )
     )
     return ElementTree.tostring(domain, encoding="unicode")
+
+
+# NUMA cells.
+
+
+def test_as_many_guests_fit_into_the_cells_as_nova_puts_there(nova: NovaOracle) -> None:
+    """Shows it for random hosts and flavors with pinned and shared vCPUs, pages of all kinds and ratios.
+
+    Guests that take one cell each: for those that take several, Nova does not look for the best way. Large
+    pages in one cell only: Nova keeps to the size that it found in the first cell it tried.
+    """
+    choice = random.Random(6)
+    hosts = [_draw_host(choice) for _ in range(600)]
+    truth = nova.count_fitting(hosts)
+    assert sum(count > 0 for count in truth) > 150
+    for host, expected in zip(hosts, truth, strict=True):
+        assert _count_fitting(host) == expected, host
+
+
+def _draw_host(choice: random.Random) -> dict[str, Any]:
+    pages = choice.choice(["", "large", "2048", "1GB", "4"])
+    cells = []
+    for number in range(1 if pages == "large" else choice.randint(1, 3)):
+        cpus = list(range(16 * number, 16 * number + choice.choice([2, 4, 8, 16])))
+        shared = choice.choice([0, 1, 2, len(cpus) // 2])
+        cells.append(
+            {
+                "id": number,
+                "cpuset": cpus[:shared],
+                "pcpuset": cpus[shared:],
+                "siblings": [cpus[start : start + 2] for start in range(0, len(cpus), 2)],
+                "memory": choice.choice([512, 1024, 2048, 3000]),
+                "mempages": [
+                    [4, 2048 * 256],
+                    [2048, choice.choice([0, 8, 100, 1000])],
+                    [2**20, choice.choice([0, 1])],
+                ],
+            }
+        )
+    vcpus = choice.randint(1, 6)
+    specs = {"hw:numa_nodes": "1"}
+    if policy := choice.choice(["dedicated", "mixed", ""]):
+        specs["hw:cpu_policy"] = policy if vcpus > 1 else "dedicated"
+    if specs.get("hw:cpu_policy") == "mixed":
+        specs["hw:cpu_dedicated_mask"] = f"^0-{choice.randint(0, vcpus - 2)}"
+    if pages:
+        specs["hw:mem_page_size"] = pages
+    memory_mb = choice.choice([16, 100, 101, 256, 1024])
+    return {
+        "cells": cells,
+        "limits": {
+            "cpu_allocation_ratio": choice.choice([1.0, 2.5, 4.0]),
+            "ram_allocation_ratio": choice.choice([1.0, 1.5]),
+        },
+        "flavor": {"vcpus": vcpus, "memory_mb": memory_mb, "extra_specs": specs},
+    }
+
+
+def _count_fitting(host: Mapping[str, Any]) -> int:
+    """Return the exporter's slots on a host that has plenty of all but its cells."""
+    topology = [
+        HostNumaCell(
+            id=cell["id"],
+            socket=0,
+            cpus=frozenset(cell["cpuset"] + cell["pcpuset"]),
+            cpuset=frozenset(cell["cpuset"]),
+            pcpuset=frozenset(cell["pcpuset"]),
+            siblings=frozenset(map(frozenset, cell["siblings"])),
+            memory_kib=cell["memory"] * 1024,
+            memory_free_bytes=None,
+            mempages=tuple(
+                MemoryPages(size_kib=size, total=total, free=None) for size, total in cell["mempages"]
+            ),
+            pinned_cpus=frozenset(),
+        )
+        for cell in host["cells"]
+    ]
+    options = HypervisorConfig(uri="test:///default", **host["limits"])
+    rooms = get_cell_rooms(make_reading(), topology, options, dedicated_cpus=frozenset())
+    plenty = [make_inventory(each, 10**9) for each in ResourceClass]
+    (found,) = get_flavor_slots([_make_flavor(host["flavor"])], plenty, rooms)
+    return found.slots
+
+
+def _make_flavor(flavor: Mapping[str, Any]) -> Flavor:
+    specs = flavor["extra_specs"]
+    shared = {"dedicated": 0, "mixed": int(specs.get("hw:cpu_dedicated_mask", "-0").rpartition("-")[2]) + 1}
+    vcpus = shared.get(specs.get("hw:cpu_policy"), flavor["vcpus"])
+    pages = specs.get("hw:mem_page_size")
+    return Flavor(
+        name="drawn",
+        vcpus=vcpus,
+        pcpus=flavor["vcpus"] - vcpus,
+        memory_mb=flavor["memory_mb"],
+        disk_gb=0,
+        numa_cells=1,
+        page_size_kib=None if pages is None else PAGE_SIZE.parse(pages),
+    )
 
 
 # A real libvirtd, with guests of all kinds.

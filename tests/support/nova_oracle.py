@@ -7,7 +7,8 @@ Runs under Debian's Python, which has Nova (python3-nova 26.2). It reads one JSO
 
 and answers each with one: {"answer": {...}}, what get_available_resource returned, or {"error": "Invalid",
 "message": "..."}, what it raised. Asked for "inventories", it answers with those that update_provider_tree
-reports; for "claims", with what each of the request's "flavors" asks Placement for.
+reports; for "claims", with what each of the request's "flavors" asks Placement for; for "fitting", with how
+many guests of a flavor Nova puts into the NUMA cells of each of the request's "hosts".
 
 There is neither database nor message bus: of instances and their volumes only those are on record that
 `volumes` names, by the devices that they are in their guests.
@@ -33,7 +34,7 @@ from nova import (  # noqa: E402
 )
 from nova.compute import provider_tree  # noqa: E402
 from nova.scheduler import utils as scheduler_utils  # noqa: E402
-from nova.virt import virtapi  # noqa: E402
+from nova.virt import hardware, virtapi  # noqa: E402
 from nova.virt.libvirt import driver as libvirt_driver  # noqa: E402
 from oslo_utils import uuidutils  # noqa: E402
 
@@ -85,6 +86,9 @@ class Oracle:
             for flavor, is_bfv in request["flavors"]
         ]
 
+    def _get_fitting(self, request: dict[str, Any]) -> Any:
+        return [count_fitting(host) for host in request["hosts"]]
+
     def _get_driver(self, uri: str) -> Any:
         if uri != self._uri:
             CONF.set_override("connection_uri", uri, "libvirt")
@@ -92,6 +96,37 @@ class Oracle:
             self._driver._host.initialize()
             self._uri = uri
         return self._driver
+
+
+def count_fitting(host: dict[str, Any]) -> int:
+    """Put guests of the host's flavor into its NUMA cells until none fits, as NUMATopologyFilter does."""
+    topology = objects.NUMATopology(cells=[_make_cell(cell) for cell in host["cells"]])
+    limits = objects.NUMATopologyLimits(**host["limits"])
+    flavor = objects.Flavor(is_public=True, disabled=False, **host["flavor"])
+    count = 0
+    while True:
+        wanted = hardware.numa_get_constraints(flavor, objects.ImageMeta.from_dict({}))
+        fitted = hardware.numa_fit_instance_to_host(topology, wanted, limits=limits)
+        if fitted is None:
+            return count
+        topology = hardware.numa_usage_from_instance_numa(topology, fitted)
+        count += 1
+
+
+def _make_cell(cell: dict[str, Any]) -> Any:
+    pages = [objects.NUMAPagesTopology(size_kb=size, total=total, used=0) for size, total in cell["mempages"]]
+    return objects.NUMACell(
+        id=cell["id"],
+        cpuset=set(cell["cpuset"]),
+        pcpuset=set(cell["pcpuset"]),
+        memory=cell["memory"],
+        cpu_usage=0,
+        memory_usage=0,
+        pinned_cpus=set(),
+        siblings=[set(siblings) for siblings in cell["siblings"]],
+        mempages=pages,
+        socket=0,
+    )
 
 
 def put_on_record(volumes: dict[str, list[str]]) -> None:

@@ -100,6 +100,14 @@ class NovaOracle:
         """The process."""
         return self._process.pid
 
+    def count_fitting(self, hosts: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return how many guests of its flavor Nova puts into the NUMA cells of each host, one by one.
+
+        :param hosts: `cells` and `flavor` with the fields of Nova's objects, and `limits`, the ratios
+        """
+        counts: list[int] = self._ask("fitting", "", Path(), None, hosts=list(hosts))
+        return counts
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()

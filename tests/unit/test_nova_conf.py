@@ -225,6 +225,16 @@ def test_guests_are_below_state_path_unless_they_have_their_own(tmp_path: Path, 
             "cpu_power_management = True",
             "not supported, a CPU that Nova has powered down counts as offline",
         ),
+        (
+            "workarounds",
+            "reserve_disk_resource_for_image_cache = True",
+            "not supported, the disk reserve is that of reserved_host_disk_mb alone",
+        ),
+        (
+            "DEFAULT",
+            "reserved_huge_pages = node:0,size:2048,count:64",
+            "not supported, huge pages that are free count as free for guests",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_said_in_one_sentence(
@@ -244,6 +254,8 @@ virt_type = kvm
 images_type = raw
 file_backed_memory = 0
 cpu_power_management = False
+[workarounds]
+reserve_disk_resource_for_image_cache = False
 """
     assert unsupported(tmp_path, text) == []
 
