@@ -67,6 +67,8 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(BIN)/mypy
 	@echo '==> Checking shell scripts (shellcheck)'
 	@shellcheck $(SHELL_SCRIPTS)
+	@echo '==> Looking for commits that were undone without a word (scripts/find_undone.py)'
+	@$(BIN)/python -B -m scripts.find_undone
 
 .PHONY: check
 check: lint test ## Check and test, as CI does

@@ -1,0 +1,266 @@
+"""Find recent commits whose effect is gone although nobody said so. `make lint` runs it.
+
+A commit that was made on an older tree undoes what others did in between. No test is red after it, because
+the tests went with the code. So this looks at each part of each recent commit: where the lines that it found
+are back, and the lines that it wrote are nowhere in the tree, it was undone. Who means that says so, in the
+commit that undoes it or in any later one:
+
+    Undoes: 1a2b3c4
+
+Git's own "This reverts commit ..." counts, too. Code that moved, or that was changed further, is not found.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMITS = 200  # so many, the newest, are looked at
+SECONDS = 20  # for all of git's answers, each
+ENOUGH_LINES = 3  # one or two lines that are back as they were say little, unless they are the whole commit
+FOLDER = Path(__file__).resolve().parent.parent
+
+# What programs write goes with the code that it is made from.
+_TEXT = ("--", ".", *(f":(exclude)*.{end}" for end in ("json", "lock", "png", "svg", "txt")))
+# As git writes it by itself, whatever the user's configuration says.
+_PATCH = (
+    *("--patch", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/"),
+    *("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
+)
+_HEAD = re.compile(r"\x00(?=[0-9a-f]{40,64}\x01)")
+_SAID = re.compile(r"^(?:Undoes: *|This reverts commit )([0-9a-f]{7,40})\b", re.MULTILINE | re.IGNORECASE)
+_PLACE = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+
+
+class CannotLookError(Exception):
+    """There is no history to look at; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One hunk of a commit, without line ends.
+
+    :ivar before: the lines that it found, those around it among them; empty for a new file
+    """
+
+    path: str
+    before: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """One commit; `origin` is what stays the same when it is applied again elsewhere."""
+
+    name: str
+    origin: str
+    subject: str
+    parts: tuple[Part, ...]
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.name[:7]} ({self.subject[:70]})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Undone:
+    """A commit whose effect is gone, or a part of it.
+
+    :ivar by: the commits that took it away; none where a merge did
+    """
+
+    commit: Commit
+    by: tuple[Commit, ...]
+    lines: int
+    path: str
+    example: str
+
+    def __str__(self) -> str:
+        by = ", ".join(commit.title for commit in self.by) or "a merge"
+        return (
+            f"{self.commit.title}: {self.lines} lines are as they were before, undone by {by}."
+            f" In {self.path}: {self.example.strip()[:80]}"
+        )
+
+
+def find_undone(folder: Path, head: str = "HEAD") -> list[Undone]:
+    """Return the commits up to `head` that were undone without a word, the newest first.
+
+    :raises CannotLookError: where git, or a history, is missing
+    """
+    if _git(folder, "rev-parse", "--is-shallow-repository").strip() != b"false":
+        raise CannotLookError("this is a shallow clone: `git fetch --unshallow` brings its history")
+    commits = _read_commits(folder, head)
+    files = _read_files(folder, head)
+    everywhere = {line.strip() for text in files.values() for line in text.splitlines()}
+    said = _SAID.findall(_git(folder, "log", "--format=%B", head).decode(errors="replace"))
+    found = (
+        _look_at(commit, commits[:index], commits[index + 1 :], files, everywhere)
+        for index, commit in enumerate(commits)
+        if not any(commit.name.startswith(name.lower()) for name in said)
+    )
+    return [undone for undone in found if undone is not None]
+
+
+def _look_at(
+    commit: Commit,
+    later: Sequence[Commit],
+    earlier: Sequence[Commit],
+    files: Mapping[str, str],
+    everywhere: set[str],
+) -> Undone | None:
+    """Return what is gone of a commit; None where nothing is, or too little to tell."""
+    gone: list[tuple[Part, list[str]]] = []
+    by: dict[str, Commit] = {}
+    origins = {each.origin for each in earlier}
+    for part in commit.parts:
+        lines = (
+            _gone(part, files, everywhere) if part.before else _gone_with_file(part, later, files, everywhere)
+        )
+        undoers = [each for each in later if lines and _takes_away(each, part, lines)]
+        # Applied again, an earlier commit puts back what this one undid: then this one is not the victim.
+        if lines and not any(each.origin in origins for each in undoers):
+            gone.append((part, lines))
+            by |= {each.name: each for each in undoers}
+    count = sum(len(lines) for _, lines in gone)
+    whole = sum(len(_telling(part.added)) + len(_telling(part.removed)) for part in commit.parts)
+    if count == 0 or count < min(ENOUGH_LINES, whole):
+        return None
+    part, lines = max(gone, key=lambda each: len(each[1]))
+    return Undone(commit=commit, by=tuple(by.values()), lines=count, path=part.path, example=lines[0])
+
+
+def _gone(part: Part, files: Mapping[str, str], everywhere: set[str]) -> list[str]:
+    """Return the lines that the part wrote and that are nowhere now, and those it removed that are back."""
+    if "\n".join(["", *part.before, ""]) not in f"\n{files.get(part.path, '')}\n":
+        return []
+    written = _telling(part.added)
+    missing = [line for line in written if line.strip() not in everywhere]
+    return [] if written and not missing else missing + _telling(part.removed)
+
+
+def _gone_with_file(
+    part: Part, later: Sequence[Commit], files: Mapping[str, str], everywhere: set[str]
+) -> list[str]:
+    """Return the lines of a new file that went when it was removed; none where it was rewritten, or moved."""
+    if part.path in files:
+        return []
+    changes = [each for commit in later for each in commit.parts if each.path == part.path]
+    rewritten = {
+        line for each in changes if each.before != each.removed or each.added for line in each.removed
+    }
+    written = _telling(part.added)
+    missing = [line for line in written if line.strip() not in everywhere and line not in rewritten]
+    return missing if 2 * len(missing) > len(written) else []
+
+
+def _takes_away(commit: Commit, part: Part, lines: Sequence[str]) -> bool:
+    mine = [each for each in commit.parts if each.path == part.path]
+    removed = {line for each in mine for line in each.removed}
+    added = {line for each in mine for line in each.added}
+    return any(
+        (line in removed and line in part.added) or (line in added and line in part.removed) for line in lines
+    )
+
+
+def _telling(lines: Sequence[str]) -> list[str]:
+    """Return the lines that are more than blanks, brackets and the like."""
+    return [line for line in lines if sum(map(str.isalnum, line)) >= 4]
+
+
+def _read_commits(folder: Path, head: str) -> list[Commit]:
+    """Return the newest commits, the newest first; what a merge itself changes is not told, and left out."""
+    shape = "--format=%x00%H%x01%at %an %s%x01%s%x01"
+    command = ("log", f"-{COMMITS}", shape, "--full-history", "--no-merges", *_PATCH, head, *_TEXT)
+    _, *texts = _HEAD.split(_git(folder, *command).decode(errors="replace"))
+    commits = []
+    for text in texts:
+        name, origin, subject, patch = text.split("\1", 3)
+        parts = tuple(_read_parts(patch.split("\n")))
+        commits.append(Commit(name=name, origin=origin, subject=subject, parts=parts))
+    return commits
+
+
+def _read_parts(patch: Sequence[str]) -> Iterator[Part]:
+    """Yield the hunks of a patch. A hunk says how long it is, so that nothing in it is taken for a head."""
+    path, index = "", 0
+    while index < len(patch):
+        line = patch[index]
+        index += 1
+        if line.startswith(("--- a/", "+++ b/")):
+            path = line[6:].rstrip("\t")
+        if (place := _PLACE.match(line)) is None:
+            continue
+        old, new = (int(count) if count is not None else 1 for count in place.groups())
+        before: list[str] = []
+        added: list[str] = []
+        removed: list[str] = []
+        while old or new:
+            sign, text = patch[index][:1], patch[index][1:]
+            index += 1
+            if sign == "\\":  # "\ No newline at end of file"
+                continue
+            old -= sign != "+"
+            new -= sign != "-"
+            if sign == "+":
+                added.append(text)
+            else:
+                before.append(text)
+            if sign == "-":
+                removed.append(text)
+        yield Part(path=path, before=tuple(before), added=tuple(added), removed=tuple(removed))
+
+
+def _read_files(folder: Path, head: str) -> dict[str, str]:
+    """Return the text of every file of a commit, by its path."""
+    archive = tarfile.open(fileobj=io.BytesIO(_git(folder, "archive", "--format=tar", head, *_TEXT)))  # noqa: SIM115
+    with archive:
+        return {
+            member.name: file.read().decode(errors="replace")
+            for member in archive
+            if (file := archive.extractfile(member) if member.isfile() else None) is not None
+        }
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """Return what git prints.
+
+    :raises CannotLookError: when it fails, or takes too long
+    """
+    command = ["git", "-C", str(folder), "-c", "core.quotePath=false", *words]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, timeout=SECONDS).stdout
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise CannotLookError(f"git says: {reason}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CannotLookError(str(error)) from error
+
+
+def main(head: str = "HEAD") -> int:
+    """Print what was undone; the exit status is 1 if anything was."""
+    try:
+        found = find_undone(FOLDER, head)
+    except CannotLookError as error:
+        print(f"    cannot look for undone commits: {error}")
+        return 0
+    for undone in found:
+        print(undone)
+    if found:
+        print(
+            "\nPut back what was not meant to go. What was meant, say: `Undoes: HASH`, one line for each, at"
+            " the end of a commit's message (CONTRIBUTING.md)."
+        )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
