@@ -124,7 +124,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
         probe_targets=probe_targets,
         collectors=COLLECTORS,
         own=own,
-        reloader=reloader,
+        reload=reloader.reload,
         access=access,
         clock=time.monotonic,
     )

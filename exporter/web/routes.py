@@ -17,7 +17,6 @@ from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.overview.fleet import make_fleet
 from exporter.own import OwnMetrics
-from exporter.reload import Reloader
 from exporter.scrape import collect_families
 from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
@@ -48,6 +47,7 @@ class Web:
     """Answers requests out of what the tracker and the probe targets know.
 
     :param collectors: all there are
+    :param reload: reads the configuration anew, and returns its mistakes
     :param clock: the hosts' monotonic clock
     """
 
@@ -59,7 +59,7 @@ class Web:
         probe_targets: ProbeTargets,
         collectors: Sequence[Collector],
         own: OwnMetrics,
-        reloader: Reloader,
+        reload: Callable[[], Awaitable[list[str]]],
         access: Access,
         clock: Callable[[], float],
     ) -> None:
@@ -68,7 +68,7 @@ class Web:
         self._probe_targets = probe_targets
         self._all_collectors = collectors
         self._own = own
-        self._reloader = reloader
+        self._read_anew = reload
         self._access = access
         self._clock = clock
         self._audit: asyncio.Task[list[HostView]] | None = None  # the overview's
@@ -172,7 +172,7 @@ class Web:
         return _plain(HTTPStatus.OK, "Ready")
 
     async def _reload(self, _request: Request) -> Response:
-        mistakes = await self._reloader.reload()
+        mistakes = await self._read_anew()
         if mistakes:
             text = "\n".join(["The old configuration stays in force:", *mistakes])
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, text)

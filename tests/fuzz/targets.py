@@ -197,7 +197,7 @@ def _make_web() -> Web:
         probe_targets=ProbeTargets(config, make_host, clock=_LOOP.time),
         collectors=COLLECTORS,
         own=own,
-        reloader=Reloader(lambda: loaded, lambda _loaded: None, own, wall_clock=_LOOP.time),
+        reload=Reloader(lambda: loaded, lambda _loaded: None, own, wall_clock=_LOOP.time).reload,
         access=Access(None, Door(), clock=_LOOP.time),
         clock=_LOOP.time,
     )

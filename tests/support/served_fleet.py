@@ -103,7 +103,7 @@ class ServedFleet:
             probe_targets=ProbeTargets(self._config, make_host, clock=self._clock),
             collectors=COLLECTORS,
             own=own,
-            reloader=Reloader(lambda: self._config, lambda _: None, own, wall_clock=time.time),
+            reload=Reloader(lambda: self._config, lambda _: None, own, wall_clock=time.time).reload,
             access=Access(None, Door(), clock=self._clock),
             clock=self._clock,
         )

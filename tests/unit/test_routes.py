@@ -51,7 +51,7 @@ class Site:
             probe_targets=self.probe_targets,
             collectors=COLLECTORS,
             own=self.own,
-            reloader=self.reloader,
+            reload=self.reloader.reload,
             access=Access(None, Door(), clock=self.clock),
             clock=self.clock,
         )

@@ -1,0 +1,113 @@
+"""Imports point downwards only, as docs/design.md has it; libvirt and broad excepts have one place each."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGE = CHECKOUT / "exporter"
+MODULES = {
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text()
+    )
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "_revision.py"  # made by hatch_build.py, and not always there
+}
+BROAD = {"Exception", "BaseException"}
+
+
+def read_layers() -> list[set[str]]:
+    """Return the names that stand in each row of the design page's table, the highest row first."""
+    text = (CHECKOUT / "docs" / "design.md").read_text()
+    table = (
+        text.partition("\nImports point downwards only")[2]
+        .partition("|---|---|---|\n")[2]
+        .partition("\n\n")[0]
+    )
+    rows = [re.findall(r"`([\w/.]+)`", row.split("|")[1]) for row in table.splitlines()]
+    return [{"exporter." + name.strip("/").removesuffix(".py") for name in row} for row in rows]
+
+
+LAYERS = read_layers()
+
+
+def layer_of(module: str) -> int:
+    """Return the row of a module, or of its package."""
+    name = ".".join(module.split(".")[:2])
+    (row,) = (index for index, layer in enumerate(LAYERS) if name in layer)
+    return row
+
+
+def list_imports(module: str) -> Iterator[str]:
+    """Yield the full names of what a module imports, those for type checkers among them."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else str(node.module)
+
+
+def list_own_imports(module: str) -> set[str]:
+    return {name for name in list_imports(module) if name in MODULES} - {"exporter"}
+
+
+def catches_everything(node: ast.AST) -> bool:
+    """Tell `except:`, `except Exception`, a tuple with it, and `suppress(Exception)`."""
+    if isinstance(node, ast.ExceptHandler):
+        caught = node.type
+        return caught is None or any(getattr(each, "id", None) in BROAD for each in ast.walk(caught))
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+        return any(getattr(each, "id", None) in BROAD for each in node.args)
+    return False
+
+
+def test_every_module_has_its_row() -> None:
+    """A new module goes into the table, and one that is gone goes out of it."""
+    names = {".".join(module.split(".")[:2]) for module in MODULES} - {"exporter"}
+    assert set.union(*LAYERS) == names
+    assert sum(map(len, LAYERS)) == len(names)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"exporter"}))
+def test_imports_point_downwards_only(module: str) -> None:
+    upwards = [name for name in list_own_imports(module) if layer_of(name) < layer_of(module)]
+    assert upwards == []
+
+
+def test_nothing_imports_itself_by_way_of_others() -> None:
+    """In one row, too, there is an order: prepare() raises CycleError and names the circle."""
+    TopologicalSorter({module: list_own_imports(module) for module in MODULES}).prepare()
+
+
+def test_one_module_imports_libvirt() -> None:
+    """Its errors are translated there."""
+    importers = {module for module in MODULES if {"libvirt", "libvirtmod"} & set(list_imports(module))}
+    assert importers == {"exporter.virt.hypervisor"}
+
+
+def test_one_module_catches_every_exception() -> None:
+    catchers = {module for module, tree in MODULES.items() if any(map(catches_everything, ast.walk(tree)))}
+    assert catchers == {"exporter.attempt"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try: f()\nexcept: pass",
+        "try: f()\nexcept Exception: pass",
+        "try: f()\nexcept (OSError, BaseException) as error: pass",
+        "with contextlib.suppress(Exception): f()",
+    ],
+)
+def test_broad_excepts_are_seen(source: str) -> None:
+    """The test before this one would otherwise pass by being blind."""
+    assert any(map(catches_everything, ast.walk(ast.parse(source))))
