@@ -15,8 +15,6 @@ from functools import partial, reduce
 from operator import or_
 from typing import Any, Literal, TypeVar
 
-import libvirt
-
 from exporter.config.libvirt_uri import redact_in
 from exporter.errors import (
     ConnectError,
@@ -26,8 +24,12 @@ from exporter.errors import (
     UnsupportedError,
 )
 from exporter.model import DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.virt.libvirt_log import take_libvirt_log
 from exporter.virt.opening import OpeningTimeoutError, PatientOpener
 from exporter.virt.storage import parse_source_name
+
+with take_libvirt_log():
+    import libvirt
 
 T = TypeVar("T")
 

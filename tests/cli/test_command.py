@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import socket
 import subprocess
@@ -192,3 +194,23 @@ def test_the_readme_shows_what_one_then_sees() -> None:
     seen = run("--once", "--libvirt.uri=test:///default").stdout.splitlines()
     matching = [line for line in seen if re.search(pattern, line)]
     assert [re.sub('hostname=".*?"', 'hostname="kvm01"', line) for line in matching] == shown.splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give itself a host name of its own")
+def test_libvirts_own_warnings_come_through_the_log() -> None:
+    """A host name that nothing resolves, as on a fresh machine: libvirt's library warns of it by itself."""
+    command = 'hostname nothing-resolves-this && exec "$@"'
+    flags = ("--once", "--log.format=json", "--libvirt.uri", "test:///default")
+    result = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", command, "sh", sys.executable, "-m", "exporter", *flags],
+        cwd=CHECKOUT,
+        env={**os.environ, "RES_OPTIONS": "timeout:1 attempts:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    (warning,) = (line for line in lines if line["source"] == "libvirt")
+    assert warning["level"] == "warning"
+    assert warning["msg"].startswith("getaddrinfo failed for 'nothing-resolves-this'")
