@@ -5,11 +5,14 @@ URI ?= test:///default
 ARGS ?=
 SECONDS ?= 600
 RUNBOOKS ?=
+RELEASE ?= trixie
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL_PACKAGES := PYTHON='$(PYTHON)' scripts/install-packages
-SHELL_SCRIPTS = .ci/run $(filter-out %.py,$(wildcard scripts/*))
+QUIETLY := scripts/quietly
+PIP_INSTALL := $(QUIETLY) $(BIN)/python -m pip install --progress-bar off --editable
+SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
 
 # Nova comes from Debian's packages only; elsewhere there is nothing to compare with, and make says so.
 NOVA := /usr/lib/python3/dist-packages/nova
@@ -27,7 +30,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  URI=...     what make run watches (default $(URI), libvirt'"'"'s embedded test hypervisor)'
-	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, make test-pythons)'
+	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
+	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
 	@echo '  RUNBOOKS=.. address of your copy of docs/runbooks, for the links of the Grafana boards'
 	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'
@@ -49,6 +53,16 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 test-pythons: ## Run the unit tests under every Python 3.10 to 3.14 found on this machine
 	@$(INSTALL_PACKAGES) run
 	@scripts/test-pythons $(ARGS)
+
+.PHONY: test-on
+test-on: ## Run all tests on a bare Debian, made for it: make test-on RELEASE=trixie ARGS='tests/contract'
+	@$(INSTALL_PACKAGES) fresh-root
+	@scripts/test-on '$(RELEASE)' $(ARGS)
+
+.PHONY: compatibility
+compatibility: $(VENV)/.dev ## Write docs/compatibility.md from what make test-on found
+	@echo '==> Writing docs/compatibility.md'
+	@$(BIN)/python -m scripts.generate_compatibility
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Fuzz everything that strangers write, for long: make fuzz SECONDS=600 (each target)
@@ -152,10 +166,10 @@ $(VENV)/.python:
 
 $(VENV)/.run: pyproject.toml $(VENV)/.python
 	@echo '==> Installing hypervisor-exporter into $(VENV) (pip; compiles libvirt-python)'
-	@$(BIN)/python -m pip install -qq --editable .
+	@$(PIP_INSTALL) .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@echo '==> Installing the development tools into $(VENV) (pip)'
-	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@$(PIP_INSTALL) '.[dev]'
 	@touch $@

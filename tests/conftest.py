@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.recording import Recorder
 from tests.support.sandbox import SandboxError
 
 # An example that takes long on a busy machine is no defect.
@@ -20,8 +21,16 @@ _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the switch that has tests/golden write what it otherwise compares."""
+    """Add the project's own switches."""
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--record", type=Path, metavar="FILE", help="write down what ran, and on what")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the run recorded that shall be."""
+    path = config.getoption("record")
+    if path is not None:
+        config.pluginmanager.register(Recorder(path))
 
 
 @pytest.fixture(scope="session")

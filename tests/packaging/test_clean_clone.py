@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
@@ -123,5 +123,8 @@ def _scrape(port: int) -> Scrape | None:
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
             return Scrape(text=response.read().decode())
+    except HTTPError as error:
+        error.close()
+        return None
     except (URLError, ConnectionError):
         return None

@@ -21,10 +21,15 @@ _FLAGS = (
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+def find_browser() -> str | None:
+    """Return the path of the machine's Chromium; None where there is none."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
 @contextlib.contextmanager
 def open_browser() -> Iterator[Browser]:
     """Run Chromium with a new profile until the block ends."""
-    program = next(filter(None, map(shutil.which, _NAMES)), None)
+    program = find_browser()
     assert program is not None, "Chromium is missing: scripts/install-packages test installs it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))

@@ -19,5 +19,8 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, with a connection of its own
+        return False
     except (urllib.error.URLError, ConnectionError):
         return False

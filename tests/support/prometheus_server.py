@@ -172,7 +172,8 @@ class PrometheusServer:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return json.load(response)["data"]
         except urllib.error.HTTPError as error:
-            raise QueryError(json.load(error)["error"]) from error
+            with error:
+                raise QueryError(json.load(error)["error"]) from error
 
     def _is_ready(self) -> bool:
         assert self._process is not None

@@ -1,0 +1,90 @@
+"""scripts/install-packages, and how it keeps whoever waits informed; apt is played."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import path_with, write_program
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+QUIETLY = CHECKOUT / "scripts/quietly"
+
+
+@pytest.fixture
+def apt(tmp_path: Path) -> Path:
+    """A directory of programs: a distribution that has installed nothing and offers all but Chromium.
+
+    What apt-get is told stands in its file "told".
+    """
+    write_program(tmp_path, "dpkg-query", "exit 1")
+    write_program(tmp_path, "sudo", '[ "$1" = --non-interactive ] && shift; exec "$@"')
+    write_program(tmp_path, "apt-get", f'echo "$*" >> {tmp_path}/told')
+    write_program(tmp_path, "apt-cache", '[ "$2" = chromium ] || printf "$2:\\n  Candidate: 1.0-1\\n"')
+    return tmp_path
+
+
+def install(apt: Path, *sets: str) -> str:
+    """Return what the script says."""
+    done = subprocess.run(
+        [CHECKOUT / "scripts/install-packages", *sets],
+        env={"PATH": path_with(apt)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_browser_that_the_distribution_lacks_is_left_out_and_named(apt: Path) -> None:
+    """Shows that Ubuntu, which has no deb of Chromium, gets all else."""
+    said = install(apt, "test")
+    assert "==> Left out, since apt here has no such package: chromium\n" in said
+    installed = (apt / "told").read_text().splitlines()[-1].split()
+    assert {"install", "libvirt-daemon-system", "python3-nova"} <= set(installed)
+    assert "chromium" not in installed
+
+
+def test_what_nothing_works_without_is_not_left_out(apt: Path) -> None:
+    """Shows that apt is asked for a compiler although it offers none: its answer is better than silence."""
+    write_program(apt, "apt-cache", "exit 1")
+    assert "Left out" not in install(apt, "run")
+    assert "gcc" in (apt / "told").read_text().splitlines()[-1].split()
+
+
+def test_what_is_there_is_not_installed_again(apt: Path) -> None:
+    """Shows that the second make asks apt for nothing."""
+    write_program(apt, "dpkg-query", "printf installed")
+    assert install(apt, "test", "lint") == ""
+    assert not (apt / "told").exists()
+
+
+def test_a_command_that_takes_long_says_what_it_is_at() -> None:
+    """Shows that the last line is shown while the command runs, and no other."""
+    quick = QUIETLY.read_text().replace("interval=15", "interval=1")
+    said = subprocess.run(
+        ["bash", "-c", quick, QUIETLY, "sh", "-c", "echo old; echo Unpacking libvirt; sleep 2.5"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "    1 s: Unpacking libvirt\n" in said.stdout
+    assert "old" not in said.stdout
+
+
+def test_a_command_that_fails_is_heard_whole() -> None:
+    """Shows that all that it said is there, what it was, and its status."""
+    failed = subprocess.run(
+        [QUIETLY, "sh", "-c", "echo one; echo two >&2; exit 7"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert failed.returncode == 7
+    assert failed.stderr.splitlines()[:2] == ["one", "two"]
+    assert failed.stderr.splitlines()[2].startswith("Failed: sh -c ")
