@@ -1,0 +1,196 @@
+"""libvirt's modular daemons, each a process with its own sockets, and the faults that befall each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import libvirt
+
+from tests.support.sandbox import GIB, Sandbox, SandboxError
+from tests.support.waiting import wait_until
+
+Name = Literal["virtqemud", "virtstoraged", "virtnodedevd"]
+
+BUILD_COMMAND = "scripts/build-modular-daemons"
+_BUILT = Path(__file__).resolve().parents[2] / ".cache" / "modular"
+_REAPER = Path(__file__).with_name("reaper.py")
+_CONF = """
+unix_sock_ro_perms = "0777"
+unix_sock_rw_perms = "0777"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+"""
+
+
+def why_not() -> str | None:
+    """Return why there are no such daemons on this machine, and what makes them; None if there are."""
+    if _find_directory() is None:
+        return f"libvirt's modular daemons are not built here; this builds them: {BUILD_COMMAND}"
+    return None
+
+
+class ModularDaemons:
+    """The three daemons in a sandbox. As a context manager it starts them; in the end all is gone.
+
+    Each is started, ended, killed and frozen by itself; all others run on.
+
+    :ivar uri_read_only: virtqemud's address, by the socket that may not change things
+    :ivar images: where disk images go, a small file system of their own
+
+    :param started: the daemons that run at first; the others are absent, as if they were not installed
+    """
+
+    def __init__(
+        self,
+        *,
+        started: Iterable[Name] = ("virtqemud", "virtstoraged", "virtnodedevd"),
+        cache: Path | None = None,
+    ) -> None:
+        directory = _find_directory()
+        if directory is None:
+            raise SandboxError(why_not())
+        self._directory = directory
+        self._started = tuple(started)
+        self.sandbox = Sandbox(images_bytes=15 * GIB // 2, cache=cache)
+        self.images = self.sandbox.images
+        self._processes: dict[Name, subprocess.Popen[bytes]] = {}
+        self.uri_read_only = f"qemu:///system?socket={self.socket('virtqemud', '-ro')}"
+
+    def __enter__(self) -> ModularDaemons:
+        try:
+            for name in self._started:
+                self.start(name)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def socket(self, name: Name, suffix: Literal["", "-ro"] = "") -> Path:
+        """Return the path of a daemon's socket, as it is seen outside the sandbox."""
+        return self.sandbox.root / "run" / f"{name}-sock{suffix}"
+
+    def start(self, name: Name, *, settings: str = "") -> None:
+        """Start a daemon and wait until it takes connections.
+
+        :param settings: more lines of its configuration file
+        """
+        conf = self.sandbox.root / "etc" / f"{name}.conf"
+        conf.write_text(_CONF + settings)
+        self._pid_file(name).unlink(missing_ok=True)
+        with self._log(name).open("ab") as log:
+            command = (
+                sys.executable,
+                _REAPER,
+                self._directory / name,
+                "-f",
+                conf,
+                "-p",
+                self._pid_file(name),
+            )
+            process = subprocess.Popen(
+                self.sandbox.command(*command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._processes[name] = process
+        wait_until(lambda: self._listens(name), f"{name} to listen")
+
+    def terminate(self, name: Name) -> None:
+        """End a daemon as a package upgrade does; its socket goes with it."""
+        self._end(name, signal.SIGTERM)
+
+    def kill(self, name: Name) -> None:
+        """End a daemon as a crash does; its socket stays, and nobody listens there."""
+        self._end(name, signal.SIGKILL)
+
+    def restart(self, name: Name) -> None:
+        """End a daemon in good order and start it again."""
+        self.terminate(name)
+        self.start(name)
+
+    def freeze(self, name: Name) -> None:
+        """Stop a daemon where it stands: its connections stay open, new ones too, and nothing answers."""
+        os.kill(self.pid(name), signal.SIGSTOP)
+
+    def thaw(self, name: Name) -> None:
+        """Let it go on."""
+        os.kill(self.pid(name), signal.SIGCONT)
+
+    def pid(self, name: Name) -> int:
+        """Return a daemon's process."""
+        return int(self._pid_file(name).read_text())
+
+    def close(self) -> None:
+        """End all daemons and their guests and remove every trace of them."""
+        self.sandbox.close()
+        for process in self._processes.values():
+            process.wait(timeout=10)
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
+        """Yield a connection to virtqemud that may change things, for as long as the block lasts."""
+        libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        connection = libvirt.open(f"qemu:///system?socket={self.socket('virtqemud')}")
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def start_guest(self, xml: str) -> None:
+        """Define a domain and start it."""
+        with self.connect() as connection:
+            connection.defineXML(xml).create()
+
+    def define_pool(self, name: str) -> None:
+        """Define and start a storage pool of the images' directory; virtstoraged has to be there for it."""
+        xml = f"<pool type='dir'><name>{name}</name><target><path>{self.images}</path></target></pool>"
+        with self.connect() as connection:
+            pool = connection.storagePoolDefineXML(xml)
+            pool.setAutostart(True)
+            pool.create()
+
+    def _end(self, name: Name, how: signal.Signals) -> None:
+        pid = self.pid(name)
+        os.kill(pid, how)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{name} to end")
+
+    def _listens(self, name: Name) -> bool:
+        if self._processes[name].poll() is not None:
+            last = self._log(name).read_text(errors="replace").strip().rpartition("\n")[2]
+            raise SandboxError(f"{name} ended at once: {last}")
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket(name))) == 0
+
+    def _log(self, name: Name) -> Path:
+        return self.sandbox.root / f"{name}.log"
+
+    def _pid_file(self, name: Name) -> Path:
+        return self.sandbox.root / f"{name}.pid"
+
+
+def _find_directory() -> Path | None:
+    """Return where the daemons of the installed libvirt lie; one of another version would refuse to run."""
+    version = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${source:Version}", "libvirt0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    directory = _BUILT / version
+    return directory if version and (directory / "virtqemud").exists() else None
