@@ -66,6 +66,11 @@ class Amount:
             return 0
         return max(0, self.growth - self.free)
 
+    @property
+    def left(self) -> int | None:
+        """How much of the capacity may still be promised; negative where more is promised than that."""
+        return _difference(self.capacity, self.claimed)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
@@ -265,7 +270,9 @@ def _disk(resources: Resources | None) -> Amount:
         return _UNKNOWN
     storage, inventory = resources.storage, _inventory(resources, ResourceClass.DISK_GB)
     amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
-    return replace(amount, growth=resources.storage_overcommitted_bytes)
+    # Images that take more than their size (that of a raw image, say, for its file system's own blocks) make
+    # Nova's sum negative. They grow no more, but neither do they shrink.
+    return replace(amount, growth=max(0, resources.storage_overcommitted_bytes))
 
 
 def _amount(

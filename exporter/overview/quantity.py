@@ -5,6 +5,7 @@ from __future__ import annotations
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
 _ELLIPSIS = "…"
+_MULTIPLE = 2  # from here on people count in times, and no longer in per cent
 
 UNKNOWN = "\N{EN DASH}"  # stands for what could not be told
 
@@ -29,14 +30,36 @@ def format_count(count: float | None) -> str:
 
 
 def format_of(part: str, whole: str) -> str:
-    """Return two amounts as one phrase, with the unit once where both have the same: "23.4 of 64 GiB"."""
+    """Return two amounts as one phrase, the unit once if that will do: "23.4 of 64 GiB", "0 of 3 GiB"."""
     number, _, unit = part.partition(" ")
-    return f"{number if unit and whole.endswith(f' {unit}') else part} of {whole}"
+    has_own_unit = bool(unit) and number != "0" and not whole.endswith(f" {unit}")
+    return f"{part if has_own_unit else number} of {whole}"
 
 
 def format_share(share: float | None) -> str:
-    """Return a share as per cent, rounded down, so that only what is full is called so: "37 %"."""
-    return UNKNOWN if share is None else f"{int(share * 100)} %"
+    """Return a share as per cent, rounded down, so that only what is full is called so: "37 %".
+
+    From twice on it is a multiple, rounded down as well: "2.5x", "10x".
+    """
+    if share is None:
+        return UNKNOWN
+    return f"{int(share * 100)} %" if share < _MULTIPLE else f"{_multiple(share)}x"
+
+
+def format_share_of(share: float | None) -> tuple[str, str]:
+    """Return a share, and how it goes on before what it is a share of: "37 %", "of"; or "10 times", ""."""
+    if share is None or share < _MULTIPLE:
+        return format_share(share), "of"
+    return f"{_multiple(share)} times", ""
+
+
+def format_left(text: str, count: float | None) -> str:
+    """Return the formatted amount; "none" where it is negative: what is missing is told by itself."""
+    return "none" if count is not None and count < 0 else text
+
+
+def _multiple(share: float) -> str:
+    return str(int(share)) if share >= 10 else f"{int(share * 10) / 10:g}"
 
 
 def format_age(seconds: float | None) -> str:

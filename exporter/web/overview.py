@@ -127,11 +127,13 @@ def _environment() -> Environment:
         "style": Markup(_style()),
         "script": Markup(_script()),
         "of": quantity.format_of,
+        "left": quantity.format_left,
         "count": quantity.format_count,
         "bytes": quantity.format_bytes,
     }
     environment.filters |= {
         "share": quantity.format_share,
+        "share_of": quantity.format_share_of,
         "name": lambda text: quantity.printable(text, NAME_CHARACTERS),
         "message": lambda text: quantity.printable(text, MESSAGE_CHARACTERS),
         "url": lambda text: quote(text, safe="", errors="surrogateescape"),

@@ -124,6 +124,8 @@ def test_a_newcomer_sees_that_it_works(browser: Browser) -> None:
     ):
         page = visited.page
         assert page.get_by_text("The hypervisor answers").is_visible()
+        # Even of libvirt's own toy, whose guest is larger than its host, it says nothing that cannot be.
+        assert re.findall(r"-\d[\d.]* [KMGT]iB|\d{4,} %", page.locator("main").inner_text()) == []
         assert f'targets: ["{exporter.address}"]' in page.locator("pre").inner_text()
         links = {each.get_attribute("href") or "" for each in page.locator("a").all()}
         assert {"/metrics", "/sd", "/-/healthy"} < links

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from exporter.overview.quantity import (
     format_age,
     format_bytes,
     format_count,
+    format_left,
     format_of,
     format_share,
+    format_share_of,
     printable,
 )
 from exporter.overview.words import describe_fleet
+from exporter.web.overview import render_page
 from tests.support.records import GIB, make_inventory, make_snapshot, make_view
 
 MIB = 2**20
@@ -102,6 +106,47 @@ def test_images_that_may_outgrow_their_storage_are_over_committed() -> None:
     assert row.disk.amount.over == 15 * GIB
     assert row.disk_available_least == -15 * GIB
     assert make_row(view(storage_overcommitted_bytes=45 * GIB)).disk.amount.over == 0
+
+
+def test_images_larger_than_their_size_do_not_make_others_shrink() -> None:
+    """Nova's sum is negative then, and stays so in disk_available_least; nothing "grows by -5 MiB"."""
+    larger, growing = (
+        view("a", storage_overcommitted_bytes=-5 * MIB),
+        view("b", storage_overcommitted_bytes=GIB),
+    )
+    fleet = make_fleet([larger, growing])
+    assert make_row(larger).disk.amount.growth == 0
+    assert make_row(larger).disk_available_least == 45 * GIB + 5 * MIB
+    assert fleet.disk.growth == GIB
+
+
+def test_what_is_promised_beyond_the_capacity_is_told_as_such() -> None:
+    inventory = make_inventory(ResourceClass.DISK_GB, 100, claimed=1024)
+    row = make_row(view(inventories=(inventory,)))
+    assert row.disk.amount.left == -924 * GIB
+    assert make_row(view()).disk.amount.left is None
+
+
+def test_the_page_of_a_toy_is_not_absurd() -> None:
+    """As libvirt's own has it: 1 TiB claimed of 100 GiB, images larger than their size. And 17 vCPUs on 8."""
+    toy = view(
+        vcpus_used=17,
+        storage=Storage(size_bytes=100 * GIB, used_bytes=0, free_bytes=100 * GIB),
+        storage_overcommitted_bytes=-5 * MIB,
+        inventories=(
+            make_inventory(ResourceClass.MEMORY_MB, 3072, reserved=512, claimed=8192),
+            make_inventory(ResourceClass.DISK_GB, 100, claimed=1024),
+        ),
+    )
+    page = render_page(make_fleet([toy]), metrics_path="/metrics", address="kvm01:9177").body.decode()
+    text = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL)
+    text = re.sub(r"\s+", " ", text)
+    for words in ("10 times the capacity", "3.2 times the capacity", "by 924 GiB", "by 5.5 GiB", "Left none"):
+        assert words in text
+    for words in ("2.1x used", "Free none", "Over-committed by 9"):
+        assert words in text
+    assert "grow by" not in text
+    assert re.findall(r"-\d[\d.]* [A-Z]|\d{3,} %", text) == []
 
 
 def test_slots_add_up_and_name_the_roomiest() -> None:
@@ -200,7 +245,21 @@ def test_shares_are_rounded_down_so_that_only_the_full_is_full() -> None:
     assert [format_share(share) for share in (0.999, 1.0, 1.375, 0)] == ["99 %", "100 %", "137 %", "0 %"]
 
 
+def test_from_twice_on_a_share_is_a_multiple() -> None:
+    """Rounded down, too: nobody reads 1024 % as ten times."""
+    shares = (1.999, 2.0, 2.59, 9.99, 10.24, None)
+    assert [format_share(share) for share in shares] == ["199 %", "2x", "2.5x", "9.9x", "10x", "\N{EN DASH}"]
+    assert format_share_of(0.625) == ("62 %", "of")
+    assert [format_share_of(share) for share in (3.2, 10.24)] == [("3.2 times", ""), ("10 times", "")]
+
+
+def test_less_than_nothing_is_none_left() -> None:
+    assert [format_left(f"{count} B", count) for count in (1, 0, -5)] == ["1 B", "0 B", "none"]
+    assert format_left("\N{EN DASH}", None) == "\N{EN DASH}"
+
+
 def test_a_unit_that_both_amounts_have_stands_once() -> None:
+    assert format_of("0 B", "100 GiB") == "0 of 100 GiB"
     assert format_of("23.4 GiB", "64 GiB") == "23.4 of 64 GiB"
     assert format_of("800 GiB", "3.9 TiB") == "800 GiB of 3.9 TiB"
     assert format_of("4", "8") == "4 of 8"
