@@ -50,6 +50,12 @@ def cpu_info_as_nova(cpu: CpuInfo) -> dict[str, Any]:
     }
 
 
-def with_sorted_features(cpu_info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Nova's cpu_info, whose features come in any order, likewise."""
-    return {**cpu_info, "features": sorted(cpu_info["features"])}
+def simplify_cpu_info(cpu_info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Nova's cpu_info with sorted features, which come in any order.
+
+    Nova 34 also says how many bits a guest's physical address may have, for its scheduler's traits; no number
+    of the exporter's depends on it.
+    """
+    simple = {**cpu_info, "features": sorted(cpu_info["features"])}
+    simple.pop("maxphysaddr", None)
+    return simple

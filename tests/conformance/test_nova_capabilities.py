@@ -6,26 +6,20 @@ Nova (Debian's python3-nova) runs in a process of its own under the system's Pyt
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pytest
 
 from exporter.config.settings import HypervisorConfig
 from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.resources import get_available_resource
 from tests.conformance.numa_comparison import as_nova, cpu_info_as_nova, simplify
+from tests.support.nova_programs import ask_program
 from tests.support.records import make_reading
-
-SYSTEM_PYTHON = "/usr/bin/python3"
 
 # Reads capabilities with options; prints for each what Nova's driver makes of them.
 NOVA = """
 import json, sys
-import eventlet
-eventlet.monkey_patch()
 import nova.conf
 import nova.conf.neutron
 from nova import objects
@@ -192,18 +186,7 @@ def ask_nova(machines: Sequence[Machine]) -> list[dict[str, Any]]:
         {"xml": machine.xml, "options": machine.options, "online_cpus": machine.online_cpus}
         for machine in machines
     ]
-    process = subprocess.run(
-        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if "ModuleNotFoundError" in process.stderr:
-        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
-    assert process.returncode == 0, process.stderr
-    answers: list[dict[str, Any]] = json.loads(process.stdout)
+    answers: list[dict[str, Any]] = ask_program(NOVA, request=json.dumps(asked))
     return answers
 
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-
-import pytest
 
 from exporter.cpu_spec import CpuSpecError, format_cpu_spec, parse_cpu_spec
-
-SYSTEM_PYTHON = "/usr/bin/python3"
+from tests.support.nova_programs import ask_program
 
 # Reads a list of sets; prints for each its CPUs and how Nova writes them, or null for one that it refuses.
 NOVA = """
@@ -60,18 +56,8 @@ WRITTEN_BY_HAND = (
 
 
 def ask_nova(specs: list[str]) -> list[tuple[list[int], str] | None]:
-    process = subprocess.run(
-        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA],
-        input=json.dumps(specs),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if "ModuleNotFoundError" in process.stderr:
-        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
-    assert process.returncode == 0, process.stderr
-    return [answer and (answer[0], answer[1]) for answer in json.loads(process.stdout)]
+    answers = ask_program(NOVA, request=json.dumps(specs))
+    return [answer and (answer[0], answer[1]) for answer in answers]
 
 
 def draw_specs(count: int) -> list[str]:

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from exporter.device_spec import list_assignable, parse_device_spec
 from exporter.model import PciDevice
@@ -29,17 +26,14 @@ from tests.support.node_devices import (
     VIRTUAL_FUNCTION,
     write_test_host,
 )
+from tests.support.nova_programs import ask_program
 from tests.support.oracle import NovaOracle
 from tests.support.reading import make_driver
-
-SYSTEM_PYTHON = "/usr/bin/python3"
 
 # Reads hosts' devices, as XML, and specifications; prints for each host its devices as Nova lists them, and
 # for each specification the numbers of those that it means.
 NOVA = """
 import json, sys
-import eventlet
-eventlet.monkey_patch()
 import libvirt
 import nova.conf
 from nova import exception, objects
@@ -172,18 +166,7 @@ def list_specs() -> list[list[str]]:
 
 
 def ask_nova(hosts: Sequence[Sequence[str]], specs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    process = subprocess.run(
-        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA],
-        input=json.dumps({"hosts": hosts, "specs": specs}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if "ModuleNotFoundError" in process.stderr:
-        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
-    assert process.returncode == 0, process.stderr
-    answer: dict[str, Any] = json.loads(process.stdout)
+    answer: dict[str, Any] = ask_program(NOVA, request=json.dumps({"hosts": hosts, "specs": specs}))
     return answer
 
 

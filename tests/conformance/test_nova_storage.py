@@ -21,18 +21,15 @@ from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_
 from tests.support.exporter_process import Scrape, scrape_once, serve
 from tests.support.guests import GIB, MIB, file_disk, guest_xml, make_qcow2
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.nova_programs import ask_program
 from tests.support.oracle import NovaOracle
 from tests.support.programs import CEPH_DF, path_with, write_program
 from tests.support.sandbox import run
 from tests.support.waiting import wait_until
 
-SYSTEM_PYTHON = "/usr/bin/python3"
-
 # Prints what Nova's driver says of its storage with the options that are its argument.
 NOVA = """
 import json, sys
-import eventlet
-eventlet.monkey_patch()
 import nova.conf
 import nova.privsep
 from nova import config
@@ -47,17 +44,8 @@ print(json.dumps(driver.LibvirtDriver._get_local_gb_info()))
 
 
 def ask_nova(options: Mapping[str, str]) -> Storage:
-    process = subprocess.run(
-        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA, json.dumps(options)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if "ModuleNotFoundError" in process.stderr:
-        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
-    assert process.returncode == 0, process.stderr
-    info = {name: round(value * GIB) for name, value in json.loads(process.stdout).items()}
+    answer = ask_program(NOVA, json.dumps(options))
+    info = {name: round(value * GIB) for name, value in answer.items()}
     return Storage(size_bytes=info["total"], used_bytes=info["used"], free_bytes=info["free"])
 
 

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from exporter.config.nova_conf import NovaConf, read_nova_conf
 from exporter.errors import ConfigError
-
-SYSTEM_PYTHON = "/usr/bin/python3"
+from tests.support.nova_programs import ask_program
 
 # Reads names of files, one a line; prints for each what it sets, or null for a file that Nova refuses.
 NOVA = """
@@ -53,8 +49,7 @@ def get(conf, group, name):
         return [json.dumps(json.loads(spec)) for spec in value]
     return value
 
-for line in sys.stdin:
-    print(json.dumps(read(line.rstrip("\\n"))))
+print(json.dumps([read(line.rstrip("\\n")) for line in sys.stdin]))
 """
 
 OPTIONS = (
@@ -194,18 +189,10 @@ def make_files(directory: Path, count: int) -> list[Path]:
 
 
 def ask_nova(files: list[Path]) -> list[dict[str, Any] | None]:
-    process = subprocess.run(
-        [SYSTEM_PYTHON, "-W", "ignore", "-c", NOVA, json.dumps(OPTIONS)],
-        input="".join(f"{file}\n" for file in files),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    answers: list[dict[str, Any] | None] = ask_program(
+        NOVA, json.dumps(OPTIONS), request="".join(f"{file}\n" for file in files)
     )
-    if "ModuleNotFoundError" in process.stderr:
-        pytest.fail(f"{SYSTEM_PYTHON} has no Nova, `make test` installs it: {process.stderr}", pytrace=False)
-    assert process.returncode == 0, process.stderr
-    return [json.loads(line) for line in process.stdout.splitlines()]
+    return answers
 
 
 def expect(options: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """What Nova itself says of a hypervisor: its own LibvirtDriver, asked line by line.
 
-Runs under Debian's Python, which has Nova (python3-nova 26.2). It reads one JSON object a line,
+Runs under Debian's Python, which has Nova (python3-nova 26 to 34). It reads one JSON object a line,
 
     {"ask": "resources", "uri": "qemu:///system", "instances_path": "/var/lib/nova/instances",
      "options": {"compute.cpu_shared_set": "0-1"}, "volumes": {"<a domain's UUID>": ["vdb"]}}
@@ -21,24 +21,31 @@ import os
 import sys
 from typing import Any
 
-import eventlet
+import nova.monkey_patch
 
-eventlet.monkey_patch()
+# As nova-compute starts: Nova 26 brings eventlet in with the import, Nova 34 is told that it wants threads.
+if hasattr(nova.monkey_patch, "patch"):
+    nova.monkey_patch.patch(backend="threading")
 
-import nova.conf  # noqa: E402 # everything of Nova comes after eventlet
-import nova.conf.neutron  # noqa: E402
-import nova.privsep  # noqa: E402
-from nova import (  # noqa: E402
+import nova.conf  # everything else of Nova comes after that
+import nova.conf.neutron
+import nova.privsep
+from nova import (
     config,  # noqa: F401 # registers the options of oslo.log and others
     objects,
 )
-from nova.compute import provider_tree  # noqa: E402
-from nova.scheduler import utils as scheduler_utils  # noqa: E402
-from nova.virt import hardware, virtapi  # noqa: E402
-from nova.virt.libvirt import driver as libvirt_driver  # noqa: E402
-from oslo_utils import uuidutils  # noqa: E402
+from nova.compute import provider_tree
+from nova.scheduler import utils as scheduler_utils
+from nova.virt import hardware, virtapi
+from nova.virt.libvirt import driver as libvirt_driver
+from oslo_utils import uuidutils
 
 CONF = nova.conf.CONF
+
+# Nova 34's name of it, and the one before.
+get_claim = (
+    getattr(scheduler_utils, "resources_from_flavor_and_bfv", None) or scheduler_utils.resources_for_limits
+)
 
 
 class Driver(libvirt_driver.LibvirtDriver):
@@ -80,9 +87,7 @@ class Oracle:
 
     def _get_claims(self, request: dict[str, Any]) -> Any:
         return [
-            scheduler_utils.resources_for_limits(
-                objects.Flavor(**{**flavor, "is_public": True, "disabled": False}), is_bfv
-            )
+            get_claim(objects.Flavor(**{**flavor, "is_public": True, "disabled": False}), is_bfv)
             for flavor, is_bfv in request["flavors"]
         ]
 

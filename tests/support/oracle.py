@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-_PYTHON = "/usr/bin/python3"  # Debian's: the one that has Nova
+from tests.support.nova_programs import PYTHON
+
 _PROGRAM = Path(__file__).with_name("nova_oracle.py")
 _START_SECONDS = 60
 _ANSWER_SECONDS = 30
@@ -42,7 +43,7 @@ class NovaOracle:
         self._answer_seconds = answer_seconds
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 # open as long as the process
         self._process = subprocess.Popen(
-            [_PYTHON, str(_PROGRAM)],
+            [PYTHON, str(_PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
