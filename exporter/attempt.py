@@ -41,6 +41,40 @@ async def attempt_awaiting(result: Awaitable[T]) -> Success[T] | Failure:
         return Failure(error)
 
 
+class Attempt(Generic[T]):
+    """A call under way in a thread of its own, which may be given up.
+
+    :param call: may never return; it then keeps this one thread
+    :param clock: monotonic seconds
+    :ivar started_at: when it began, on the clock
+    :ivar outcome: what came of it; None while it is under way
+    """
+
+    def __init__(self, call: Callable[[], T], *, name: str, clock: Callable[[], float]) -> None:
+        self.started_at = clock()
+        self.outcome: Success[T] | Failure | None = None
+        self._call = call
+        self._over = threading.Event()
+        started = attempt(threading.Thread(target=self._work, name=name, daemon=True).start)
+        if isinstance(started, Failure):  # the process may have no more threads
+            self.outcome = started
+            self._over.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it came to an end."""
+        return self._over.is_set()
+
+    def wait(self, seconds: float) -> Success[T] | Failure | None:
+        """Return what came of it; None if that takes longer."""
+        self._over.wait(max(0.0, seconds))
+        return self.outcome
+
+    def _work(self) -> None:
+        self.outcome = attempt(self._call)
+        self._over.set()
+
+
 def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Success[T] | Failure]:
     """Do the same in a thread of its own, and tell the running event loop.
 

@@ -218,9 +218,10 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
         driver = LibvirtDriver(
             LibvirtHypervisor(hypervisor.uri),
-            LibvirtHypervisor(hypervisor.uri),
+            partial(LibvirtHypervisor, hypervisor.uri),
             hypervisor,
             resync_interval=config.resync_interval,
+            stale_grace=config.stale_grace,
             clock=time.monotonic,
         )
         # Trying a local socket that nobody listens on takes a millisecond, so a scrape may always try.

@@ -36,6 +36,16 @@ class ConnectionLostError(HypervisorError):
     reason = "connection_lost"
 
 
+class NoAnswerError(HypervisorError):
+    """A call was not answered in time; it may still be."""
+
+    reason = "timeout"
+
+
+class BusyError(NoAnswerError):
+    """libvirt gave up waiting for a guest's job, which somebody else holds (libvirt code 68)."""
+
+
 class UnsupportedError(HypervisorError):
     """The hypervisor's libvirt driver does not implement the call (libvirt codes 3, 74 and 84)."""
 

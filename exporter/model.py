@@ -158,6 +158,15 @@ class DomainRecord(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DomainInfo:
+    """The part of virDomainGetInfo that stands in for a guest's XML."""
+
+    vcpus: int  # plugged in now, or those of the configuration where the domain is not active
+    memory_kib: int
+    maximum_memory_kib: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PageSize:
     """Memory pages of one size in a NUMA cell."""
 
@@ -331,8 +340,7 @@ class DriverStats(NamedTuple):
     guests_read: int
     events: int
     connects: int
-    sizing_calls: int = 0  # of them, none is in libvirt_calls
-    hung: int = 0  # openings and file reads that have not come to an end, a thread each
+    hung: int = 0  # calls, openings and file reads that nobody waits for any more, a thread each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -353,6 +361,9 @@ class Reading:
     domains: tuple[DomainRecord, ...]
     guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
     images: Mapping[str, Sequence[ImageSize | UnsizedImage]]  # by guest's UUID, one for each of its `images`
+    domains_age_seconds: float = 0.0  # of the list of domains; 0 where it was read by this refresh
+    unread_guests: int = 0  # of which libvirt has given no XML yet
+    outdated_guests: int = 0  # that count by an XML which is to be read again, and was not to be had
     problems: tuple[Problem, ...] = ()
 
 
@@ -426,6 +437,9 @@ class Resources:
     unsized_disks: int
     domains_by_state: Mapping[DomainState, int]
     running_vms: int
+    domains_age_seconds: float  # of the list of domains, when the rest was read
+    unread_guests: int
+    outdated_guests: int
     inventories: tuple[Inventory, ...]  # of the classes that are offered
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it could be told
     mdev_types: tuple[MdevType, ...] | None

@@ -1,4 +1,4 @@
-"""Domains: how many there are, by state.
+"""Domains: how many there are, by state, and of how many libvirt gives no configuration.
 
 hypervisor_running_vms{hypervisor_hostname="kvm01"} 23
 hypervisor_domains{hypervisor_hostname="kvm01",state="running"} 22
@@ -26,6 +26,27 @@ DOMAINS = Metric(
     source="virConnectGetAllDomainStats (state.state)",
 )
 
+DOMAIN_LIST_TIMESTAMP_SECONDS = Metric(
+    name="hypervisor_domain_list_timestamp_seconds",
+    help="When libvirt last gave the list of domains, in seconds since the epoch.",
+    labels=("hypervisor_hostname",),
+    source="virConnectGetAllDomainStats",
+)
+UNREAD_GUESTS = Metric(
+    name="hypervisor_unread_guests",
+    help="Guests whose configuration libvirt has not given yet: they count by vCPUs and memory alone.",
+    unit="guests",
+    labels=("hypervisor_hostname",),
+    source="virDomainGetXMLDesc, virDomainGetInfo",
+)
+OUTDATED_GUESTS = Metric(
+    name="hypervisor_outdated_guests",
+    help="Guests that count by their last known configuration, as libvirt does not give the present one.",
+    unit="guests",
+    labels=("hypervisor_hostname",),
+    source="virDomainGetXMLDesc",
+)
+
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     resources = snapshot.resources
@@ -33,6 +54,14 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     yield from RUNNING_VMS.samples(resources.running_vms, hypervisor_hostname=hostname)
     for state, count in resources.domains_by_state.items():
         yield from DOMAINS.samples(count, hypervisor_hostname=hostname, state=state.name.lower())
+    listed_at = snapshot.timestamp_seconds - resources.domains_age_seconds
+    yield from DOMAIN_LIST_TIMESTAMP_SECONDS.samples(listed_at, hypervisor_hostname=hostname)
+    yield from UNREAD_GUESTS.samples(resources.unread_guests, hypervisor_hostname=hostname)
+    yield from OUTDATED_GUESTS.samples(resources.outdated_guests, hypervisor_hostname=hostname)
 
 
-COLLECTOR = Collector(name="domains", metrics=(RUNNING_VMS, DOMAINS), collect=_collect)
+COLLECTOR = Collector(
+    name="domains",
+    metrics=(RUNNING_VMS, DOMAINS, DOMAIN_LIST_TIMESTAMP_SECONDS, UNREAD_GUESTS, OUTDATED_GUESTS),
+    collect=_collect,
+)

@@ -48,7 +48,7 @@ REFRESH_GUESTS_READ = Metric(
     help="Guests whose XML the last refresh had to read: the new, changed and outdated ones.",
     unit="guests",
     labels=("target",),
-    source="exporter.virt.guests",
+    source="exporter.virt.guest_cache",
 )
 REFRESHES_IN_FLIGHT = Metric(
     name="hypervisor_refreshes_in_flight",
@@ -102,7 +102,7 @@ GUESTS_READ_TOTAL = Metric(
     type="counter",
     unit="guests",
     labels=("target",),
-    source="exporter.virt.guests",
+    source="exporter.virt.guest_cache",
 )
 METRICS = (
     UP,
@@ -134,8 +134,7 @@ def collect(view: HostView) -> Iterator[Sample]:
     yield from CACHE_HITS_TOTAL.samples(view.cache_hits, target=view.target)
     yield from CONNECTS_TOTAL.samples(view.driver.connects, target=view.target)
     yield from EVENTS_TOTAL.samples(view.driver.events, target=view.target)
-    calls = view.driver.libvirt_calls + view.driver.sizing_calls
-    yield from LIBVIRT_CALLS_TOTAL.samples(calls, target=view.target)
+    yield from LIBVIRT_CALLS_TOTAL.samples(view.driver.libvirt_calls, target=view.target)
     yield from GUESTS_READ_TOTAL.samples(view.driver.guests_read, target=view.target)
     for reason, count in view.errors.items():
         yield from REFRESH_ERRORS_TOTAL.samples(count, target=view.target, reason=reason)

@@ -25,6 +25,7 @@ REASONS = (
     "connect",
     "connection_lost",
     "cpu_set",
+    "domains",
     "duplicate",
     "gone",
     "guest_xml",
@@ -55,8 +56,8 @@ class Driver(UpkeepDriver, Protocol):
     def has_lost_connection(self) -> bool:
         """Whether the hypervisor is known to be gone since it was read."""
 
-    def configure(self, *, resync_interval: float) -> None:
-        """Go by this interval from now on."""
+    def configure(self, *, resync_interval: float, stale_grace: float) -> None:
+        """Go by these times from now on."""
 
     def close(self) -> None:
         """Let go of the hypervisor; may block for ever."""
@@ -98,7 +99,6 @@ class HostState:
         self._backoff = backoff
         self._observe_duration = observe_duration
         self._upkeep = Upkeep(driver, target=target)
-        self._upkeep_task: asyncio.Task[None] | None = None
         self._clock = clock
         self._wall_clock = wall_clock
         self._refresh: asyncio.Task[None] | None = None
@@ -143,7 +143,7 @@ class HostState:
             errors=dict(self._errors),
             cache_hits=self._cache_hits,
             driver=driver,
-            hung_calls=driver.hung + self._upkeep.hung + self._is_late,
+            hung_calls=driver.hung + self._is_late,
             problems=tuple(self._problems.values()),
             age_seconds=None if snapshot is None else age,
             seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
@@ -166,26 +166,20 @@ class HostState:
     def configure(self, config: Config) -> None:
         """Go by this configuration's times from now on."""
         self._config = config
-        self._driver.configure(resync_interval=config.resync_interval)
-
-    async def keep_up(self) -> None:
-        """Read old guests again, size the images that the driver cannot read, and whatever else is due."""
-        await self._upkeep.run()
+        self._driver.configure(resync_interval=config.resync_interval, stale_grace=config.stale_grace)
 
     async def finish_upkeep(self) -> None:
-        """Do the same, and wait until all of it is done."""
+        """Read what is due between scrapes, and wait until all of it is read."""
         await self._upkeep.finish()
 
     def tend(self) -> None:
-        """Do, beside the scrapes, what is due: reconnect, or keep guests and sizes fresh."""
-        if self._upkeep_task is not None and not self._upkeep_task.done():
-            return
+        """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again."""
         if self._refresh is not None:
-            return  # both would ask the same connection, and one that hangs is enough
+            return
         if self._is_to_reconnect():
             self._start_refresh()
         elif self._has_answered:
-            self._upkeep_task = asyncio.get_running_loop().create_task(self.keep_up())
+            self._upkeep.start()
 
     def _is_to_reconnect(self) -> bool:
         is_lost = self._backoff.has_failed or (self._has_answered and self._driver.has_lost_connection())
@@ -193,9 +187,9 @@ class HostState:
 
     def close(self) -> None:
         """Let go of the hypervisor, without waiting for it."""
-        for task in (self._refresh, self._upkeep_task):
-            if task is not None:
-                task.cancel()
+        if self._refresh is not None:
+            self._refresh.cancel()
+        self._upkeep.close()
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:

@@ -77,6 +77,18 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "or that storage_pool names active pools (virsh --readonly pool-list).",
             has_numbers=True,
         ),
+        "domains": Advice(
+            meaning="libvirt gives no list of domains",
+            action="The last list counts, for as long as stale_grace says. libvirt waits while it ends the "
+            "process of a frozen guest, which may take a minute: look for one that is being destroyed.",
+            has_numbers=True,
+        ),
+        "guest_timeout": Advice(
+            meaning="A guest does not answer",
+            action="Its last known numbers count. It is frozen, is being moved, or another program has asked "
+            "it something: virsh --readonly domcontrol GUEST and virsh --readonly domjobinfo GUEST say more.",
+            has_numbers=True,
+        ),
         "guest_xml": Advice(
             meaning="A guest's definition cannot be read",
             action="It counts as one vCPU and no disks. Look at it with virsh --readonly dumpxml GUEST.",

@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from exporter.model import Disk, ImageSize, UnsizedImage
 
@@ -23,6 +24,17 @@ _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own bloc
 _Identity = tuple[int, int, int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class UnopenedImage:
+    """An image that this user may look at (stat) but not open: how far it may grow stands in its header.
+
+    :ivar file: tells the file from any other that has this path later: device and inode
+    """
+
+    allocated_bytes: int
+    file: tuple[int, int]
+
+
 def overcommitted_bytes(disk: Disk, size: ImageSize) -> int:
     """Return by how much the image may still grow (Nova's over_committed_disk_size)."""
     difference = size.virtual_bytes - size.allocated_bytes
@@ -35,8 +47,10 @@ class ImageReader:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str | None], tuple[_Identity, ImageSize]] = {}
 
-    def read(self, disk: Disk) -> ImageSize | UnsizedImage | None:
-        """Return the image's size; None where it may be there, but not for this user.
+    def read(self, disk: Disk) -> ImageSize | UnsizedImage | UnopenedImage | None:
+        """Return the image's size, or what a user sees of it who may not open it.
+
+        None where it may be there, but this user may not even look at it.
 
         Every format but "qcow2" is taken as raw, as Nova does. An image is unsized when it is gone, no
         regular file, or has another format than the domain's XML says.
@@ -55,7 +69,7 @@ class ImageReader:
         """Forget every image that is not at one of these paths."""
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] in paths}
 
-    def _read(self, key: tuple[str, str | None]) -> ImageSize:
+    def _read(self, key: tuple[str, str | None]) -> ImageSize | UnopenedImage:
         path, driver_format = key
         status = os.stat(path)
         identity = (status.st_dev, status.st_ino, status.st_size, status.st_blocks, status.st_mtime_ns)
@@ -64,10 +78,13 @@ class ImageReader:
             return seen[1]
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
-        size = ImageSize(
-            virtual_bytes=_read_qcow2_virtual_size(path) if driver_format == "qcow2" else status.st_size,
-            allocated_bytes=status.st_blocks * _BLOCK_BYTES,
-        )
+        allocated_bytes = status.st_blocks * _BLOCK_BYTES
+        try:
+            virtual_bytes = _read_qcow2_virtual_size(path) if driver_format == "qcow2" else status.st_size
+        except PermissionError:
+            self._seen.pop(key, None)
+            return UnopenedImage(allocated_bytes, (status.st_dev, status.st_ino))
+        size = ImageSize(virtual_bytes=virtual_bytes, allocated_bytes=allocated_bytes)
         self._seen[key] = (identity, size)
         return size
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
-from exporter.errors import ConnectionLostError, UnsupportedError
+from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError, UnsupportedError
 from exporter.label import MAX_HOSTNAME_LENGTH, fit_label
 from exporter.model import (
     Capabilities,
@@ -27,15 +28,18 @@ from exporter.model import (
     StoragePool,
     UnsizedImage,
 )
-from exporter.virt.block_sizes import BlockHypervisor, BlockSizes
 from exporter.virt.capabilities import get_capabilities
-from exporter.virt.disks import ImageReader
+from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import Hung, PatientReader
-from exporter.virt.guests import GuestCache
+from exporter.virt.guest_cache import GuestCache
+from exporter.virt.guest_calls import GuestCalls
 from exporter.virt.host_ip import get_host_ip
+from exporter.virt.image_sizes import ImageSizes, WantedImage
 from exporter.virt.node_devices import NodeDeviceCache
 from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
+from exporter.virt.slow_calls import Answer, SlowCall
 from exporter.virt.storage import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
@@ -51,12 +55,20 @@ T = TypeVar("T")
 # set aside, which it does not. They are the slowest thing libvirt answers (0.4 s were seen).
 CAPABILITIES_MAX_AGE_SECONDS = 600
 
-# A size that libvirt told costs it 3 ms and a guest's job lock, so it is asked for again only this often.
-BLOCK_SIZE_MAX_AGE_RESYNCS = 5
+# An image's size changes hardly ever, so libvirt is asked for it again only this often.
+IMAGE_SIZE_MAX_AGE_RESYNCS = 5
+
+# For so long the last answer about storage pools counts while there is no new one.
+POOLS_MAX_AGE_SECONDS = 300.0
 
 
-class Hypervisor(Protocol):
-    """What the driver asks of a hypervisor; `virt.hypervisor.LibvirtHypervisor` says how each is meant."""
+class NodeHypervisor(Protocol):
+    """What a refresh asks on its own connection: calls about the host, which wait for nobody.
+
+    libvirtd answers them even when all its workers wait for guests (they are of high priority in libvirt's
+    remote_protocol.x). `exporter.virt.hypervisor.LibvirtHypervisor` says how each is meant. Every other call
+    is made over connections that are lent for it (`exporter.virt.connections`).
+    """
 
     calls: int
     events: int
@@ -73,21 +85,13 @@ class Hypervisor(Protocol):
     def get_type(self) -> str: ...  # noqa: D102
     def get_version(self) -> int: ...  # noqa: D102
     def get_libvirt_version(self) -> int: ...  # noqa: D102
-    def get_capabilities_xml(self) -> str: ...  # noqa: D102
-    def expand_cpu_features(self, cpu_xml: str) -> str: ...  # noqa: D102
     def get_node_info(self) -> NodeInfo: ...  # noqa: D102
     def get_node_memory(self) -> NodeMemory: ...  # noqa: D102
-    def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]: ...  # noqa: D102
     def get_free_pages(  # noqa: D102
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]: ...
-    def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
-    def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
-    def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
-    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]: ...  # noqa: D102
     def take_changed(self) -> frozenset[str]: ...  # noqa: D102
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
     def take_node_devices_changed(self) -> bool: ...  # noqa: D102
 
 
@@ -95,39 +99,66 @@ class LibvirtDriver:
     """Nova's LibvirtDriver, as far as it tells a host's resources.
 
     It keeps what does not change from one reading to the next: the connection, the capabilities, the guests'
-    XML, the images' sizes. `get_available_resource` is not for two threads at once; what upkeep calls may
-    run beside it.
+    XML, the images' sizes. `get_available_resource` is not for two threads at once; what `list_due` returns
+    may run beside it.
 
     :param hypervisor: the connection that refreshes use
-    :param block_hypervisor: another one to the same hypervisor, for calls that a frozen guest holds up
+    :param make_connection: makes another one to the same hypervisor, for calls that may wait
+    :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
     :param clock: monotonic seconds
     """
 
     def __init__(
         self,
-        hypervisor: Hypervisor,
-        block_hypervisor: BlockHypervisor,
+        hypervisor: NodeHypervisor,
+        make_connection: Callable[[], WaitingHypervisor],
         config: HypervisorConfig,
         *,
         resync_interval: float,
+        stale_grace: float,
         clock: Callable[[], float],
     ) -> None:
         self._hypervisor = hypervisor
         self._config = config
         self._clock = clock
-        self._guests = GuestCache(
-            read_xml=hypervisor.get_domain_xml, resync_interval=resync_interval, clock=clock
+        self._connections = Connections(make_connection, clock=clock)
+        self._guest_calls = GuestCalls(self._connections, clock=clock)
+        self._domains = SlowCall(
+            self._connections,
+            lambda connection: connection.list_domains(),
+            what="the list of domains",
+            max_age=stale_grace,
+            clock=clock,
         )
+        self._online_cpus = SlowCall(
+            self._connections,
+            lambda connection: connection.get_online_cpus(),
+            what="the online CPUs",
+            max_age=stale_grace,
+            clock=clock,
+        )
+        self._new_capabilities = SlowCall(
+            self._connections, get_capabilities, what="the capabilities", max_age=math.inf, clock=clock
+        )
+        self._pools = SlowCall(
+            self._connections,
+            self._list_pools,
+            what="the list of storage pools",
+            max_age=POOLS_MAX_AGE_SECONDS,
+            clock=clock,
+        )
+        self._guests = GuestCache(self._guest_calls, resync_interval=resync_interval, clock=clock)
         self._file_systems = PatientReader(get_instances_info, path=_instances_path)
         self._images = ImageReader()
         self._image_files = PatientReader(self._images.read, path=_image_path)
-        self._block_sizes = BlockSizes(
-            block_hypervisor, max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
+        self._image_sizes = ImageSizes(
+            self._guest_calls, max_age=IMAGE_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
         )
         self._numa_memory = NumaMemory(hypervisor)
         self._storage_command = CommandReader(self._ask_storage_command, clock=clock)
         self._node_devices = NodeDeviceCache(
-            hypervisor,
+            self._list_node_devices,
+            hypervisor.take_node_devices_changed,
             device_specs=config.device_spec,
             enabled_mdev_types=config.enabled_mdev_types,
             clock=clock,
@@ -156,43 +187,45 @@ class LibvirtDriver:
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""
+        hypervisor, connections = self._hypervisor, self._connections
         return DriverStats(
-            libvirt_calls=self._hypervisor.calls,
+            libvirt_calls=hypervisor.calls + connections.calls,
             guests_read=self._guests.guests_read,
-            events=self._hypervisor.events,
-            connects=self._hypervisor.connects,
-            sizing_calls=self._block_sizes.calls,
-            hung=self._hypervisor.hung_openings + self._file_systems.hung + self._image_files.hung,
+            events=hypervisor.events,
+            connects=hypervisor.connects,
+            hung=sum(
+                (
+                    hypervisor.hung_openings,
+                    connections.hung_openings,
+                    self._domains.hung,
+                    self._online_cpus.hung,
+                    self._new_capabilities.hung,
+                    self._pools.hung,
+                    self._guest_calls.hung,
+                    self._file_systems.hung,
+                    self._image_files.hung,
+                )
+            ),
         )
 
-    def configure(self, *, resync_interval: float) -> None:
-        """Read guests and sizes again after so many seconds from now on."""
+    def configure(self, *, resync_interval: float, stale_grace: float) -> None:
+        """Go by these times from now on, as `__init__` has them."""
         self._guests.configure(resync_interval=resync_interval)
-        self._block_sizes.configure(max_age=BLOCK_SIZE_MAX_AGE_RESYNCS * resync_interval)
+        self._image_sizes.configure(max_age=IMAGE_SIZE_MAX_AGE_RESYNCS * resync_interval)
+        self._domains.configure(max_age=stale_grace)
+        self._online_cpus.configure(max_age=stale_grace)
 
     def has_lost_connection(self) -> bool:
         """Whether libvirt has said that the connection is closed, so that what was read by it is history."""
         return self._hypervisor.is_lost
 
-    def needs_resync(self) -> bool:
-        """Whether a guest's XML is to be read again."""
-        return self._guests.needs_resync()
-
-    def resync(self) -> None:
-        """Read the XML of such guests again."""
-        self._guests.resync()
-
-    def next_guest_to_size(self, leave_out: Collection[str]) -> str | None:
-        """Return the UUID of a guest whose images libvirt is to be asked for."""
-        return self._block_sizes.next_guest(leave_out)
-
-    def size_guest(self, uuid: str) -> None:
-        """Ask libvirt for a guest's images."""
-        self._block_sizes.size_guest(uuid)
-
     def list_due(self) -> dict[str, Callable[[], None]]:
-        """Return what else is to be read between scrapes, by what it is called; each may block for ever."""
+        """Return what is to be read between scrapes, by what it is called; each may block for ever."""
         due: dict[str, Callable[[], None]] = {}
+        if self._guests.needs_resync():
+            due["guests"] = self._guests.resync
+        if self._image_sizes.needs_reading():
+            due["image sizes"] = self._image_sizes.read
         if self._node_devices.needs_reading():
             due["node devices"] = self._node_devices.read
         if self._storage_command.needs_reading():
@@ -202,15 +235,21 @@ class LibvirtDriver:
     def close(self) -> None:
         """Close the connections."""
         self._hypervisor.close()
-        self._block_sizes.close()
+        self._connections.close()
 
     def _connect(self) -> bool:
         """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
         if not self._hypervisor.connect():
             return False
         self._hypervisor.watch()
+        self._connections.open()
         self._identity = None
         self._capabilities = None
+        self._domains.clear()
+        self._online_cpus.clear()
+        self._new_capabilities.clear()
+        self._pools.clear()
+        self._guest_calls.clear()
         self._guests.clear()
         self._numa_memory.clear()
         self._node_devices.clear()
@@ -220,9 +259,9 @@ class LibvirtDriver:
         problems: list[Problem] = []
         hypervisor = self._hypervisor
         node = _supported(hypervisor.get_node_info, "virNodeGetInfo", problems)
-        domains = hypervisor.list_domains()
+        domains = self._list_domains(problems)
         # Taken last: had the calls above failed, nobody would remember what the events spoke of.
-        self._guests.reconcile(domains, hypervisor.take_changed())
+        self._guests.reconcile(domains.value, hypervisor.take_changed())
         guests = self._guests.get_guests()
         problems.extend(self._guests.get_problems())
         problems.extend(self._node_devices.get_problems())
@@ -236,11 +275,42 @@ class LibvirtDriver:
             free_numa_memory=self._get_free_numa_memory(capabilities, problems),
             node_devices=self._node_devices.get(),
             storage=self._get_storage(problems),
-            domains=domains,
+            domains=domains.value,
             guests=guests,
             images=self._get_images(guests),
+            domains_age_seconds=domains.age_seconds,
+            unread_guests=self._guests.count_unread(),
+            outdated_guests=self._guests.count_outdated(),
             problems=tuple(problems),
         )
+
+    def _list_domains(self, problems: list[Problem]) -> Answer[tuple[DomainRecord, ...]]:
+        """Return the domains, as last listed while libvirt gives no list.
+
+        It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
+        """
+        domains = self._domains.get()
+        if domains.age_seconds:
+            problems.append(
+                Problem(
+                    severity=Severity.ERROR,
+                    reason="domains",
+                    subject="",
+                    message="libvirt gives no list of domains now; the last list counts. It waits, for one,"
+                    " while it ends the process of a frozen guest",
+                )
+            )
+        return domains
+
+    def _list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+        return self._connections.run(lambda connection: connection.list_node_devices(capabilities))
+
+    def _list_pools(self, connection: WaitingHypervisor) -> tuple[StoragePool, ...]:
+        """Return the storage pools among which those are that the configuration means."""
+        config = self._config
+        if config.storage_pool or config.images_type not in ("lvm", "rbd"):
+            return connection.list_active_pools()
+        return connection.list_active_pools_of("logical" if config.images_type == "lvm" else "rbd")
 
     def _get_identity(self) -> HostIdentity:
         if self._identity is None:
@@ -255,13 +325,25 @@ class LibvirtDriver:
         return self._identity
 
     def _get_capabilities(self, node: NodeInfo | None) -> Capabilities:
+        """Return the capabilities, read anew when they are old, and if libvirt answers."""
+        known = self._capabilities
+        if known is None:
+            # Waited for: libvirtd may have to find out about QEMU first, which takes it seconds, once.
+            return self._keep_capabilities(self._connections.run(get_capabilities), node)
         age = self._clock() - self._capabilities_read_at
-        is_old = age >= CAPABILITIES_MAX_AGE_SECONDS or node != self._capabilities_node
-        if self._capabilities is None or is_old:
-            self._capabilities = get_capabilities(self._hypervisor)
-            self._capabilities_read_at = self._clock()
-            self._capabilities_node = node
-        return self._capabilities
+        if age < CAPABILITIES_MAX_AGE_SECONDS and node == self._capabilities_node:
+            return known
+        try:
+            answer = self._new_capabilities.get()
+        except NoAnswerError:
+            return known
+        return known if answer.age_seconds else self._keep_capabilities(answer.value, node)
+
+    def _keep_capabilities(self, capabilities: Capabilities, node: NodeInfo | None) -> Capabilities:
+        self._capabilities = capabilities
+        self._capabilities_read_at = self._clock()
+        self._capabilities_node = node
+        return capabilities
 
     def _get_node_memory(self) -> NodeMemory | None:
         """Return the memory statistics; None, without a word, from drivers that have none by design."""
@@ -274,14 +356,14 @@ class LibvirtDriver:
         config = self._config
         if not (config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set):
             return None
-        return _supported(self._hypervisor.get_online_cpus, "virNodeGetCPUMap", problems)
+        return _supported(lambda: self._online_cpus.get().value, "virNodeGetCPUMap", problems)
 
     def _get_free_numa_memory(
         self, capabilities: Capabilities, problems: list[Problem]
     ) -> dict[int, FreeNumaMemory]:
         free = self._numa_memory.read(capabilities.cells, problems)
         if has_outgrown(capabilities.cells, free):
-            self._capabilities = None  # to be read anew by the next refresh
+            self._capabilities_read_at = -math.inf  # to be read anew by the next refresh
         return free
 
     def _get_storage(self, problems: list[Problem]) -> Storage | None:
@@ -290,13 +372,16 @@ class LibvirtDriver:
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
                 return self._get_back_end_info(problems)
             if config.storage_pool or not config.is_local:
-                return get_pools_info(self._hypervisor.list_active_pools(), config.storage_pool)
+                return get_pools_info(self._pools.get().value, config.storage_pool)
             return self._get_instances_info()
         except StorageError as error:
-            problems.append(
-                Problem(severity=Severity.ERROR, reason="storage", subject="storage", message=str(error))
-            )
-            return None
+            reason, message = "storage", str(error)
+        except ConnectionLostError:
+            raise
+        except HypervisorError as error:
+            reason, message = error.reason, f"storage pools cannot be read: {error}"
+        problems.append(Problem(severity=Severity.ERROR, reason=reason, subject="storage", message=message))
+        return None
 
     def _get_back_end_info(self, problems: list[Problem]) -> Storage:
         """Return what libvirt's storage pools say of the volume group or Ceph pool, else what a command does.
@@ -305,7 +390,7 @@ class LibvirtDriver:
         """
         config = self._config
         is_lvm = config.images_type == "lvm"
-        pools = self._hypervisor.list_active_pools_of("logical" if is_lvm else "rbd")
+        pools = self._pools.get().value
         source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
         storage = find_pool_info(pools, source_name)
         if storage is not None:
@@ -342,19 +427,22 @@ class LibvirtDriver:
             (guest.uuid, disk) for guest in guests.values() if guest is not None for disk in guest.images
         ]
         sizes = self._read_images([disk for _, disk in disks])
-        left: dict[str, list[Disk]] = {}
+        wanted: dict[str, list[WantedImage]] = {}
         images: dict[str, list[ImageSize | UnsizedImage]] = {
             guest.uuid: [] for guest in guests.values() if guest is not None
         }
         for (uuid, disk), size in zip(disks, sizes, strict=True):
-            if size is None:
-                left.setdefault(uuid, []).append(disk)
-            images[uuid].append(self._block_sizes.get(uuid, disk) if size is None else size)
-        self._block_sizes.want(left)
+            if isinstance(size, ImageSize | UnsizedImage):
+                images[uuid].append(size)
+                continue
+            image = WantedImage(disk, size)
+            wanted.setdefault(uuid, []).append(image)
+            images[uuid].append(self._image_sizes.get(uuid, image))
+        self._image_sizes.want(wanted)
         return images
 
-    def _read_images(self, disks: Sequence[Disk]) -> list[ImageSize | UnsizedImage | None]:
-        """Return each image's size out of its file; None for one that this process may not read."""
+    def _read_images(self, disks: Sequence[Disk]) -> list[ImageSize | UnsizedImage | UnopenedImage | None]:
+        """Return what this process sees of each image; None for one of which it sees nothing."""
         if not self._config.is_local:
             return [None] * len(disks)
         self._images.forget_others({disk.path for disk in disks if disk.path})

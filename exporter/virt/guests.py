@@ -1,15 +1,13 @@
-"""Guests: a domain's XML parsed, and the cache that spares libvirt from being asked on every scrape."""
+"""Guests: a domain's XML parsed."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecs
-from exporter.errors import ConnectionLostError, ExporterError, GoneError, HypervisorError
-from exporter.model import Disk, DomainRecord, Guest, Problem, Severity
+from exporter.errors import ExporterError
+from exporter.model import Disk, DomainInfo, DomainRecord, Guest
 from exporter.virt.guest_numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
@@ -53,6 +51,27 @@ def parse_guest(xml: str) -> Guest:
         )
     except (ValueError, KeyError) as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error
+
+
+def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
+    """Return what is known of a guest whose XML libvirt has not given yet: its vCPUs and its memory."""
+    return Guest(
+        uuid=record.uuid,
+        name=record.name,
+        vcpus=info.vcpus,
+        maximum_vcpus=info.vcpus,
+        memory_kib=info.memory_kib,
+        maximum_memory_kib=info.maximum_memory_kib,
+        disks=(),
+        images=(),
+        has_nova_metadata=False,
+        nova_flavor=None,
+        metadata_error=None,
+        is_volume_backed=False,
+        numa_cells=(),
+        emulator_pins=frozenset(),
+        vcpu_pins={},
+    )
 
 
 def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
@@ -117,108 +136,3 @@ def _disk(element: ElementTree.Element) -> Disk:
         serial=(element.findtext("serial") or "").strip() or None,
         device=element.get("device", "disk"),
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
-    record: DomainRecord
-    guest: Guest | None
-    read_at: float
-    problem: Problem | None
-
-
-class GuestCache:
-    """The hypervisor's guests as they were last read, kept in step with its list of domains.
-
-    A guest's XML is read when it is new, when its id or name changed (it was started, stopped or renamed),
-    when an event spoke of it, and when it was last read `resync_interval` seconds ago.
-
-    :param read_xml: returns the XML of the domain with this UUID
-    :param clock: monotonic seconds
-    """
-
-    def __init__(
-        self, *, read_xml: Callable[[str], str], resync_interval: float, clock: Callable[[], float]
-    ) -> None:
-        self._read_xml = read_xml
-        self._resync_interval = resync_interval
-        self._clock = clock
-        self._entries: dict[str, _Entry] = {}
-        self._lock = threading.Lock()
-        self.guests_read = 0
-
-    def configure(self, *, resync_interval: float) -> None:
-        """Read guests again after so many seconds from now on."""
-        self._resync_interval = resync_interval
-
-    def clear(self) -> None:
-        """Forget every guest: after a reconnection nobody knows what was missed."""
-        with self._lock:
-            self._entries = {}
-
-    def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
-        """Bring the cache in step with `domains`, reading those of which it is not sure.
-
-        :param changed: UUIDs that events spoke of
-        """
-        oldest = self._clock() - self._resync_interval
-        entries: dict[str, _Entry] = {}
-        for record in domains:
-            entry = self._entries.get(record.uuid)
-            if entry is None or record.uuid in changed or not _is_current(entry, record, oldest):
-                entry = self._read(record)
-            if entry is not None:
-                entries[record.uuid] = entry
-        with self._lock:
-            self._entries = entries
-
-    def needs_resync(self) -> bool:
-        """Whether `resync` would read a guest."""
-        oldest = self._clock() - self._resync_interval / 2
-        return any(entry.read_at < oldest for entry in self._entries.values())
-
-    def resync(self) -> None:
-        """Read again the guests that would soon be too old; to be called between scrapes, by another thread.
-
-        One that started, stopped or vanished meanwhile is left to the next `reconcile`.
-        """
-        oldest = self._clock() - self._resync_interval / 2
-        for uuid, entry in self._entries.items():
-            if entry.read_at >= oldest:
-                continue
-            read = self._read(entry.record)
-            with self._lock:
-                if read is not None and self._entries.get(uuid) is entry:
-                    self._entries = {**self._entries, uuid: read}
-
-    def get_guests(self) -> dict[str, Guest | None]:
-        """Return each domain's guest by UUID; None for one whose XML could not be read."""
-        return {uuid: entry.guest for uuid, entry in self._entries.items()}
-
-    def get_problems(self) -> tuple[Problem, ...]:
-        """Return one problem for each guest whose XML could not be read."""
-        return tuple(entry.problem for entry in self._entries.values() if entry.problem)
-
-    def _read(self, record: DomainRecord) -> _Entry | None:
-        """Read and parse one domain; None if it vanished meanwhile, and is to be read again next time."""
-        read_at = self._clock()
-        self.guests_read += 1
-        guest, problem = None, None
-        try:
-            guest = parse_guest(self._read_xml(record.uuid))
-        except GoneError:
-            return None
-        except ConnectionLostError:
-            raise
-        except (GuestXmlError, HypervisorError) as error:
-            problem = Problem(
-                severity=Severity.ERROR,
-                reason="guest_xml",
-                subject=record.name,
-                message=f"domain {record.name}: {error}",
-            )
-        return _Entry(record=record, guest=guest, read_at=read_at, problem=problem)
-
-
-def _is_current(entry: _Entry, record: DomainRecord, oldest: float) -> bool:
-    return entry.record.id == record.id and entry.record.name == record.name and entry.read_at >= oldest

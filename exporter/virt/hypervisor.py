@@ -17,13 +17,14 @@ from typing import Any, Literal, TypeVar
 
 from exporter.config.libvirt_uri import redact_in
 from exporter.errors import (
+    BusyError,
     ConnectError,
     ConnectionLostError,
     GoneError,
     HypervisorError,
     UnsupportedError,
 )
-from exporter.model import DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
 from exporter.virt.libvirt_log import take_libvirt_log
 from exporter.virt.opening import OpeningTimeoutError, PatientOpener
 from exporter.virt.storage import parse_source_name
@@ -40,9 +41,13 @@ log = logging.getLogger(__name__)
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
 
+# A monitor that has not answered for so long is not merely answering somebody else right now.
+BUSY_MILLISECONDS = 500
+
 _GONE = {
     libvirt.VIR_ERR_NO_DOMAIN,
     libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
     libvirt.VIR_ERR_NO_NODE_DEVICE,
     libvirt.VIR_ERR_OPERATION_INVALID,
 }
@@ -172,10 +177,6 @@ class LibvirtHypervisor:
                 _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
                 _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True
-
-    def another(self) -> LibvirtHypervisor:
-        """Return another connection to the same hypervisor, not yet open."""
-        return LibvirtHypervisor(self._uri)
 
     def watch(self) -> None:
         """Have libvirt tell of changed guests and node devices, as far as its driver can."""
@@ -309,25 +310,56 @@ class LibvirtHypervisor:
         )
 
     def get_domain_xml(self, uuid: str) -> str:
-        """Return virDomainGetXMLDesc of a domain that was listed: of the live domain, if it is active.
+        """Return virDomainGetXMLDesc: of the live domain, if it is active.
 
-        :raises GoneError: when it vanished meanwhile
+        From libvirt 11 on it waits for the guest's job, at most 30 s.
+
+        :raises GoneError: when the domain vanished
+        :raises BusyError: when somebody else holds the job all the time
         """
-        domain = self._domains.get(uuid)
-        if domain is None:
-            raise GoneError(f"domain {uuid} is not listed any more")
+        domain = self._find_domain(uuid)
         return str(self._ask(lambda _: domain.XMLDesc()))
+
+    def get_domain_info(self, uuid: str) -> DomainInfo:
+        """Return virDomainGetInfo, which waits neither for the guest's job nor for its monitor.
+
+        :raises GoneError: when the domain vanished
+        """
+        domain = self._find_domain(uuid)
+        _state, maximum_kib, memory_kib, vcpus, _cpu_time_ns = self._ask(lambda _: domain.info())
+        return DomainInfo(vcpus=vcpus, memory_kib=memory_kib, maximum_memory_kib=maximum_kib)
+
+    def is_guest_busy(self, uuid: str) -> bool:
+        """Return whether the guest's monitor has not answered somebody for a while (virDomainGetControlInfo).
+
+        It waits neither for the guest's job nor for its monitor.
+
+        :raises HypervisorError: when the domain is shut off or gone, or the driver has no such call
+        """
+        domain = self._find_domain(uuid)
+        state, _details, milliseconds = self._ask(lambda _: domain.controlInfo())
+        return bool(state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and milliseconds >= BUSY_MILLISECONDS)
+
+    def get_volume_size(self, path: str) -> ImageSize:
+        """Return the size of the storage volume at this path (virStorageVolGetInfo). It asks no guest.
+
+        :raises GoneError: when no active storage pool has such a volume
+        """
+        volume = self._ask(lambda connection: connection.storageVolLookupByPath(path))
+        _type, capacity, allocation = self._ask(lambda _: volume.info())
+        return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         """Return the size of a domain's disk (virDomainGetBlockInfo: capacity and allocation).
 
-        Takes the guest's job lock and, if it runs, asks its monitor: it does not return before a frozen guest
+        Takes the guest's job and, if it runs, asks its monitor: it does not return before a frozen guest
         thaws.
 
         :param target: the disk's target/@dev
         :raises GoneError: when the domain vanished
+        :raises BusyError: when somebody else holds the job all the time
         """
-        domain = self._ask(lambda connection: connection.lookupByUUIDString(uuid))
+        domain = self._find_domain(uuid)
         capacity, allocation, _physical = self._ask(lambda _: domain.blockInfo(target))
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
@@ -371,6 +403,11 @@ class LibvirtHypervisor:
         with self._changed_lock:
             changed, self._changed = frozenset(self._changed), set()
         return changed
+
+    def _find_domain(self, uuid: str) -> Any:
+        """Return the domain, as this connection listed it or by asking for it."""
+        domain = self._domains.get(uuid)
+        return domain or self._ask(lambda connection: connection.lookupByUUIDString(uuid))
 
     def _list_pools(self, flags: int) -> list[Any]:
         flags |= libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
@@ -479,6 +516,8 @@ def _translate(error: libvirt.libvirtError, message: str, *, is_alive: bool) -> 
         return ConnectionLostError(message)
     if code in _GONE:
         return GoneError(message)
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+        return BusyError(message)
     if code in _UNSUPPORTED:
         return UnsupportedError(message)
     return HypervisorError(message)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from xml.etree import ElementTree
 
 from exporter.device_spec import list_assignable, parse_device_spec
@@ -26,16 +25,6 @@ MAX_KINDS = 256
 _MAX_ID_LENGTH = 10  # "0x10de"
 
 
-class NodeDeviceHypervisor(Protocol):
-    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
-
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
-        """Return the XML of the node devices that have one of these capabilities."""
-
-    def take_node_devices_changed(self) -> bool:
-        """Return whether an event spoke of a node device since the last call, and forget it."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedDevices:
     """All node devices that were read."""
@@ -48,6 +37,8 @@ class ParsedDevices:
 class NodeDeviceCache:
     """The node devices that count, as they were last read.
 
+    :param list_devices: returns the XML of the node devices that have one of these capabilities
+    :param take_changed: returns whether an event spoke of a node device since the last call, and forgets it
     :param device_specs: Nova's [pci] device_spec, each as JSON; without any, no PCI device is read
     :param enabled_mdev_types: Nova's [devices] enabled_mdev_types; empty for all types
     :param clock: monotonic seconds
@@ -55,13 +46,15 @@ class NodeDeviceCache:
 
     def __init__(
         self,
-        hypervisor: NodeDeviceHypervisor,
+        list_devices: Callable[[Collection[str]], tuple[str, ...]],
+        take_changed: Callable[[], bool],
         *,
         device_specs: Sequence[str],
         enabled_mdev_types: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
-        self._hypervisor = hypervisor
+        self._list_devices = list_devices
+        self._take_changed = take_changed
         self._specs = tuple(spec for text in device_specs for spec in parse_device_spec(text))
         self._enabled_mdev_types = frozenset(enabled_mdev_types)
         self._clock = clock
@@ -84,7 +77,7 @@ class NodeDeviceCache:
 
     def needs_reading(self) -> bool:
         """Whether `read` is due."""
-        self._has_changed = self._hypervisor.take_node_devices_changed() or self._has_changed
+        self._has_changed = self._take_changed() or self._has_changed
         if self._read_at is None:
             return True
         age = self._clock() - self._read_at
@@ -97,7 +90,7 @@ class NodeDeviceCache:
         """
         self._read_at, self._has_changed = self._clock(), False
         try:
-            devices = parse_node_devices(self._hypervisor.list_node_devices(self._list_capabilities()))
+            devices = parse_node_devices(self._list_devices(self._list_capabilities()))
         except ConnectionLostError:
             raise
         except HypervisorError as error:

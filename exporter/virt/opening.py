@@ -7,11 +7,10 @@ in threads that may be given up, few enough for any length of time.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from exporter.attempt import Failure, Success, attempt
+from exporter.attempt import Attempt, Failure, Success
 
 T = TypeVar("T")
 
@@ -41,7 +40,7 @@ class PatientOpener(Generic[T]):
         self._open = open_
         self._clock = clock
         self._patience = patience
-        self._attempts: list[_Attempt[T]] = []
+        self._attempts: list[Attempt[T]] = []
 
     @property
     def hung(self) -> int:
@@ -58,7 +57,7 @@ class PatientOpener(Generic[T]):
         if opened is not None:
             return opened.value
         if self._may_start():
-            self._attempts.append(_Attempt(self._open, started_at=self._clock()))
+            self._attempts.append(Attempt(self._open, name="open connection", clock=self._clock))
         newest = self._attempts[-1]
         outcome = newest.wait(self._patience)
         if outcome is None:
@@ -85,28 +84,3 @@ class PatientOpener(Generic[T]):
             return False
         gap = min(_MAX_GAP_SECONDS, self._patience * 2 ** len(self._attempts))
         return bool(self._clock() - self._attempts[-1].started_at >= gap)
-
-
-class _Attempt(Generic[T]):
-    """One attempt under way in a thread of its own."""
-
-    def __init__(self, open_: Callable[[], T], *, started_at: float) -> None:
-        self.started_at = started_at
-        self.outcome: Success[T] | Failure | None = None
-        self._open = open_
-        self._over = threading.Event()
-        threading.Thread(target=self._work, name="open connection", daemon=True).start()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it came to an end."""
-        return self._over.is_set()
-
-    def wait(self, seconds: float) -> Success[T] | Failure | None:
-        """Return what came of it; None if that takes longer."""
-        self._over.wait(seconds)
-        return self.outcome
-
-    def _work(self) -> None:
-        self.outcome = attempt(self._open)
-        self._over.set()

@@ -8,6 +8,7 @@ import re
 _MEASURED = re.compile(
     r"""process_.*
     | hypervisor_snapshot_timestamp_seconds
+    | hypervisor_domain_list_timestamp_seconds
     | hypervisor_refresh_duration_seconds
     | hypervisor_exporter_refresh_duration_seconds_(bucket|sum|count)
     | hypervisor_exporter_collector_duration_seconds

@@ -62,25 +62,11 @@ class Driver:
     def has_lost_connection(self) -> bool:
         return self.is_lost
 
-    def configure(self, *, resync_interval: float) -> None:
+    def configure(self, *, resync_interval: float, stale_grace: float) -> None:
         pass
 
     def close(self) -> None:
         self.is_closed.set()
-
-    # What upkeep asks.
-
-    def needs_resync(self) -> bool:
-        return False
-
-    def resync(self) -> None:
-        pass
-
-    def next_guest_to_size(self, leave_out: set[str]) -> str | None:
-        return None
-
-    def size_guest(self, uuid: str) -> None:
-        pass
 
     def list_due(self) -> Mapping[str, Callable[[], None]]:
         return {}

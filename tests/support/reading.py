@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from exporter.config.settings import HypervisorConfig
@@ -15,7 +16,12 @@ def make_driver(uri: str, **options: Any) -> LibvirtDriver:
     """Return the driver of the hypervisor at `uri`, with these options of its configuration."""
     config = HypervisorConfig(uri=uri, **options)
     return LibvirtDriver(
-        LibvirtHypervisor(uri), LibvirtHypervisor(uri), config, resync_interval=60, clock=time.monotonic
+        LibvirtHypervisor(uri),
+        partial(LibvirtHypervisor, uri),
+        config,
+        resync_interval=60,
+        stale_grace=120,
+        clock=time.monotonic,
     )
 
 

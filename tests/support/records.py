@@ -271,6 +271,9 @@ def make_resources(**changes: Any) -> Resources:
         unsized_disks=38,
         domains_by_state=counts,
         running_vms=41,
+        domains_age_seconds=43.0,
+        unread_guests=44,
+        outdated_guests=45,
         inventories=(make_inventory(),),
         flavor_slots=(
             FlavorSlots(

@@ -47,6 +47,9 @@ def make_hypervisor(
             DomainState.SHUTOFF: 3,
         },
         running_vms=running,
+        domains_age_seconds=0.0,
+        unread_guests=0,
+        outdated_guests=0,
         inventories=(
             make_inventory(ResourceClass.VCPU, 64, allocation_ratio=4.0, claimed=vcpus_used + 6),
             make_inventory(ResourceClass.MEMORY_MB, 512 * 1024, reserved=8192, claimed=memory_used_gib * 900),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from exporter.model import ImageSize, UnsizedImage
-from exporter.virt.disks import ImageReader, overcommitted_bytes
+from exporter.virt.disks import ImageReader, UnopenedImage, overcommitted_bytes
 from tests.support.records import GIB, MIB, make_disk
 
 
@@ -142,6 +145,61 @@ def test_a_sparse_raw_image_of_exabytes_is_sized_by_its_stat(tmp_path: Path) -> 
         largest *= 2
     size = ImageReader().read(make_disk(path=str(path), driver_format="raw"))
     assert size == ImageSize(virtual_bytes=largest, allocated_bytes=path.stat().st_blocks * 512)
+
+
+@contextmanager
+def as_somebody_else() -> Iterator[Path]:
+    """Act as a user who may look into the folder but own nothing in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_an_image_that_may_not_be_opened_tells_what_is_allocated_of_it() -> None:
+    """Shows that a user who may not read an image sees it grow, and when another file takes its place."""
+    reader = ImageReader()
+    with as_somebody_else() as folder:
+        with as_root_if_root():
+            write_qcow2(folder / "disk", 3 * GIB).chmod(0)
+        disk = make_disk(path=str(folder / "disk"))
+        status = (folder / "disk").stat()
+        seen = reader.read(disk)
+        assert seen == UnopenedImage(status.st_blocks * 512, (status.st_dev, status.st_ino))
+        raw = make_disk(path=disk.path, driver_format="raw")
+        assert reader.read(raw) == ImageSize(
+            virtual_bytes=status.st_size, allocated_bytes=status.st_blocks * 512
+        )
+
+
+def test_an_image_in_a_folder_that_may_not_be_entered_is_left_to_libvirt() -> None:
+    with as_somebody_else() as folder:
+        with as_root_if_root():
+            (folder / "locked").mkdir()
+            write_qcow2(folder / "locked/disk", 3 * GIB)
+            (folder / "locked").chmod(0)
+        assert ImageReader().read(make_disk(path=str(folder / "locked/disk"))) is None
+        with as_root_if_root():
+            (folder / "locked").chmod(0o700)
+
+
+@contextmanager
+def as_root_if_root() -> Iterator[None]:
+    """Be root again for a moment, where that is who runs the tests."""
+    is_root = os.getuid() == 0
+    if is_root:
+        os.seteuid(0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(65534)
 
 
 def test_an_image_that_is_gone_is_unsized_and_read_when_it_is_back(tmp_path: Path) -> None:

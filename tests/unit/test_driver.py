@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.config.settings import HypervisorConfig
-from exporter.errors import ConnectError, ConnectionLostError, GoneError, HypervisorError, UnsupportedError
-from exporter.model import DomainRecord, ImageSize, NodeInfo, NodeMemory, Resources, StoragePool
+from exporter.errors import (
+    ConnectError,
+    ConnectionLostError,
+    GoneError,
+    HypervisorError,
+    NoAnswerError,
+    UnsupportedError,
+)
+from exporter.model import DomainInfo, ImageSize, NodeInfo, NodeMemory, Resources, Severity
 from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
-
-CAPABILITIES = """<capabilities><host><uuid>4c4c4544-0042-4810-8051-b4c04f4d3132</uuid>
-  <cpu><arch>x86_64</arch></cpu></host></capabilities>"""
+from tests.support.waiting import wait_until
+from tests.support.waiting_libvirt import UUID, WaitingLibvirt
 
 
 class Hypervisor:
@@ -29,25 +36,17 @@ class Hypervisor:
     """
 
     def __init__(self) -> None:
-        self.guests: dict[str, tuple[DomainRecord, str]] = {}
         self.changed: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.errors: dict[str, Exception] = {}
         self.is_connected = False
         self.is_lost = False
         self.hung_openings = self.events = self.connects = 0
-        self.pools: tuple[StoragePool, ...] = ()
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
 
     @property
     def calls(self) -> int:
         return sum(self.asked.values())
-
-    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
-        record = make_domain(number, **changes)
-        xml = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid><memory>1024</memory>
-          <vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
-        self.guests[record.uuid] = (record, xml)
 
     def _take(self, name: str) -> None:
         self.asked[name] += 1
@@ -56,9 +55,6 @@ class Hypervisor:
             self.is_connected = False
         if error is not None:
             raise error
-
-    def another(self) -> Hypervisor:
-        return Hypervisor()
 
     def connect(self) -> bool:
         if self.is_connected:
@@ -87,13 +83,6 @@ class Hypervisor:
     def get_libvirt_version(self) -> int:
         return 9000000
 
-    def get_capabilities_xml(self) -> str:
-        self._take("capabilities")
-        return CAPABILITIES
-
-    def expand_cpu_features(self, cpu_xml: str) -> str:
-        raise UnsupportedError("no")
-
     def get_node_info(self) -> NodeInfo:
         self._take("node info")
         return self.node
@@ -101,10 +90,6 @@ class Hypervisor:
     def get_node_memory(self) -> NodeMemory:
         self._take("node memory")
         return NodeMemory(total_kib=16 * GIB // KIB, free_kib=0, buffers_kib=0, cached_kib=0)
-
-    def get_online_cpus(self) -> frozenset[int]:
-        self._take("online CPUs")
-        return frozenset(range(8))
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
         raise UnsupportedError("no")
@@ -114,48 +99,42 @@ class Hypervisor:
     ) -> Mapping[int, Mapping[int, int]]:
         raise UnsupportedError("no")
 
-    def list_domains(self) -> tuple[DomainRecord, ...]:
-        self._take("list")
-        return tuple(record for record, _ in self.guests.values())
-
-    def get_domain_xml(self, uuid: str) -> str:
-        self._take("XML")
-        return self.guests[uuid][1]
-
-    def list_active_pools(self) -> tuple[StoragePool, ...]:
-        self._take("pools")
-        return self.pools
-
-    def list_active_pools_of(self, kind: str) -> tuple[StoragePool, ...]:
-        return ()
-
     def take_changed(self) -> frozenset[str]:
         changed, self.changed = frozenset(self.changed), set()
         return changed
 
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
-        return ()
-
     def take_node_devices_changed(self) -> bool:
         return False
-
-    def get_block_size(self, uuid: str, target: str) -> ImageSize:
-        self._take("block size")
-        return ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
 
 
 class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand."""
 
-    def __init__(self, **options: Any) -> None:
-        self.hypervisor, self.blocks, self.clock = Hypervisor(), Hypervisor(), Clock()
+    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
+        self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         config = HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
         self.driver = LibvirtDriver(
-            self.hypervisor, self.blocks, config, resync_interval=60, clock=self.clock
+            self.hypervisor,
+            self.libvirt.make_connection,
+            config,
+            resync_interval=60,
+            stale_grace=120,
+            clock=clock or self.clock,
         )
+
+    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
+        record = make_domain(number, **changes)
+        others = (each for each in self.libvirt.domains if each.uuid != record.uuid)
+        self.libvirt.domains = (*others, record)
+        self.libvirt.xml[record.uuid] = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid>
+          <memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
 
     def read(self) -> Resources:
         return self.driver.get_available_resource()
+
+    def do_what_is_due(self) -> None:
+        for read in self.driver.list_due().values():
+            read()
 
 
 def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
@@ -163,73 +142,130 @@ def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
     for count in (0, 50):
         bench = Bench()
         for number in range(count):
-            bench.hypervisor.add_guest(number)
+            bench.add_guest(number)
         bench.read()
         bench.hypervisor.asked.clear()
+        bench.libvirt.take_asked()
         assert bench.read().running_vms == count
-        asked.append(dict(bench.hypervisor.asked))
-    assert asked[0] == asked[1] == {"node info": 1, "node memory": 1, "list": 1}
+        asked.append((dict(bench.hypervisor.asked), bench.libvirt.take_asked()))
+    assert asked[0] == asked[1] == ({"node info": 1, "node memory": 1}, [("list", "")])
 
 
 def test_a_guest_is_read_again_when_an_event_speaks_of_it() -> None:
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
-    bench.hypervisor.add_guest(2, vcpus=4)
+    bench.add_guest(1, vcpus=2)
+    bench.add_guest(2, vcpus=4)
     assert bench.read().vcpus_used == 6
-    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.add_guest(1, vcpus=8)
     assert bench.read().vcpus_used == 6, "nobody said that it changed"
     bench.hypervisor.changed.add(make_uuid(1))
     assert bench.read().vcpus_used == 12
     assert bench.driver.get_stats().guests_read == 3
+    assert bench.driver.get_stats().libvirt_calls > bench.hypervisor.calls > 0
 
 
-@pytest.mark.parametrize("call", ["node info", "list"])
-def test_events_outlive_a_refresh_that_fails(call: str) -> None:
+def test_events_outlive_a_refresh_that_fails() -> None:
     """Shows that what an event said is not forgotten by the refresh that could do nothing with it."""
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.add_guest(1, vcpus=2)
     bench.read()
-    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.add_guest(1, vcpus=8)
     bench.hypervisor.changed.add(make_uuid(1))
-    bench.hypervisor.errors[call] = HypervisorError("no memory")
+    domains, bench.libvirt.domains = bench.libvirt.domains, HypervisorError("no memory")
     with pytest.raises(HypervisorError, match="no memory"):
         bench.read()
+    bench.libvirt.domains = domains
     assert bench.read().vcpus_used == 8
 
 
-@pytest.mark.parametrize(
-    "error", [GoneError("no domain"), HypervisorError("cannot acquire state change lock")]
-)
+@pytest.mark.parametrize("error", [GoneError("no domain"), HypervisorError("internal error")])
 def test_a_guest_that_cannot_be_read_costs_that_guest(error: Exception) -> None:
     """Shows that it counts one vCPU, as with Nova, and that every other guest counts as ever."""
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
-    bench.hypervisor.add_guest(2, vcpus=4)
-    bench.hypervisor.errors["XML"] = error
+    bench.add_guest(1, vcpus=2)
+    bench.add_guest(2, vcpus=4)
+    xml, bench.libvirt.xml[make_uuid(1)] = bench.libvirt.xml[make_uuid(1)], error
     assert bench.read().vcpus_used == 5
+    bench.libvirt.xml[make_uuid(1)] = xml
     bench.hypervisor.changed.add(make_uuid(1))
     assert bench.read().vcpus_used == 6
+
+
+def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
+    """Shows that what waits for a guest costs a refresh a moment, once, and no number of another guest."""
+    bench = Bench(clock=time.monotonic)
+    bench.add_guest(1, vcpus=2)
+    bench.add_guest(2, vcpus=4)
+    bench.libvirt.info[make_uuid(1)] = DomainInfo(vcpus=2, memory_kib=1024, maximum_memory_kib=1024)
+    with bench.libvirt.held(f"XML {make_uuid(1)}"):
+        resources = bench.read()
+        assert (resources.vcpus_used, resources.unread_guests) == (6, 1)
+        assert [problem.reason for problem in resources.problems] == ["guest_timeout"]
+        assert bench.driver.get_stats().hung == 1
+        started = time.monotonic()
+        assert [bench.read().vcpus_used for _ in range(5)] == [6] * 5
+        assert time.monotonic() - started < 0.25
+    wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
+    resources = bench.read()
+    assert (resources.unread_guests, resources.problems) == (0, ())
+
+
+def test_a_list_of_domains_that_does_not_come_is_replaced_by_the_last_one() -> None:
+    """Shows that it is waited for once, by one refresh, and that its age is told."""
+    bench = Bench(clock=time.monotonic)
+    bench.add_guest(1, vcpus=2)
+    assert bench.read().domains_age_seconds == 0
+    bench.add_guest(2, vcpus=4)
+    with bench.libvirt.held("list"):
+        first = bench.read()
+        started = time.monotonic()
+        second = bench.read()
+        assert time.monotonic() - started < 0.25
+        assert bench.driver.get_stats().hung == 1
+    assert (first.vcpus_used, second.vcpus_used) == (2, 2)
+    assert 0 < first.domains_age_seconds < second.domains_age_seconds
+    assert [(each.reason, each.severity) for each in second.problems] == [("domains", Severity.ERROR)]
+    wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
+    resources = bench.read()
+    assert (resources.vcpus_used, resources.domains_age_seconds, resources.problems) == (6, 0, ())
+
+
+def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
+    bench = Bench(clock=time.monotonic)
+    bench.read()
+    bench.driver.configure(resync_interval=60, stale_grace=0.5)
+    with bench.libvirt.held("list"), pytest.raises(NoAnswerError, match=r"older than 0\.5 s"):
+        bench.read()
+
+
+def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:
+    bench = Bench(storage_pool=("vms",), clock=time.monotonic)
+    with bench.libvirt.held("pools"):
+        resources = bench.read()
+    assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
+    assert [problem.reason for problem in resources.problems] == ["timeout"]
 
 
 def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:
     """Shows that a restart of libvirtd costs no scrape, and that nothing read before it is trusted."""
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.add_guest(1, vcpus=2)
     bench.read()
-    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.add_guest(1, vcpus=8)
     bench.hypervisor.errors["node info"] = ConnectionLostError("closed")
     assert bench.read().vcpus_used == 8
     asked = bench.hypervisor.asked
-    assert asked["connect"] == asked["watch"] == asked["hostname"] == asked["capabilities"] == 2
+    assert asked["connect"] == asked["watch"] == asked["hostname"] == 2
+    assert bench.libvirt.asked.count(("capabilities", "")) == 2
 
 
 def test_a_connection_that_is_lost_twice_is_an_error() -> None:
     bench = Bench()
     bench.read()
-    bench.hypervisor.errors = {"list": ConnectionLostError("closed"), "connect": ConnectError("refused")}
+    bench.hypervisor.errors = {"node info": ConnectionLostError("closed"), "connect": ConnectError("refused")}
     with pytest.raises(ConnectError, match="refused"):
         bench.read()
-    bench.hypervisor.errors["list"] = ConnectionLostError("closed")
+    bench.hypervisor.errors["node info"] = ConnectionLostError("closed")
     with pytest.raises(ConnectionLostError):
         bench.read()
     assert bench.read().hypervisor_hostname == "kvm01.example"
@@ -240,23 +276,34 @@ def test_capabilities_are_read_again_when_old_or_when_the_node_changed() -> None
     bench = Bench()
     for _ in range(3):
         bench.read()
-    assert bench.hypervisor.asked["capabilities"] == 1
+    assert bench.libvirt.asked.count(("capabilities", "")) == 1
     bench.clock.now += CAPABILITIES_MAX_AGE_SECONDS
     bench.read()
-    assert bench.hypervisor.asked["capabilities"] == 2
+    assert bench.libvirt.asked.count(("capabilities", "")) == 2
     bench.hypervisor.node = NodeInfo(online_cpus=9, memory_mib=16 * KIB)
     assert bench.read().vcpus == 9
-    assert bench.hypervisor.asked["capabilities"] == 3
+    assert bench.libvirt.asked.count(("capabilities", "")) == 3
+
+
+def test_old_capabilities_count_while_libvirt_gives_no_new_ones() -> None:
+    bench = Bench()
+    bench.read()
+    bench.clock.now += CAPABILITIES_MAX_AGE_SECONDS
+    with bench.libvirt.held("capabilities"):
+        assert bench.read().uuid == UUID
+    assert bench.libvirt.asked.count(("capabilities", "")) == 2
+    bench.clock.now += CAPABILITIES_MAX_AGE_SECONDS
+    assert bench.read().uuid == UUID
 
 
 def test_a_clock_that_is_set_back_makes_nothing_stale_or_eternal() -> None:
     """Shows that guests are read again within the interval even if the clock were to jump."""
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.add_guest(1, vcpus=2)
     bench.read()
     bench.clock.now -= 3600
     assert bench.read().vcpus_used == 2
-    bench.hypervisor.add_guest(1, vcpus=8)
+    bench.add_guest(1, vcpus=8)
     bench.clock.now += 3600 + 61
     assert bench.read().vcpus_used == 8
 
@@ -264,7 +311,7 @@ def test_a_clock_that_is_set_back_makes_nothing_stale_or_eternal() -> None:
 def test_online_cpus_are_asked_for_only_where_a_set_is_configured() -> None:
     bench = Bench(cpu_shared_set="0-3")
     assert bench.read().vcpus == 4
-    assert bench.hypervisor.asked["online CPUs"] == 1
+    assert bench.libvirt.asked.count(("online CPUs", "")) == 1
 
 
 @pytest.mark.parametrize(
@@ -284,7 +331,7 @@ def test_a_pool_that_is_missing_costs_the_disk_numbers_only() -> None:
     assert resources.local_gb is None
     assert resources.memory_mb is not None
     assert [problem.reason for problem in resources.problems] == ["storage"]
-    bench.hypervisor.pools = (make_pool("vms"),)
+    bench.libvirt.pools = (make_pool("vms"),)
     assert bench.read().local_gb == 100
 
 
@@ -294,49 +341,48 @@ def test_an_image_that_only_libvirt_can_read_is_sized_between_refreshes(tmp_path
     image.touch()
     os.truncate(image, GIB)
     bench = Bench(uri="qemu+tls://kvm01/system")
-    bench.hypervisor.pools = (make_pool("vms"),)
-    bench.hypervisor.add_guest(1, disks=file_disk(image, format="raw"))
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.libvirt.blocks["vda"] = ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
+    bench.add_guest(1, disks=file_disk(image, format="raw"))
     assert bench.read().unsized_disks == 1
-    assert bench.driver.next_guest_to_size(()) == make_uuid(1)
-    bench.driver.size_guest(make_uuid(1))
+    assert ("block", make_uuid(1)) not in bench.libvirt.asked
+    bench.do_what_is_due()
     resources = bench.read()
     assert (resources.unsized_disks, resources.storage_overcommitted_bytes) == (0, 9 * GIB)
-    assert "block size" not in bench.hypervisor.asked
-    assert bench.driver.get_stats().sizing_calls == bench.blocks.calls > 0
 
 
 def test_guests_are_read_again_between_refreshes_before_they_are_too_old() -> None:
     bench = Bench()
-    bench.hypervisor.add_guest(1, vcpus=2)
+    bench.add_guest(1, vcpus=2)
     bench.read()
-    assert not bench.driver.needs_resync()
-    bench.hypervisor.add_guest(1, vcpus=8)
+    assert "guests" not in bench.driver.list_due()
+    bench.add_guest(1, vcpus=8)
     bench.clock.now += 31
-    assert bench.driver.needs_resync()
-    bench.driver.resync()
-    assert not bench.driver.needs_resync()
-    bench.hypervisor.asked.clear()
+    assert "guests" in bench.driver.list_due()
+    bench.do_what_is_due()
+    assert "guests" not in bench.driver.list_due()
+    bench.libvirt.take_asked()
     assert bench.read().vcpus_used == 8
-    assert bench.hypervisor.asked["XML"] == 0
+    assert bench.libvirt.take_asked() == [("list", "")]
 
 
 def test_another_interval_is_in_force_at_once() -> None:
     bench = Bench()
-    bench.hypervisor.add_guest(1)
+    bench.add_guest(1)
     bench.read()
     bench.clock.now += 10
-    assert not bench.driver.needs_resync()
-    bench.driver.configure(resync_interval=10)
-    assert bench.driver.needs_resync()
+    assert "guests" not in bench.driver.list_due()
+    bench.driver.configure(resync_interval=10, stale_grace=120)
+    assert "guests" in bench.driver.list_due()
 
 
-def test_both_connections_are_closed() -> None:
+def test_all_connections_are_closed() -> None:
     bench = Bench()
     bench.read()
-    bench.blocks.connect()
+    assert [each.is_open for each in bench.libvirt.connections] == [True]
     bench.driver.close()
     assert not bench.hypervisor.is_connected
-    assert not bench.blocks.is_connected
+    assert [each.is_open for each in bench.libvirt.connections] == [False]
 
 
 def test_it_says_when_its_connection_was_lost() -> None:

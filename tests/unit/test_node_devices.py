@@ -181,7 +181,11 @@ class Cache:
 
     def __post_init__(self) -> None:
         self.cache = NodeDeviceCache(
-            self.hypervisor, device_specs=self.specs, enabled_mdev_types=self.mdev_types, clock=self.clock
+            self.hypervisor.list_node_devices,
+            self.hypervisor.take_node_devices_changed,
+            device_specs=self.specs,
+            enabled_mdev_types=self.mdev_types,
+            clock=self.clock,
         )
 
     def read(self) -> NodeDevices:

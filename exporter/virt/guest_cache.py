@@ -1,0 +1,270 @@
+"""The guests of a hypervisor as they were last read, so that libvirt is not asked for them on every scrape.
+
+libvirt may be unable to give a guest's XML: from libvirt 11 on that call waits for the guest's job, which
+another client may hold for as long as the guest is frozen. Then what was last read of the guest counts on.
+One that was never read counts by virDomainGetInfo, which waits for no job.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from exporter.errors import ConnectionLostError, GoneError, HypervisorError, NoAnswerError
+from exporter.model import DomainRecord, Guest, Problem, Severity
+from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.guest_calls import GuestCalls, GuestJob
+from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
+
+# For so long a refresh reads guests at most; what is left is read between scrapes.
+REFRESH_SECONDS = 2.0
+# Between scrapes there is time; but a guest that does not answer is not asked again at once.
+MAINTENANCE_SECONDS = 60.0
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """What is known of a domain.
+
+    :ivar record: the row of the list that the guest was last read for
+    :ivar guest: None while nothing is known of it, or where its XML cannot be understood
+    :ivar read_at: when its XML was read; None while it was not
+    :ivar number: of the call that read it; a later call has a higher one
+    :ivar due_number: of the last change; a call with a higher number, or with this one, has seen it
+    :ivar retry_at: when libvirt may be asked again; 0 unless it has not answered
+    """
+
+    record: DomainRecord
+    guest: Guest | None = None
+    read_at: float | None = None
+    number: int = 0
+    due_number: int = 0
+    retry_at: float = 0.0
+    problem: Problem | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its XML is to be read again."""
+        return self.due_number > self.number
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether libvirt was asked for its XML and has not given it."""
+        return self.is_due and self.retry_at > 0
+
+
+class GuestCache:
+    """The hypervisor's guests, kept in step with its list of domains.
+
+    A guest's XML is read when it is new, when its id or name changed (it was started, stopped or renamed),
+    when an event spoke of it, and when it was last read `resync_interval` seconds ago.
+
+    :param calls: asks about one guest at a time
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, calls: GuestCalls, *, resync_interval: float, clock: Callable[[], float]) -> None:
+        self._calls = calls
+        self._resync_interval = resync_interval
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+        self._generation = 0
+        self._numbers = itertools.count(1)
+        self.guests_read = 0
+
+    def configure(self, *, resync_interval: float) -> None:
+        """Read guests again after so many seconds from now on."""
+        self._resync_interval = resync_interval
+
+    def clear(self) -> None:
+        """Forget every guest: after a reconnection nobody knows what was missed."""
+        with self._lock:
+            self._entries = {}
+            self._generation += 1
+
+    def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
+        """Bring the cache in step with `domains`, reading those of which it is not sure.
+
+        :param changed: UUIDs that events spoke of
+        """
+        oldest = self._clock() - self._resync_interval
+        with self._lock:
+            self._entries = {
+                record.uuid: self._update(record, is_changed=record.uuid in changed, oldest=oldest)
+                for record in domains
+            }
+        self._read(self._list_due(), seconds=REFRESH_SECONDS)
+        self._ask_for_unread()
+
+    def needs_resync(self) -> bool:
+        """Whether `resync` would read a guest."""
+        return bool(self._list_due(oldest=self._clock() - self._resync_interval / 2))
+
+    def resync(self) -> None:
+        """Read the guests that are or soon would be too old; to be called between scrapes, by any thread.
+
+        One that started, stopped or vanished meanwhile is left to the next `reconcile`.
+        """
+        oldest = self._clock() - self._resync_interval / 2
+        self._read(self._list_due(oldest=oldest), seconds=MAINTENANCE_SECONDS)
+
+    def get_guests(self) -> dict[str, Guest | None]:
+        """Return each domain's guest by UUID; None for one of which nothing is known."""
+        return {entry.record.uuid: entry.guest for entry in self._list_entries()}
+
+    def count_unread(self) -> int:
+        """Return how many guests' XML was never read."""
+        return sum(entry.read_at is None for entry in self._list_entries())
+
+    def count_outdated(self) -> int:
+        """Return how many guests count by an older XML because libvirt did not give the new one."""
+        return sum(entry.read_at is not None and entry.is_unanswered for entry in self._list_entries())
+
+    def get_problems(self) -> tuple[Problem, ...]:
+        """Return one problem for each guest whose XML could not be read, or not be had."""
+        problems = []
+        for entry in self._list_entries():
+            if entry.problem is not None:
+                problems.append(entry.problem)
+            elif entry.is_unanswered:
+                problems.append(_describe_unanswered(entry))
+        return tuple(problems)
+
+    def _update(self, record: DomainRecord, *, is_changed: bool, oldest: float) -> _Entry:
+        """Return the entry for a listed domain, due if it is new, was changed, or is too old."""
+        entry = self._entries.get(record.uuid)
+        if entry is None:
+            return _Entry(record=record, due_number=next(self._numbers))
+        is_old = entry.read_at is None or entry.read_at < oldest
+        if _is_same(entry.record, record) and not is_changed and (entry.is_due or not is_old):
+            return entry if entry.record == record else replace(entry, record=record)
+        return replace(entry, record=record, due_number=next(self._numbers))
+
+    def _list_entries(self) -> tuple[_Entry, ...]:
+        with self._lock:
+            return tuple(self._entries.values())
+
+    def _list_due(self, *, oldest: float | None = None) -> list[_Entry]:
+        """Return what is to be read now.
+
+        :param oldest: what was read before this time is to be read as well
+        """
+        now = self._clock()
+        return [
+            entry
+            for entry in self._list_entries()
+            if entry.retry_at <= now
+            and (entry.is_due or (oldest is not None and (entry.read_at is None or entry.read_at < oldest)))
+        ]
+
+    def _read(self, entries: Sequence[_Entry], *, seconds: float) -> None:
+        """Read these guests' XML. One that does not answer is due again after a while."""
+        generation = self._generation
+        jobs = [
+            GuestJob(uuid=entry.record.uuid, kind="XML", ask=partial(self._ask_xml, entry, generation))
+            for entry in entries
+        ]
+        unanswered = self._calls.ask(jobs, seconds=seconds) if jobs else frozenset()
+        retry_at = self._clock() + RETRY_SECONDS
+        with self._lock:
+            for asked in entries:
+                entry = self._entries.get(asked.record.uuid)
+                if asked.record.uuid in unanswered and entry is not None and entry.number == asked.number:
+                    due_number = max(entry.due_number, asked.number + 1)
+                    unread = replace(entry, due_number=due_number, retry_at=retry_at)
+                    self._entries[asked.record.uuid] = unread
+
+    def _ask_for_unread(self) -> None:
+        """Ask for the vCPUs and memory of guests whose XML was never to be had."""
+        generation = self._generation
+        jobs = [
+            GuestJob(
+                uuid=entry.record.uuid,
+                kind="info",
+                ask=partial(self._ask_info, entry.record, generation),
+                may_wait_for_monitor=False,
+            )
+            for entry in self._list_entries()
+            if entry.read_at is None and entry.guest is None
+        ]
+        if jobs:
+            self._calls.ask(jobs, seconds=REFRESH_SECONDS)
+
+    def _ask_xml(self, asked: _Entry, generation: int, hypervisor: WaitingHypervisor) -> None:
+        """Read and parse one domain, and keep it; forget it if it vanished, to be read anew if it is back."""
+        record, number = asked.record, next(self._numbers)
+        self.guests_read += 1
+        guest, problem = None, None
+        try:
+            guest = parse_guest(hypervisor.get_domain_xml(record.uuid))
+        except GoneError:
+            self._forget(record.uuid, generation)
+            return
+        except (ConnectionLostError, NoAnswerError):
+            raise
+        except GuestXmlError as error:
+            problem = _describe_unreadable(record, error)
+        except HypervisorError as error:
+            guest, problem = asked.guest, _describe_unreadable(record, error)
+        # Timed when it was answered: libvirt makes the XML after it has waited for the guest.
+        read = _Entry(record=record, guest=guest, read_at=self._clock(), number=number, problem=problem)
+        self._keep(read, generation)
+
+    def _ask_info(self, record: DomainRecord, generation: int, hypervisor: WaitingHypervisor) -> None:
+        try:
+            info = hypervisor.get_domain_info(record.uuid)
+        except (ConnectionLostError, NoAnswerError):
+            raise
+        except HypervisorError:
+            return  # it counts as one of which nothing is known
+        with self._lock:
+            entry = self._entries.get(record.uuid)
+            if entry is not None and entry.read_at is None and self._generation == generation:
+                guest = make_unread_guest(record, info)
+                self._entries[record.uuid] = replace(entry, guest=guest)
+
+    def _keep(self, read: _Entry, generation: int) -> None:
+        """Keep what was read, unless the domain is listed no longer, or a later call has read it.
+
+        A domain that changed after the call was made is read once more.
+        """
+        with self._lock:
+            entry = self._entries.get(read.record.uuid)
+            if entry is None or self._generation != generation or entry.number > read.number:
+                return
+            kept = replace(read, record=entry.record, due_number=entry.due_number)
+            self._entries[read.record.uuid] = kept
+
+    def _forget(self, uuid: str, generation: int) -> None:
+        with self._lock:
+            if self._generation == generation:
+                self._entries.pop(uuid, None)
+
+
+def _is_same(one: DomainRecord, other: DomainRecord) -> bool:
+    return one.id == other.id and one.name == other.name
+
+
+def _describe_unreadable(record: DomainRecord, error: Exception) -> Problem:
+    return Problem(
+        severity=Severity.ERROR,
+        reason="guest_xml",
+        subject=record.name,
+        message=f"domain {record.name}: {error}",
+    )
+
+
+def _describe_unanswered(entry: _Entry) -> Problem:
+    shown = "its last known configuration counts" if entry.read_at is not None else "it counts in part"
+    return Problem(
+        severity=Severity.NOTE,
+        reason="guest_timeout",
+        subject=entry.record.name,
+        message=f"domain {entry.record.name}: libvirt does not give its configuration, as the guest is frozen"
+        f" or busy; {shown}",
+    )

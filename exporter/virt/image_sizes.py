@@ -1,0 +1,163 @@
+"""Sizes of images that the exporter cannot read itself, as libvirt knows them.
+
+An unprivileged exporter may look at its host's images but not open them, and a remote hypervisor's are not
+there at all. What is allocated of a file, stat says on each scrape. How large it may grow changes hardly
+ever, so libvirt is asked for that once: for the storage volume at this path, which asks no guest. Only
+where no storage pool has the image, the guest is asked (virDomainGetBlockInfo): that takes its job and asks
+its monitor, so it is done once for each image; again when the file or the guest's disk is another one, and
+hourly.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
+from exporter.model import Disk, ImageSize, UnsizedImage
+from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.disks import UnopenedImage
+from exporter.virt.guest_calls import GuestCalls, GuestJob
+
+ASK_SECONDS = 60.0
+# An image that is enlarged in place, without a storage pool, is noticed by asking its guest again.
+ASK_GUEST_AGAIN_SECONDS = 3600.0
+# After an error or no answer, an image is asked for again only so much later.
+RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedImage:
+    """An image whose size scrapes want to know.
+
+    :ivar seen: what this process sees of it; None where it sees nothing, as on another machine
+    """
+
+    disk: Disk
+    seen: UnopenedImage | None
+
+    @property
+    def file(self) -> tuple[int, int] | None:
+        """What tells its file from another one with the same path."""
+        return None if self.seen is None else self.seen.file
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    size: ImageSize | UnsizedImage
+    file: tuple[int, int] | None
+    ask_again_at: float
+
+
+class ImageSizes:
+    """What libvirt said of the images that scrapes want, by domain's UUID and disk.
+
+    :param calls: asks about one guest at a time
+    :param max_age: seconds after which it is asked again for what may have changed unseen
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, calls: GuestCalls, *, max_age: float, clock: Callable[[], float]) -> None:
+        self._calls = calls
+        self._max_age = max_age
+        self._clock = clock
+        self._wanted: Mapping[str, Sequence[WantedImage]] = {}
+        self._known: dict[tuple[str, Disk], _Known] = {}
+        self._lock = threading.Lock()
+
+    def configure(self, *, max_age: float) -> None:
+        """Ask for an image again after so many seconds from now on."""
+        self._max_age = max_age
+
+    def get(self, uuid: str, image: WantedImage) -> ImageSize | UnsizedImage:
+        """Return what is known of an image: what is allocated as this process sees it, where it does."""
+        known = self._known.get((uuid, image.disk))
+        if known is None or known.file != image.file:
+            return UnsizedImage(None)
+        if image.seen is None or isinstance(known.size, UnsizedImage):
+            return known.size
+        return ImageSize(virtual_bytes=known.size.virtual_bytes, allocated_bytes=image.seen.allocated_bytes)
+
+    def want(self, images: Mapping[str, Sequence[WantedImage]]) -> None:
+        """Say which images are to be known from now on; all others are forgotten.
+
+        :param images: each domain's, by its UUID
+        """
+        self._wanted = images
+        wanted = {(uuid, image.disk) for uuid, each in images.items() for image in each}
+        with self._lock:
+            self._known = {key: known for key, known in self._known.items() if key in wanted}
+
+    def needs_reading(self) -> bool:
+        """Whether `read` would ask for an image."""
+        return bool(self._list_due())
+
+    def read(self) -> None:
+        """Ask for what is due; to be called between scrapes, by any thread.
+
+        :raises HypervisorError: when the connection is lost or cannot be made
+        """
+        jobs = [
+            GuestJob(uuid=uuid, kind="image sizes", ask=partial(self._ask, uuid, images))
+            for uuid, images in self._list_due().items()
+        ]
+        unanswered = self._calls.ask(jobs, seconds=ASK_SECONDS)
+        for uuid, images in self._list_due().items():
+            if uuid in unanswered:
+                self._note_unanswered(uuid, images)
+
+    def _list_due(self) -> dict[str, list[WantedImage]]:
+        due = {
+            uuid: [image for image in images if self._is_due(uuid, image)]
+            for uuid, images in self._wanted.items()
+        }
+        return {uuid: images for uuid, images in due.items() if images}
+
+    def _is_due(self, uuid: str, image: WantedImage) -> bool:
+        known = self._known.get((uuid, image.disk))
+        if known is None or known.file != image.file:
+            return True
+        return self._clock() > known.ask_again_at
+
+    def _ask(self, uuid: str, images: Sequence[WantedImage], hypervisor: WaitingHypervisor) -> None:
+        for image in images:
+            self._keep(uuid, image, self._ask_for(uuid, image, hypervisor))
+
+    def _ask_for(self, uuid: str, image: WantedImage, hypervisor: WaitingHypervisor) -> _Known:
+        size = _ask_for_volume(image.disk, hypervisor)
+        if size is not None:
+            return _Known(size, image.file, self._clock() + self._max_age)
+        try:
+            size = hypervisor.get_block_size(uuid, image.disk.target)
+        except (ConnectionLostError, NoAnswerError):
+            raise
+        except HypervisorError as error:
+            unsized = UnsizedImage(f"disk {image.disk.target}: {error}")
+            return _Known(unsized, image.file, self._clock() + RETRY_SECONDS)
+        # Where this process sees the file, it sees by itself what is allocated and when it is another file.
+        max_age = ASK_GUEST_AGAIN_SECONDS if image.seen else self._max_age
+        return _Known(size, image.file, self._clock() + max_age)
+
+    def _note_unanswered(self, uuid: str, images: Sequence[WantedImage]) -> None:
+        """Ask again later; what is known of the image counts until then."""
+        for image in images:
+            known = self._known.get((uuid, image.disk))
+            size = UnsizedImage(None) if known is None or known.file != image.file else known.size
+            self._keep(uuid, image, _Known(size, image.file, self._clock() + RETRY_SECONDS))
+
+    def _keep(self, uuid: str, image: WantedImage, known: _Known) -> None:
+        with self._lock:
+            if any(each.disk == image.disk for each in self._wanted.get(uuid, ())):
+                self._known[uuid, image.disk] = known
+
+
+def _ask_for_volume(disk: Disk, hypervisor: WaitingHypervisor) -> ImageSize | None:
+    """Return the size of the storage volume at the image's path; None where no storage pool has it."""
+    try:
+        return hypervisor.get_volume_size(disk.path or "")
+    except (ConnectionLostError, NoAnswerError):
+        raise
+    except HypervisorError:
+        return None

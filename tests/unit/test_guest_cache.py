@@ -1,0 +1,390 @@
+"""The cache of guests: which of them libvirt is asked for, when, and what counts while it does not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import BusyError, ConnectionLostError, GoneError, HypervisorError
+from exporter.model import DomainInfo, DomainRecord, DomainState, Problem, Severity
+from exporter.virt.connections import Connections
+from exporter.virt.guest_cache import RETRY_SECONDS, GuestCache
+from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.guests import parse_guest
+from tests.support.records import make_domain, make_uuid
+from tests.support.waiting import wait_until
+from tests.support.waiting_libvirt import WaitingLibvirt
+
+
+def domain_xml(uuid: str, vcpus: int) -> str:
+    return f"<domain><name>guest</name><uuid>{uuid}</uuid><memory>1024</memory><vcpu>{vcpus}</vcpu></domain>"
+
+
+class Cache(GuestCache):
+    """A cache with its libvirt and its clock at hand, resynchronised after 60 seconds."""
+
+    def __init__(self) -> None:
+        self.libvirt = WaitingLibvirt()
+        self.now = 1000.0
+        connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
+        self.calls = GuestCalls(connections, clock=time.monotonic, timeout=0.2)
+        super().__init__(self.calls, resync_interval=60, clock=lambda: self.now)
+
+    def set(self, number: int, *, vcpus: int = 1) -> None:
+        self.libvirt.xml[make_uuid(number)] = domain_xml(make_uuid(number), vcpus)
+
+    def vcpus(self) -> dict[str, int | None]:
+        return {uuid: guest and guest.vcpus for uuid, guest in self.get_guests().items()}
+
+    def take_reads(self) -> list[str]:
+        """Return whose XML was asked for since the last call."""
+        return [uuid for call, uuid in self.libvirt.take_asked() if call == "XML"]
+
+
+ONE, TWO, THREE = make_uuid(1), make_uuid(2), make_uuid(3)
+BOTH = (make_domain(1), make_domain(2))
+
+
+@pytest.fixture
+def cache() -> Cache:
+    """Return a cache that has just read guests 1 and 2."""
+    cache = Cache()
+    for number in (1, 2, 3):
+        cache.set(number)
+    cache.reconcile(BOTH, ())
+    cache.take_reads()
+    return cache
+
+
+def test_new_guests_are_read_once_each() -> None:
+    cache = Cache()
+    cache.set(1, vcpus=4)
+    cache.set(2, vcpus=8)
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == [ONE, TWO]
+    assert cache.vcpus() == {ONE: 4, TWO: 8}
+    assert cache.guests_read == 2
+
+
+def test_known_guests_are_not_read_again(cache: Cache) -> None:
+    cache.now += 59
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == []
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+
+
+@pytest.mark.parametrize(
+    ("domains", "changed", "reads"),
+    [
+        ((*BOTH, make_domain(3)), (), [THREE]),
+        ((make_domain(1), make_domain(2, id=22)), (), [TWO]),
+        ((make_domain(1, DomainState.SHUTOFF), make_domain(2)), (), [ONE]),
+        ((make_domain(1), make_domain(2, name="renamed")), (), [TWO]),
+        ((make_domain(1), make_domain(2, DomainState.PAUSED)), (), []),
+        (BOTH, (TWO,), [TWO]),
+        (BOTH, (TWO, TWO, THREE), [TWO]),
+        ((make_domain(1), make_domain(2, id=22, name="renamed")), (TWO,), [TWO]),
+        ((make_domain(2), make_domain(1)), (), []),
+    ],
+    ids=[
+        "new",
+        "restarted",
+        "stopped",
+        "renamed",
+        "paused",
+        "event",
+        "event of an unlisted domain",
+        "all at once",
+        "another order",
+    ],
+)
+def test_only_what_changed_is_read_again_and_only_once(
+    cache: Cache, domains: tuple[DomainRecord, ...], changed: tuple[str, ...], reads: list[str]
+) -> None:
+    cache.reconcile(domains, changed)
+    assert cache.take_reads() == reads
+    cache.reconcile(domains, ())
+    assert cache.take_reads() == []
+    assert cache.guests_read == 2 + len(reads)
+
+
+def test_an_event_brings_the_new_number(cache: Cache) -> None:
+    cache.set(2, vcpus=16)
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: 16}
+
+
+def test_a_guest_that_is_older_than_the_interval_is_read_again_once(cache: Cache) -> None:
+    cache.now += 30
+    cache.reconcile(BOTH, {TWO})
+    cache.take_reads()
+    cache.now += 31
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == [ONE]
+    cache.now += 30
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == [TWO]
+
+
+def test_a_guest_that_is_listed_no_longer_is_forgotten(cache: Cache) -> None:
+    cache.reconcile((make_domain(1),), ())
+    assert cache.vcpus() == {ONE: 1}
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == [TWO]
+
+
+def test_a_guest_that_vanished_is_left_out_and_tried_again_next_time(cache: Cache) -> None:
+    cache.libvirt.xml[THREE] = GoneError("no domain")
+    listed = (*BOTH, make_domain(3))
+    cache.reconcile(listed, ())
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+    assert cache.get_problems() == ()
+    cache.set(3, vcpus=5)
+    cache.reconcile(listed, ())
+    assert cache.take_reads() == [THREE, THREE]
+    assert cache.vcpus() == {ONE: 1, TWO: 1, THREE: 5}
+
+
+def test_a_known_guest_that_vanishes_when_it_is_read_again_is_left_out(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = GoneError("no domain")
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1}
+
+
+def test_a_guest_with_odd_xml_is_kept_without_its_numbers_and_is_one_problem(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = "<domain/>"
+    cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: None}
+    assert cache.get_problems() == (
+        Problem(
+            severity=Severity.ERROR,
+            reason="guest_xml",
+            subject="guest2",
+            message="domain guest2: unexpected domain XML: no <uuid>",
+        ),
+    )
+
+
+def test_odd_xml_is_not_read_again_before_the_resync(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = "<domain/>"
+    cache.reconcile(BOTH, {TWO})
+    cache.take_reads()
+    cache.now += 59
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == []
+    assert len(cache.get_problems()) == 1
+    cache.set(2, vcpus=3)
+    cache.now += 2
+    cache.reconcile(BOTH, ())
+    assert cache.vcpus() == {ONE: 1, TWO: 3}
+    assert cache.get_problems() == ()
+
+
+def test_after_clear_every_guest_is_read_again(cache: Cache) -> None:
+    cache.clear()
+    assert cache.get_guests() == {}
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == [ONE, TWO]
+
+
+def test_a_lost_connection_is_not_taken_for_a_lost_guest(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = ConnectionLostError("end of file")
+    with pytest.raises(ConnectionLostError):
+        cache.reconcile(BOTH, {TWO})
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+
+
+def test_a_resync_is_due_only_when_half_the_interval_has_gone_by(cache: Cache) -> None:
+    cache.now += 29
+    assert not cache.needs_resync()
+    cache.resync()
+    assert cache.take_reads() == []
+    cache.now += 2
+    assert cache.needs_resync()
+
+
+def test_an_empty_cache_needs_no_resync() -> None:
+    assert not Cache().needs_resync()
+
+
+def test_a_resync_between_scrapes_leaves_the_scrape_nothing_to_read(cache: Cache) -> None:
+    cache.now += 20
+    cache.reconcile(BOTH, {TWO})
+    cache.take_reads()
+    cache.set(1, vcpus=6)
+    cache.now += 20
+    cache.resync()
+    assert cache.take_reads() == [ONE]
+    assert cache.vcpus() == {ONE: 6, TWO: 1}
+    assert not cache.needs_resync()
+    cache.now += 39
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == []
+
+
+def test_a_guest_that_vanishes_in_a_resync_is_read_anew_if_it_is_listed_again(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = GoneError("no domain")
+    cache.now += 31
+    cache.resync()
+    cache.set(2, vcpus=5)
+    cache.reconcile(BOTH, ())
+    assert cache.vcpus() == {ONE: 1, TWO: 5}
+
+
+def test_a_resync_does_not_bring_back_what_was_cleared_meanwhile(cache: Cache) -> None:
+    cache.now += 31
+    with cache.libvirt.held("XML"):
+        resync = threading.Thread(target=cache.resync)
+        resync.start()
+        wait_until(lambda: cache.libvirt.asked, "the resync to ask")
+        cache.clear()
+    resync.join(20)
+    wait_until(lambda: not cache.calls.hung, "the answer")
+    assert cache.get_guests() == {}
+
+
+def test_a_resync_does_not_overwrite_what_a_scrape_read_meanwhile(cache: Cache) -> None:
+    """Shows that the answer to the later call counts, whichever comes first."""
+    cache.now += 31
+    with cache.libvirt.held(ONE):
+        resync = threading.Thread(target=cache.resync)
+        resync.start()
+        wait_until(lambda: ("XML", ONE) in cache.libvirt.asked, "the resync to ask")
+        # The resync's call has its answer already, and is only slow to bring it.
+        cache.set(1, vcpus=9)
+        cache.libvirt.let_go_of_newer(ONE)
+        cache.reconcile(BOTH, {ONE})
+        assert cache.vcpus()[ONE] == 9
+    resync.join(20)
+    wait_until(lambda: not cache.calls.hung, "the answer")
+    assert cache.vcpus()[ONE] == 9
+
+
+# Guests of which libvirt does not give the XML.
+
+
+def test_a_guest_that_does_not_answer_keeps_what_was_last_known_of_it(cache: Cache) -> None:
+    """Shows that the others are read all the same, in the same call, and what is said of the one."""
+    cache.set(1, vcpus=7)
+    cache.set(2, vcpus=7)
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, {ONE, TWO})
+        assert cache.vcpus() == {ONE: 1, TWO: 7}
+        assert (cache.count_unread(), cache.count_outdated()) == (0, 1)
+        assert [(each.reason, each.severity) for each in cache.get_problems()] == [
+            ("guest_timeout", Severity.NOTE)
+        ]
+        assert "last known" in cache.get_problems()[0].message
+    wait_until(lambda: cache.vcpus()[ONE] == 7, "the answer, which comes late")
+    assert (cache.count_outdated(), cache.get_problems()) == (0, ())
+
+
+def test_a_guest_that_was_never_read_counts_by_what_waits_for_no_job() -> None:
+    cache = Cache()
+    cache.set(1, vcpus=3)
+    cache.set(2, vcpus=2)
+    cache.libvirt.info[ONE] = DomainInfo(vcpus=4, memory_kib=512, maximum_memory_kib=1024)
+    # The job is held: the XML is not to be had, virDomainGetInfo is.
+    with cache.libvirt.held(f"XML {ONE}"):
+        cache.reconcile(BOTH, ())
+        guest = cache.get_guests()[ONE]
+        assert guest is not None
+        assert (guest.vcpus, guest.memory_kib, guest.maximum_memory_kib) == (4, 512, 1024)
+        assert cache.vcpus()[TWO] == 2
+        assert (cache.count_unread(), cache.count_outdated()) == (1, 0)
+    wait_until(lambda: cache.vcpus()[ONE] == 3, "the answer, which comes late")
+    assert cache.count_unread() == 0
+
+
+def test_a_guest_of_which_nothing_is_to_be_had_is_listed_all_the_same() -> None:
+    cache = Cache()
+    cache.set(2)
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, ())
+        assert cache.vcpus() == {ONE: None, TWO: 1}
+        assert cache.count_unread() == 1
+
+
+def test_what_changes_while_a_guest_does_not_answer_is_read_once_more(cache: Cache) -> None:
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, {ONE})
+        cache.reconcile(BOTH, {ONE})
+    wait_until(lambda: not cache.calls.hung, "the answer, which comes late")
+    cache.set(1, vcpus=5)
+    cache.now += RETRY_SECONDS
+    cache.reconcile(BOTH, ())
+    assert cache.vcpus()[ONE] == 5
+    assert cache.count_outdated() == 0
+
+
+def test_a_scrape_waits_for_a_guest_once_however_often_it_changes(cache: Cache) -> None:
+    """Shows that a guest whose call is still waiting costs the next scrapes nothing."""
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, {ONE})
+        cache.take_reads()
+        started = time.monotonic()
+        for _ in range(20):
+            cache.reconcile(BOTH, {ONE})
+        assert time.monotonic() - started < 0.2
+        assert cache.take_reads() == []
+
+
+def test_a_job_that_libvirt_waited_for_in_vain_is_no_defect_of_the_guest(cache: Cache) -> None:
+    """Shows that the answer "cannot acquire state change lock" leaves what was known, and is tried again."""
+    cache.libvirt.xml[ONE] = BusyError("cannot acquire state change lock")
+    cache.reconcile(BOTH, {ONE})
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+    assert cache.count_outdated() == 1
+    cache.set(1, vcpus=8)
+    assert not cache.needs_resync()
+    cache.now += RETRY_SECONDS
+    assert cache.needs_resync()
+    cache.resync()
+    assert cache.vcpus() == {ONE: 8, TWO: 1}
+
+
+def test_another_error_leaves_what_was_known_and_is_a_problem(cache: Cache) -> None:
+    cache.libvirt.xml[ONE] = HypervisorError("internal error")
+    cache.reconcile(BOTH, {ONE})
+    assert cache.vcpus() == {ONE: 1, TWO: 1}
+    assert [(each.reason, each.message) for each in cache.get_problems()] == [
+        ("guest_xml", "domain guest1: internal error")
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 100),
+            st.dictionaries(st.integers(1, 3), st.tuples(st.integers(1, 2), st.booleans())),
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_happens_the_guests_are_as_listed_and_none_is_read_without_a_reason(
+    steps: list[tuple[float, dict[int, tuple[int, bool]]]],
+) -> None:
+    """Each step: seconds go by, then these domains are there, with this id, changed by an event or not."""
+    cache = Cache()
+    vcpus = 0
+    known: dict[str, tuple[int, float]] = {}
+    for seconds, listed in steps:
+        cache.now += seconds
+        records = [make_domain(number, id=id_) for number, (id_, _) in listed.items()]
+        changed = [make_uuid(number) for number, (_, is_changed) in listed.items() if is_changed]
+        expected = []
+        for record in records:
+            last_id, read_at = known.get(record.uuid, (None, 0.0))
+            if last_id != record.id or record.uuid in changed or cache.now - read_at > 60:
+                expected.append(record.uuid)
+                vcpus += 1
+                cache.set(int(record.uuid[-1]), vcpus=vcpus)
+                known[record.uuid] = (record.id, cache.now)
+        known = {record.uuid: known[record.uuid] for record in records}
+        cache.reconcile(records, changed)
+        assert cache.take_reads() == expected
+        assert cache.get_guests() == {uuid: parse_guest(str(cache.libvirt.xml[uuid])) for uuid in known}

@@ -1,0 +1,167 @@
+"""Calls that may wait for a guest: who is asked, in which order, and how many may wait at once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from exporter.errors import ConnectionLostError, HypervisorError
+from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob
+from tests.support.waiting import wait_until
+from tests.support.waiting_libvirt import WaitingLibvirt
+
+TIMEOUT = 0.1
+
+
+class Bench:
+    """Guests that are asked for their XML, and those that answered."""
+
+    def __init__(self) -> None:
+        self.libvirt = WaitingLibvirt()
+        self.connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
+        self.calls = GuestCalls(self.connections, clock=time.monotonic, timeout=TIMEOUT)
+        self.answered: list[str] = []
+
+    def make_job(self, uuid: str, kind: str = "XML", *, may_wait_for_monitor: bool = True) -> GuestJob:
+        self.libvirt.xml[uuid] = "<domain/>"
+
+        def ask(hypervisor: WaitingHypervisor) -> None:
+            hypervisor.get_domain_xml(uuid)
+            self.answered.append(uuid)
+
+        return GuestJob(uuid=uuid, kind=kind, ask=ask, may_wait_for_monitor=may_wait_for_monitor)
+
+    def ask(self, *uuids: str, seconds: float = 20.0) -> frozenset[str]:
+        return self.calls.ask([self.make_job(uuid) for uuid in uuids], seconds=seconds)
+
+    def settle(self) -> None:
+        wait_until(lambda: not self.calls.hung, "the answers")
+
+
+def test_all_guests_are_asked_over_one_connection() -> None:
+    bench = Bench()
+    assert bench.ask("a", "b", "c") == frozenset()
+    assert bench.answered == ["a", "b", "c"]
+    bench.ask("d")
+    assert len(bench.libvirt.connections) == 1
+
+
+def test_a_guest_that_does_not_answer_costs_the_others_nothing() -> None:
+    """Shows that it keeps a connection, that it alone is named, and that it is not asked twice at once."""
+    bench = Bench()
+    with bench.libvirt.held("b"):
+        assert bench.ask("a", "b", "c") == {"b"}
+        assert bench.answered == ["a", "c"]
+        assert (bench.calls.hung, len(bench.libvirt.connections)) == (1, 2)
+        started = time.monotonic()
+        assert bench.ask("b") == {"b"}
+        assert time.monotonic() - started < TIMEOUT
+        assert bench.libvirt.asked.count(("XML", "b")) == 1
+    bench.settle()
+    assert bench.answered == ["a", "c", "b"], "an answer that comes late counts as well"
+    assert bench.ask("b") == frozenset()
+    assert len(bench.libvirt.connections) == 2, "connections are used again"
+
+
+def test_a_guest_that_hangs_is_given_up_in_its_own_time_and_not_when_all_time_is_over() -> None:
+    """Shows the time that a scrape loses to it; the connection being opened first must not count instead."""
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        for _ in range(5):  # whether the call has begun when it is first looked at, is a matter of luck
+            bench.calls.clear()
+            started = time.monotonic()
+            bench.calls.ask([bench.make_job("a", f"kind{started}")], seconds=20)
+            assert time.monotonic() - started < 1
+
+
+def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> None:
+    """Shows that the rest is not asked at all, so that libvirtd keeps most of its workers for others."""
+    bench = Bench()
+    frozen = [f"frozen{number}" for number in range(MAX_WAITING + 3)]
+    with bench.libvirt.held(*frozen):
+        bench.ask(*frozen, "well")
+        assert bench.calls.hung == MAX_WAITING
+        assert bench.answered == []
+        asked = len(bench.libvirt.asked)
+        bench.ask("well")
+        assert bench.calls.hung == MAX_WAITING
+        assert len(bench.libvirt.asked) == asked
+    bench.settle()
+    assert bench.ask("well", *frozen) == frozenset()
+
+
+def test_guests_that_answered_go_before_those_that_did_not() -> None:
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        bench.ask("a")
+        bench.libvirt.let_go_of_newer("a")
+        jobs = [bench.make_job("a", "sizes"), bench.make_job("b"), bench.make_job("c")]
+        assert bench.calls.ask(jobs, seconds=20) == frozenset(), "it answers something now"
+        assert bench.answered == ["b", "c", "a"]
+
+
+def test_where_one_guest_hangs_the_others_are_asked_only_if_they_are_not_busy() -> None:
+    """Shows that a mass freeze takes one of libvirtd's workers, and not one for each guest."""
+    bench = Bench()
+    bench.libvirt.busy = {"c", "d"}
+    with bench.libvirt.held("a", "c", "d"):
+        assert bench.ask("a", "b", "c", "d", "e") == {"a", "c", "d"}
+        assert bench.answered == ["b", "e"]
+        assert bench.calls.hung == 1
+    bench.settle()
+
+
+def test_in_health_no_guest_is_asked_whether_it_is_busy() -> None:
+    bench = Bench()
+    bench.ask("a", "b")
+    assert {call for call, _ in bench.libvirt.asked} == {"XML"}
+
+
+def test_what_waits_for_no_monitor_is_asked_of_a_busy_guest_too() -> None:
+    bench = Bench()
+    bench.libvirt.busy = {"a"}
+    with bench.libvirt.held("a"):
+        bench.ask("a")
+        bench.libvirt.let_go_of_newer("a")
+        assert bench.calls.ask([bench.make_job("a", "sizes")], seconds=20) == {"a"}
+        assert bench.answered == []
+        bench.calls.ask([bench.make_job("a", "info", may_wait_for_monitor=False)], seconds=20)
+        assert bench.answered == ["a"]
+
+
+def test_a_guest_that_hangs_for_one_thing_may_be_asked_for_another() -> None:
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        bench.ask("a")
+        bench.libvirt.let_go_of_newer("a")
+        bench.calls.ask([bench.make_job("a", "info", may_wait_for_monitor=False)], seconds=20)
+        assert bench.answered == ["a"]
+
+
+def test_when_the_time_is_over_the_rest_is_not_asked() -> None:
+    bench = Bench()
+    assert bench.ask("a", "b", seconds=0) == frozenset()
+    assert bench.libvirt.asked == []
+
+
+def test_a_lost_connection_is_replaced_once_and_then_an_error() -> None:
+    """Shows that a restarted libvirtd costs nothing, and that no guest is asked twice for that."""
+    bench = Bench()
+    bench.ask("a")
+    lost = ConnectionLostError("closed")
+    job = bench.make_job("b")
+    bench.libvirt.xml["b"] = lost
+    with pytest.raises(ConnectionLostError):
+        bench.calls.ask([job, bench.make_job("c")], seconds=20)
+    assert bench.libvirt.take_asked() == [("XML", "a"), ("XML", "b"), ("XML", "b")]
+
+
+def test_without_a_connection_to_spare_nothing_is_asked() -> None:
+    bench = Bench()
+    bench.connections = Connections(bench.libvirt.make_connection, clock=time.monotonic, maximum=0)
+    bench.calls = GuestCalls(bench.connections, clock=time.monotonic)
+    assert bench.ask("a") == frozenset()
+    with pytest.raises(HypervisorError, match="0 calls to libvirt are waiting for an answer already"):
+        bench.connections.open()

@@ -1,0 +1,164 @@
+"""Sizes that libvirt knows of images which this process cannot read: whom it is asked, when, what is kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from exporter.errors import ConnectionLostError, HypervisorError
+from exporter.model import ImageSize, UnsizedImage
+from exporter.virt.connections import Connections
+from exporter.virt.disks import UnopenedImage
+from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.image_sizes import ASK_GUEST_AGAIN_SECONDS, RETRY_SECONDS, ImageSizes, WantedImage
+from tests.support.hosts import Clock
+from tests.support.records import GIB, make_disk
+from tests.support.waiting_libvirt import WaitingLibvirt
+
+VDA, VDB = make_disk(target="vda"), make_disk(target="vdb", path="/images/other")
+REMOTE = WantedImage(VDA, None)
+SIZE = ImageSize(virtual_bytes=8 * GIB, allocated_bytes=GIB)
+MAX_AGE = 300.0
+
+
+def seen(allocated: int = 0, *, inode: int = 1) -> WantedImage:
+    """Return the image as a process sees it that may not open it."""
+    return WantedImage(VDA, UnopenedImage(allocated, (1, inode)))
+
+
+class Bench:
+    """Sizes, with libvirt and the clock at hand."""
+
+    def __init__(self) -> None:
+        self.libvirt, self.clock = WaitingLibvirt(), Clock()
+        connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
+        calls = GuestCalls(connections, clock=time.monotonic, timeout=0.1)
+        self.sizes = ImageSizes(calls, max_age=MAX_AGE, clock=self.clock)
+
+    def read(self) -> list[tuple[str, str]]:
+        """Read what is due, and return what was asked for that."""
+        self.libvirt.take_asked()
+        self.sizes.read()
+        return self.libvirt.take_asked()
+
+
+def test_nothing_is_known_before_it_was_asked() -> None:
+    bench = Bench()
+    assert not bench.sizes.needs_reading()
+    bench.sizes.want({"a": [REMOTE]})
+    assert bench.sizes.needs_reading()
+    assert bench.sizes.get("a", REMOTE) == UnsizedImage(None)
+
+
+def test_a_storage_volume_is_asked_before_the_guest() -> None:
+    """Shows that the guest's monitor is left alone where a storage pool has the image."""
+    bench = Bench()
+    bench.libvirt.volumes[str(VDA.path)] = SIZE
+    bench.sizes.want({"a": [REMOTE]})
+    assert bench.read() == [("volume", str(VDA.path))]
+    assert bench.sizes.get("a", REMOTE) == SIZE
+
+
+def test_without_a_volume_the_guest_is_asked() -> None:
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.sizes.want({"a": [REMOTE]})
+    assert bench.read() == [("volume", str(VDA.path)), ("block", "a")]
+    assert bench.sizes.get("a", REMOTE) == SIZE
+
+
+def test_what_is_allocated_is_what_this_process_sees_now() -> None:
+    """Shows that a growing image shows on each scrape, and its guest is not asked again for an hour."""
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.sizes.want({"a": [seen(100)]})
+    bench.read()
+    assert bench.sizes.get("a", seen(200)) == ImageSize(virtual_bytes=8 * GIB, allocated_bytes=200)
+    bench.clock.now += ASK_GUEST_AGAIN_SECONDS
+    assert not bench.sizes.needs_reading()
+    bench.clock.now += 1
+    assert bench.sizes.needs_reading()
+
+
+def test_another_file_or_another_disk_is_asked_for_again() -> None:
+    bench = Bench()
+    bench.libvirt.blocks = {"vda": SIZE, "vdb": SIZE}
+    bench.sizes.want({"a": [seen()]})
+    bench.read()
+    other = seen(inode=2)
+    bench.sizes.want({"a": [other]})
+    assert bench.sizes.get("a", other) == UnsizedImage(None)
+    assert ("block", "a") in bench.read()
+    assert bench.sizes.get("a", other).virtual_bytes == 8 * GIB  # type: ignore[union-attr]
+    moved = WantedImage(VDB, other.seen)
+    bench.sizes.want({"a": [moved]})
+    assert bench.sizes.get("a", moved) == UnsizedImage(None)
+    assert bench.sizes.needs_reading()
+
+
+@pytest.mark.parametrize(
+    ("volume", "image"),
+    [(True, REMOTE), (True, seen()), (False, REMOTE)],
+    ids=["remote volume", "volume", "guest"],
+)
+def test_what_may_change_unseen_is_asked_for_again_in_time(volume: bool, image: WantedImage) -> None:
+    bench = Bench()
+    if volume:
+        bench.libvirt.volumes[str(VDA.path)] = SIZE
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.sizes.want({"a": [image]})
+    bench.read()
+    bench.clock.now += MAX_AGE
+    assert not bench.sizes.needs_reading()
+    bench.clock.now += 1
+    assert bench.sizes.needs_reading()
+    bench.sizes.configure(max_age=10)
+    bench.read()
+    bench.clock.now += 11
+    assert bench.sizes.needs_reading()
+
+
+def test_an_error_is_told_and_tried_again_later() -> None:
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = HypervisorError("no such file")
+    bench.sizes.want({"a": [REMOTE]})
+    bench.read()
+    assert bench.sizes.get("a", REMOTE) == UnsizedImage("disk vda: no such file")
+    assert not bench.sizes.needs_reading()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.clock.now += RETRY_SECONDS + 1
+    bench.read()
+    assert bench.sizes.get("a", REMOTE) == SIZE
+
+
+def test_a_guest_that_does_not_answer_is_left_alone_for_a_while_and_keeps_what_was_known() -> None:
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.sizes.want({"a": [REMOTE], "b": [REMOTE]})
+    bench.read()
+    bench.clock.now += MAX_AGE + 1
+    bench.libvirt.blocks["vda"] = ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
+    with bench.libvirt.held("block a"):
+        bench.read()
+        assert bench.sizes.get("a", REMOTE) == SIZE
+        assert bench.sizes.get("b", REMOTE).virtual_bytes == 9 * GIB  # type: ignore[union-attr]
+        assert not bench.sizes.needs_reading()
+
+
+def test_what_is_wanted_no_longer_is_forgotten() -> None:
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.sizes.want({"a": [REMOTE]})
+    bench.read()
+    bench.sizes.want({})
+    bench.sizes.want({"a": [REMOTE]})
+    assert bench.sizes.get("a", REMOTE) == UnsizedImage(None)
+
+
+def test_a_lost_connection_is_an_error() -> None:
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = ConnectionLostError("closed")
+    bench.sizes.want({"a": [REMOTE]})
+    with pytest.raises(ConnectionLostError):
+        bench.sizes.read()
