@@ -28,9 +28,10 @@ FOLDER = Path(__file__).resolve().parent.parent
 
 # What programs write goes with the code that it is made from.
 _TEXT = ("--", ".", *(f":(exclude)*.{end}" for end in ("json", "lock", "png", "svg", "txt")))
+_CONTEXT = 3  # lines around a change; where there are fewer, the file begins or ends
 # As git writes it by itself, whatever the user's configuration says.
 _PATCH = (
-    *("--patch", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/"),
+    *("--patch", f"--unified={_CONTEXT}", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/"),
     *("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
 )
 _HEAD = re.compile(r"\x00(?=[0-9a-f]{40,64}\x01)")
@@ -47,12 +48,16 @@ class Part:
     """One hunk of a commit, without line ends.
 
     :ivar before: the lines that it found, those around it among them; empty for a new file
+    :ivar is_at_start: whether these begin the file
+    :ivar is_at_end: whether these end it
     """
 
     path: str
     before: tuple[str, ...]
     added: tuple[str, ...]
     removed: tuple[str, ...]
+    is_at_start: bool
+    is_at_end: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,13 +105,14 @@ def find_undone(folder: Path, head: str = "HEAD") -> list[Undone]:
         raise CannotLookError("this is a shallow clone: `git fetch --unshallow` brings its history")
     commits = _read_commits(folder, head)
     files = _read_files(folder, head)
-    everywhere = {line.strip() for text in files.values() for line in text.splitlines()}
+    # What is somewhere now, or was written again later. Then it moved, and the later commit is looked at.
+    written = {line.strip() for text in files.values() for line in text.splitlines()}
     said = _SAID.findall(_git(folder, "log", "--format=%B", head).decode(errors="replace"))
-    found = (
-        _look_at(commit, commits[:index], commits[index + 1 :], files, everywhere)
-        for index, commit in enumerate(commits)
-        if not any(commit.name.startswith(name.lower()) for name in said)
-    )
+    found = []
+    for index, commit in enumerate(commits):
+        if not any(commit.name.startswith(name.lower()) for name in said):
+            found.append(_look_at(commit, commits[:index], commits[index + 1 :], files, written))
+        written.update(line.strip() for part in commit.parts for line in part.added)
     return [undone for undone in found if undone is not None]
 
 
@@ -115,16 +121,14 @@ def _look_at(
     later: Sequence[Commit],
     earlier: Sequence[Commit],
     files: Mapping[str, str],
-    everywhere: set[str],
+    written: set[str],
 ) -> Undone | None:
     """Return what is gone of a commit; None where nothing is, or too little to tell."""
     gone: list[tuple[Part, list[str]]] = []
     by: dict[str, Commit] = {}
     origins = {each.origin for each in earlier}
     for part in commit.parts:
-        lines = (
-            _gone(part, files, everywhere) if part.before else _gone_with_file(part, later, files, everywhere)
-        )
+        lines = _gone(part, files, written) if part.before else _gone_with_file(part, later, files, written)
         undoers = [each for each in later if lines and _takes_away(each, part, lines)]
         # Applied again, an earlier commit puts back what this one undid: then this one is not the victim.
         if lines and not any(each.origin in origins for each in undoers):
@@ -138,17 +142,17 @@ def _look_at(
     return Undone(commit=commit, by=tuple(by.values()), lines=count, path=part.path, example=lines[0])
 
 
-def _gone(part: Part, files: Mapping[str, str], everywhere: set[str]) -> list[str]:
+def _gone(part: Part, files: Mapping[str, str], written: set[str]) -> list[str]:
     """Return the lines that the part wrote and that are nowhere now, and those it removed that are back."""
-    if "\n".join(["", *part.before, ""]) not in f"\n{files.get(part.path, '')}\n":
+    if not _is_back(part, files.get(part.path, "")):
         return []
-    written = _telling(part.added)
-    missing = [line for line in written if line.strip() not in everywhere]
-    return [] if written and not missing else missing + _telling(part.removed)
+    added = _telling(part.added)
+    missing = [line for line in added if line.strip() not in written]
+    return [] if added and not missing else missing + _telling(part.removed)
 
 
 def _gone_with_file(
-    part: Part, later: Sequence[Commit], files: Mapping[str, str], everywhere: set[str]
+    part: Part, later: Sequence[Commit], files: Mapping[str, str], written: set[str]
 ) -> list[str]:
     """Return the lines of a new file that went when it was removed; none where it was rewritten, or moved."""
     if part.path in files:
@@ -157,9 +161,18 @@ def _gone_with_file(
     rewritten = {
         line for each in changes if each.before != each.removed or each.added for line in each.removed
     }
-    written = _telling(part.added)
-    missing = [line for line in written if line.strip() not in everywhere and line not in rewritten]
-    return missing if 2 * len(missing) > len(written) else []
+    added = _telling(part.added)
+    missing = [line for line in added if line.strip() not in written and line not in rewritten]
+    return missing if 2 * len(missing) > len(added) else []
+
+
+def _is_back(part: Part, text: str) -> bool:
+    """Tell whether a file has the lines that the part found, one after the other and where they were."""
+    block = "\n".join(["", *part.before, ""])
+    text = "\n" + text.removesuffix("\n") + "\n"
+    if part.is_at_start and not text.startswith(block):
+        return False
+    return text.endswith(block) if part.is_at_end else block in text
 
 
 def _takes_away(commit: Commit, part: Part, lines: Sequence[str]) -> bool:
@@ -200,23 +213,24 @@ def _read_parts(patch: Sequence[str]) -> Iterator[Part]:
         if (place := _PLACE.match(line)) is None:
             continue
         old, new = (int(count) if count is not None else 1 for count in place.groups())
-        before: list[str] = []
-        added: list[str] = []
-        removed: list[str] = []
+        signs = ""
+        lines: list[str] = []
         while old or new:
             sign, text = patch[index][:1], patch[index][1:]
             index += 1
-            if sign == "\\":  # "\ No newline at end of file"
-                continue
-            old -= sign != "+"
-            new -= sign != "-"
-            if sign == "+":
-                added.append(text)
-            else:
-                before.append(text)
-            if sign == "-":
-                removed.append(text)
-        yield Part(path=path, before=tuple(before), added=tuple(added), removed=tuple(removed))
+            if sign != "\\":  # "\ No newline at end of file"
+                old -= sign != "+"
+                new -= sign != "-"
+                signs += sign
+                lines.append(text)
+        yield Part(
+            path=path,
+            before=tuple(line for line, sign in zip(lines, signs, strict=True) if sign != "+"),
+            added=tuple(line for line, sign in zip(lines, signs, strict=True) if sign == "+"),
+            removed=tuple(line for line, sign in zip(lines, signs, strict=True) if sign == "-"),
+            is_at_start=not signs.startswith(" " * _CONTEXT),
+            is_at_end=not signs.endswith(" " * _CONTEXT),
+        )
 
 
 def _read_files(folder: Path, head: str) -> dict[str, str]:

@@ -114,7 +114,7 @@ def test_a_whole_commit_of_one_line_is_found(repository: Repository) -> None:
 
 
 def test_code_that_moved_is_not_undone(repository: Repository) -> None:
-    """Neither in a file that has another name nor in another file."""
+    """Neither in a file that has another name nor in another file; nor when it is rewritten there later."""
     repository.commit("Count fitting cells", cells__py=NEW)
     repository.commit(
         "Describe them", describe__py="def describe_all(hosts):\n    return map(describe, hosts)\n"
@@ -125,6 +125,8 @@ def test_code_that_moved_is_not_undone(repository: Repository) -> None:
         describe__py=None,
         description__py="def describe_all(hosts):\n    return map(describe, hosts)\n",
     )
+    assert repository.undone() == []
+    repository.commit("Describe better", description__py="def describe_each(host):\n    return host.words\n")
     assert repository.undone() == []
 
 
@@ -155,6 +157,16 @@ def test_what_later_work_rewrote_is_not_undone(repository: Repository) -> None:
     )
     repository.commit("Describe elsewhere", describe__py=None)
     assert repository.undone() == []
+
+
+def test_what_was_added_at_the_end_and_rewritten_is_not_undone(repository: Repository) -> None:
+    """Before it stands what stood there before, but it ends the file no more."""
+    more = "\n\ndef describe_all(hosts):\n    words = map(describe, hosts)\n    return ', '.join(words)\n"
+    work = repository.commit("Describe all", cells__py=OLD + more)
+    repository.commit("Describe the fitting", cells__py=OLD + "\n\ndef describe_fitting():\n    return ''\n")
+    assert repository.undone() == []
+    repository.commit("Something else", cells__py=OLD)
+    assert work in repository.undone()
 
 
 def test_what_was_put_back_is_not_found_nor_who_undid_it(repository: Repository) -> None:
