@@ -102,6 +102,7 @@ class Connections:
         When an old connection turns out to be lost, the call is made once more on a new one.
 
         :raises NoAnswerError: when as many calls as may be are waiting for an answer
+        :raises ConnectionLostError: when it was closed
         :raises HypervisorError: when it cannot connect; and what the call raises
         """
         connection = self._borrow()
@@ -135,6 +136,8 @@ class Connections:
 
     def _borrow(self) -> WaitingHypervisor:
         with self._lock:
+            if self._is_closed:
+                raise ConnectionLostError("closed")
             if len(self._lent) >= self._maximum:
                 raise NoAnswerError(f"{len(self._lent)} calls to libvirt are waiting for an answer already")
             connection = self._idle.pop() if self._idle else self._make()

@@ -82,6 +82,8 @@ def test_closed_is_final() -> None:
         connections.close()
     wait_until(lambda: attempt.is_over, "the answer")
     assert not any(connection.is_open for connection in libvirt.connections)
+    with pytest.raises(ConnectionLostError):
+        connections.open()
 
 
 def test_openings_that_hang_are_told() -> None:
