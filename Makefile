@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is. Each target installs what it needs, once.
 
 PYTHON ?= python3
-URI ?= test:///default
+URI ?= test://$(subst $() ,%20,$(CURDIR))/deploy/demo/hypervisor.xml
 ARGS ?=
 SECONDS ?= 600
 RUNBOOKS ?=
@@ -29,7 +29,7 @@ help: ## List the targets
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  URI=...     what make run watches (default $(URI), libvirt'"'"'s embedded test hypervisor)'
+	@echo '  URI=...     what make run watches (by default a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'

@@ -184,15 +184,16 @@ def test_what_nova_conf_says_in_vain_is_in_the_log(write: Path) -> None:
 
 
 def test_the_readme_shows_what_one_then_sees() -> None:
-    """Its first example's output is real, but for this machine's name."""
+    """Its first example's output is real, but for this machine's name and the checkout's folder."""
     readme = (CHECKOUT / "README.md").read_text()
     example = re.search(
         r"^```console\n\$ curl .*?grep -E '(.*?)'\n(.*?)^```", readme, re.MULTILINE | re.DOTALL
     )
     assert example is not None
     pattern, shown = example.groups()
-    seen = run("--once", "--libvirt.uri=test:///default").stdout.splitlines()
-    matching = [line for line in seen if re.search(pattern, line)]
+    seen = run("--once", f"--libvirt.uri=test://{CHECKOUT}/deploy/demo/hypervisor.xml").stdout
+    seen = seen.replace(str(CHECKOUT), "/root/hypervisor-exporter")
+    matching = [line for line in seen.splitlines() if re.search(pattern, line)]
     assert [re.sub('hostname=".*?"', 'hostname="kvm01"', line) for line in matching] == shown.splitlines()
 
 

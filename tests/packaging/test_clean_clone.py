@@ -60,9 +60,9 @@ def test_make_run_shows_numbers_and_stops_in_good_order(
             return _scrape(port)
 
         numbers = wait_until(scrape, "make run to serve", seconds=INSTALLING_SECONDS)
-        assert numbers.value("hypervisor_up", target="test:///default") == 1
-        assert numbers.value("hypervisor_vcpus") == 16
-        assert numbers.value("hypervisor_memory_mb") == 3072
+        assert numbers.value("hypervisor_up", target=f"test://{clone}/deploy/demo/hypervisor.xml") == 1
+        assert numbers.value("hypervisor_vcpus") == 64
+        assert numbers.value("hypervisor_memory_mb") == 256 * 1024
         os.kill(find_last_descendant(make.pid), signal.SIGTERM)
         assert make.wait(timeout=20) == 0, output.read_text()
     assert "==> Making a virtual environment" in output.read_text()
@@ -72,7 +72,7 @@ def test_make_run_shows_numbers_and_stops_in_good_order(
         assert make.wait(timeout=60) == 0
     steps = [line for line in output.read_text().splitlines() if line.startswith("==>")]
     assert len(steps) == 1, steps
-    assert steps[0].startswith("==> Running on test:///default")
+    assert steps[0].startswith(f"==> Running on test://{clone}/deploy/demo/hypervisor.xml")
 
 
 def test_make_test_would_run_all_tests(clone: Path, commands: list[str]) -> None:
