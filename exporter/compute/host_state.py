@@ -16,7 +16,6 @@ from exporter.compute.upkeep import Upkeep
 from exporter.config.settings import Config
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
-from exporter.virt.resources import verify_resources
 
 log = logging.getLogger(__name__)
 
@@ -332,6 +331,15 @@ class HostState:
             else "unknown",
         }
         log.log(level, "hypervisor resource view", extra=view)
+
+
+def verify_resources(resources: Resources) -> tuple[str, ...]:
+    """Return the names of the fields that Nova's ResourceTracker._verify_resources asks for and are missing.
+
+    numa_topology is not among them: there, too, None says that the host has none.
+    """
+    required = ("vcpus", "memory_mb", "local_gb", "cpu_info", "vcpus_used", "memory_mb_used", "local_gb_used")
+    return tuple(name for name in required if getattr(resources, name) is None)
 
 
 def _check_complete(resources: Resources) -> list[Problem]:

@@ -163,15 +163,6 @@ def _get_flavor_slots(
     return get_flavor_slots(flavors, inventories, rooms), problems
 
 
-def verify_resources(resources: Resources) -> tuple[str, ...]:
-    """Return the names of the fields that Nova's ResourceTracker._verify_resources asks for and are missing.
-
-    numa_topology is not among them: there, too, None says that the host has none.
-    """
-    required = ("vcpus", "memory_mb", "local_gb", "cpu_info", "vcpus_used", "memory_mb_used", "local_gb_used")
-    return tuple(name for name in required if getattr(resources, name) is None)
-
-
 def get_vcpu_total(reading: Reading, options: Options) -> tuple[int | None, tuple[Problem, ...]]:
     """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and why not.
 

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from exporter.compute.host_state import verify_resources
 from exporter.config.settings import Config
 from exporter.errors import ConnectError, UnsupportedError
 from exporter.model import HostView, Problem, Severity
@@ -173,6 +174,31 @@ def test_what_only_concerns_a_part_leaves_the_rest_up(caplog: pytest.LogCaptureF
     assert (view.errors["unsupported"], view.errors["guest_xml"]) == (0, 1)
     assert messages(caplog, logging.WARNING) == ["unsupported"]
     assert messages(caplog, logging.ERROR) == ["guest_xml"]
+
+
+NOVA_REQUIRES = (
+    "vcpus",
+    "memory_mb",
+    "local_gb",
+    "cpu_info",
+    "vcpus_used",
+    "memory_mb_used",
+    "local_gb_used",
+)
+
+
+@pytest.mark.parametrize("field", NOVA_REQUIRES)
+def test_a_field_that_nova_requires_and_is_missing_is_named(field: str) -> None:
+    assert verify_resources(make_resources(**{field: None})) == (field,)
+
+
+def test_zeros_are_not_missing() -> None:
+    assert verify_resources(make_resources(**dict.fromkeys(NOVA_REQUIRES, 0))) == ()
+
+
+def test_fields_that_nova_can_do_without_may_be_missing() -> None:
+    optional = dict.fromkeys(("disk_available_least", "numa_topology", "host_ip", "uuid"))
+    assert verify_resources(make_resources(**optional)) == ()
 
 
 @pytest.mark.parametrize("missing", [("vcpus",), ("memory_mb", "memory_mb_used"), ("local_gb",)])

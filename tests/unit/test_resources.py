@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.compute.host_state import verify_resources
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     DomainState,
@@ -22,7 +23,7 @@ from exporter.model import (
     Severity,
     UnsizedImage,
 )
-from exporter.virt.resources import get_available_resource, verify_resources
+from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     GIB,
     KIB,
@@ -33,7 +34,6 @@ from tests.support.records import (
     make_guest,
     make_identity,
     make_reading,
-    make_resources,
     make_storage,
     make_uuid,
 )
@@ -522,34 +522,6 @@ def test_problems_of_the_reading_are_passed_on_first() -> None:
     problems = compute(reading, configure(vcpu_pin_set="1")).problems
     assert problems[0] is problem
     assert [each.reason for each in problems] == ["unsupported", "cpu_set", "image"]
-
-
-# Nova's check that nothing is missing
-
-
-NOVA_REQUIRES = (
-    "vcpus",
-    "memory_mb",
-    "local_gb",
-    "cpu_info",
-    "vcpus_used",
-    "memory_mb_used",
-    "local_gb_used",
-)
-
-
-@pytest.mark.parametrize("field", NOVA_REQUIRES)
-def test_a_field_that_nova_requires_and_is_missing_is_named(field: str) -> None:
-    assert verify_resources(make_resources(**{field: None})) == (field,)
-
-
-def test_zeros_are_not_missing() -> None:
-    assert verify_resources(make_resources(**dict.fromkeys(NOVA_REQUIRES, 0))) == ()
-
-
-def test_fields_that_nova_can_do_without_may_be_missing() -> None:
-    optional = dict.fromkeys(("disk_available_least", "numa_topology", "host_ip", "uuid"))
-    assert verify_resources(make_resources(**optional)) == ()
 
 
 def test_a_hypervisor_that_tells_neither_node_nor_storage_lacks_four_fields() -> None:
