@@ -44,6 +44,7 @@ class CellRoom:
     free_vcpus: int
     free_pcpus: int
     memory_kib: int  # as much may one guest have here at most
+    small_pages_kib: int | None  # so much of it is in pages of the usual size; None where pages are not told
     free_memory_kib: int  # for pinned guests, whose memory is not over-committed
     free_overcommit_kib: int  # for the others
     free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
@@ -102,6 +103,7 @@ def _room(
         free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
         free_pcpus=len(cell.pcpuset - pinned),
         memory_kib=cell.memory_kib,
+        small_pages_kib=_small_pages_kib(cell),
         free_memory_kib=cell.memory_kib - memory_kib,
         free_overcommit_kib=int(cell.memory_kib * options.ram_allocation_ratio) - memory_kib,
         free_pages_kib=_free_pages_kib(
@@ -110,6 +112,11 @@ def _room(
             still_to_come=[part for guest, part in here if guest.uuid not in active],
         ),
     )
+
+
+def _small_pages_kib(cell: HostNumaCell) -> int | None:
+    smallest = min(cell.mempages, key=lambda pages: pages.size_kib, default=None)
+    return None if smallest is None else smallest.total * smallest.size_kib
 
 
 def _pinned_vcpus(guest: Guest) -> frozenset[int]:
@@ -121,22 +128,26 @@ def _free_pages_kib(
 ) -> dict[int, int]:
     """Return the KiB of pages that are neither claimed nor in use.
 
-    The scheduler subtracts what guests claim; but others than guests take huge pages, too, so what the kernel
-    says is free, less what guests that are shut off will take, is the most that there can be.
+    A guest that names no size has pages of the smallest. The scheduler subtracts what guests claim; but
+    others than guests take huge pages, too, so what the kernel says is free, less what guests that are shut
+    off will take, is the most that there can be.
 
     :param still_to_come: those of the claims whose pages are still free, since their guests do not run
     """
     free: dict[int, int] = {}
+    smallest = min((each.size_kib for each in cell.mempages), default=None)
     for pages in cell.mempages:
         size_kib = pages.size_kib
         left = pages.total * size_kib - _sum_kib(claimed, size_kib)
-        if pages.free is not None and pages.size_kib != min(each.size_kib for each in cell.mempages):
+        if size_kib == smallest:
+            left -= _sum_kib(claimed, None)
+        elif pages.free is not None:
             left = min(left, pages.free * size_kib - _sum_kib(still_to_come, size_kib))
         free[size_kib] = left
     return free
 
 
-def _sum_kib(parts: Sequence[GuestNumaCell], size_kib: int) -> int:
+def _sum_kib(parts: Sequence[GuestNumaCell], size_kib: int | None) -> int:
     return sum(part.memory_kib for part in parts if part.page_size_kib == size_kib)
 
 
@@ -150,7 +161,10 @@ def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
 
 
 def _count_memory(room: CellRoom, flavor: Flavor) -> int:
-    """Return how many parts' memory the cell has room for: also of huge pages, which are part of it."""
+    """Return how many parts' memory the cell has room for: also of huge pages, which are part of it.
+
+    Where no size is wanted the pages are small ones, of which guests with pinned vCPUs share none.
+    """
     amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
     if amount_kib > room.memory_kib:
         return 0
@@ -158,9 +172,15 @@ def _count_memory(room: CellRoom, flavor: Flavor) -> int:
     if flavor.pcpus:
         free_kib = min(free_kib, room.free_memory_kib) if flavor.vcpus else room.free_memory_kib
     fitting = max(0, free_kib) // amount_kib
-    if flavor.page_size_kib is None:
+    if flavor.page_size_kib is not None:
+        return min(fitting, _count_in_pages(room, flavor.page_size_kib, amount_kib))
+    if room.small_pages_kib is None:
         return fitting
-    return min(fitting, _count_in_pages(room, flavor.page_size_kib, amount_kib))
+    if amount_kib > room.small_pages_kib:
+        return 0
+    return (
+        min(fitting, _count_in_pages(room, min(room.free_pages_kib), amount_kib)) if flavor.pcpus else fitting
+    )
 
 
 def _count_in_pages(room: CellRoom, page_size_kib: int, amount_kib: int) -> int:

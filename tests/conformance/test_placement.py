@@ -24,6 +24,7 @@ from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.oracle import NovaOracle
+from tests.support.recording import read_versions
 from tests.support.records import make_inventory, make_reading
 
 VOLUME = "0b5a0a0e-5a8c-4b5a-9d8e-1f0e5a2c6b7d"
@@ -187,11 +188,18 @@ def test_as_many_guests_fit_into_the_cells_as_nova_puts_there(nova: NovaOracle) 
     pages in one cell only: Nova keeps to the size that it found in the first cell it tried.
     """
     choice = random.Random(6)
-    hosts = [_draw_host(choice) for _ in range(600)]
+    hosts = [_draw_host(choice) for _ in range(800)]
+    if int(read_versions()["Nova"].partition(".")[0]) <= 26:
+        # It let pinned guests have memory that is set aside for huge pages; Nova 31 and 34 do not.
+        hosts = [host for host in hosts if not _is_pinned_without_page_size(host["flavor"])]
     truth = nova.count_fitting(hosts)
     assert sum(count > 0 for count in truth) > 150
     for host, expected in zip(hosts, truth, strict=True):
         assert _count_fitting(host) == expected, host
+
+
+def _is_pinned_without_page_size(flavor: Mapping[str, Any]) -> bool:
+    return "hw:cpu_policy" in flavor["extra_specs"] and "hw:mem_page_size" not in flavor["extra_specs"]
 
 
 def _draw_host(choice: random.Random) -> dict[str, Any]:
@@ -200,18 +208,20 @@ def _draw_host(choice: random.Random) -> dict[str, Any]:
     for number in range(1 if pages == "large" else choice.randint(1, 3)):
         cpus = list(range(16 * number, 16 * number + choice.choice([2, 4, 8, 16])))
         shared = choice.choice([0, 1, 2, len(cpus) // 2])
+        mempages = [
+            [4, choice.choice([512, 1024, 2048, 3000]) * 256],
+            [2048, choice.choice([0, 8, 100, 1000])],
+            [2**20, choice.choice([0, 1])],
+        ]
         cells.append(
             {
                 "id": number,
                 "cpuset": cpus[:shared],
                 "pcpuset": cpus[shared:],
                 "siblings": [cpus[start : start + 2] for start in range(0, len(cpus), 2)],
-                "memory": choice.choice([512, 1024, 2048, 3000]),
-                "mempages": [
-                    [4, 2048 * 256],
-                    [2048, choice.choice([0, 8, 100, 1000])],
-                    [2**20, choice.choice([0, 1])],
-                ],
+                # As libvirt has it: what is not set aside for large pages are small ones.
+                "memory": sum(size_kib * total for size_kib, total in mempages) // 1024,
+                "mempages": mempages,
             }
         )
     vcpus = choice.randint(1, 6)

@@ -16,6 +16,7 @@ There is neither database nor message bus: of instances and their volumes only t
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -46,6 +47,10 @@ CONF = nova.conf.CONF
 get_claim = (
     getattr(scheduler_utils, "resources_from_flavor_and_bfv", None) or scheduler_utils.resources_for_limits
 )
+
+# Which of Placement's providers the scheduler took, for guests with PCI devices: asked for since Nova 27.
+_HAS_PROVIDERS = "provider_mapping" in inspect.signature(hardware.numa_fit_instance_to_host).parameters
+_NO_PROVIDERS: dict[str, Any] = {"provider_mapping": {}} if _HAS_PROVIDERS else {}
 
 
 class Driver(libvirt_driver.LibvirtDriver):
@@ -111,7 +116,7 @@ def count_fitting(host: dict[str, Any]) -> int:
     count = 0
     while True:
         wanted = hardware.numa_get_constraints(flavor, objects.ImageMeta.from_dict({}))
-        fitted = hardware.numa_fit_instance_to_host(topology, wanted, limits=limits)
+        fitted = hardware.numa_fit_instance_to_host(topology, wanted, **_NO_PROVIDERS, limits=limits)
         if fitted is None:
             return count
         topology = hardware.numa_usage_from_instance_numa(topology, fitted)

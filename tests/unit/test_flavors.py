@@ -62,6 +62,7 @@ def make_room(**changes: Any) -> CellRoom:
         free_vcpus=1000,
         free_pcpus=1000,
         memory_kib=10**9,
+        small_pages_kib=10**9,
         free_memory_kib=10**9,
         free_overcommit_kib=10**9,
         free_pages_kib={4: 10**9, 2048: 2048 * 10**6},
@@ -280,6 +281,28 @@ def test_pages_of_the_size_that_a_flavor_wants_are_what_is_free_for_it(
     assert (found.slots, found.limited_by) == (slots, {MEMORY_MB})
 
 
+def test_a_flavor_without_a_page_size_has_small_pages_and_pinned_guests_share_none() -> None:
+    """Shows that memory in huge pages is not for it: not for one guest, nor for as many pinned ones."""
+    room = make_room(small_pages_kib=3 * 2**20, free_pages_kib={4: 2 * 2**20, 2048: 10**9})
+    for flavor, slots in (
+        (make_flavor(vcpus=1, memory_mb=4096, numa_cells=1), 0),
+        (make_flavor(vcpus=0, pcpus=1, memory_mb=1024, numa_cells=1), 2),
+    ):
+        found = slots_of(flavor, *make_host(PCPU=100), rooms=[room])
+        assert (found.slots, found.limited_by) == (slots, {MEMORY_MB})
+    shared = make_flavor(vcpus=1, memory_mb=1024, numa_cells=1)
+    assert slots_of(shared, *make_host(), rooms=[room]).slots > 2
+
+
+def test_small_pages_of_guests_that_name_no_size_are_taken() -> None:
+    """Shows it for a guest that runs in one cell of the host."""
+    guest = make_numa_guest(1, page_size_kib=None, memory_kib=2**20)
+    (room,) = get_cell_rooms(
+        make_reading(guests=[guest]), [make_host_cell()], OPTIONS, dedicated_cpus=frozenset()
+    )
+    assert room.free_pages_kib[4] == 3 * 2**20
+
+
 def test_memory_that_is_no_whole_number_of_pages_does_not_fit() -> None:
     paged = make_flavor(memory_mb=1025, numa_cells=1, page_size_kib=2048)
     assert slots_of(paged, *make_host(), rooms=[make_room()]).slots == 0
@@ -333,6 +356,7 @@ def test_a_cell_has_left_what_guests_that_lie_in_it_do_not_claim() -> None:
         free_vcpus=2 * 2 - 2,
         free_pcpus=4,
         memory_kib=16 * 2**20,
+        small_pages_kib=4 * 2**20,
         free_memory_kib=16 * 2**20 - 10 * 2048,
         free_overcommit_kib=24 * 2**20 - 10 * 2048,
         free_pages_kib={4: 4 * 2**20, 2048: 60 * 2048},
