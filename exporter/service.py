@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 
 from exporter.compute.tracker import ResourceTracker
+from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.systemd import Notifier
 from exporter.web.access import Access
@@ -19,6 +20,7 @@ from exporter.web.sockets import describe
 log = logging.getLogger(__name__)
 
 TEND_INTERVAL_SECONDS = 1.0
+FIRST_AUDIT_SECONDS = 2.0
 
 
 class Service:
@@ -51,6 +53,7 @@ class Service:
         self._clock = clock
         self._wall_clock = wall_clock
         self._stop = asyncio.Event()
+        self._audit: asyncio.Future[list[HostView]] | None = None
 
     async def run(
         self, *, open_sockets: Callable[[], list[socket.socket]], first_audit_timeout: float
@@ -58,7 +61,7 @@ class Service:
         """Serve until SIGTERM or SIGINT.
 
         :param open_sockets: returns the bound sockets to listen on
-        :param first_audit_timeout: seconds that the first audit may delay the opening of the port
+        :param first_audit_timeout: seconds that each hypervisor has to answer the first audit
         :raises OSError: when an address cannot be listened on
         """
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,8 +88,16 @@ class Service:
         self._probe_targets.close()
 
     async def pre_start_hook(self, timeout: float) -> None:
-        """Make the first audit; hypervisors that do not answer in time are left to later scrapes."""
-        await self._tracker.update_available_resource(deadline=self._clock() + timeout)
+        """Make the first audit, so that the first scrape finds numbers.
+
+        It is waited for FIRST_AUDIT_SECONDS at most. After that it goes on by itself: a scrape that comes
+        meanwhile shares what it began.
+
+        :param timeout: seconds that a hypervisor has to answer, as in a scrape
+        """
+        deadline = self._clock() + timeout
+        self._audit = asyncio.ensure_future(self._tracker.update_available_resource(deadline=deadline))
+        await asyncio.wait({self._audit}, timeout=FIRST_AUDIT_SECONDS)
         self._own.note_loaded(now=self._wall_clock())
 
     async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:

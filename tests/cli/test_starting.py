@@ -111,6 +111,16 @@ def test_the_first_audit_has_a_deadline(silent: SilentDaemon, tmp_path: Path) ->
     assert scrape.value("hypervisor_refresh_errors_total", target="kvm02", reason="timeout") == 1
 
 
+def test_the_first_audit_is_not_waited_for_to_its_end(silent: SilentDaemon, tmp_path: Path) -> None:
+    """Shows that the port opens within seconds, whatever scrape_timeout is and whoever does not answer."""
+    with (
+        started(tmp_path, "test:///default", silent.uri, scrape_timeout="1h") as exporter,
+        silent.accept(),
+    ):
+        wait_until(exporter.listens, "the port to open", seconds=10)
+    assert "hypervisor resource view" in exporter.log.read_text()
+
+
 def test_an_absent_libvirtd_delays_nothing(tmp_path: Path) -> None:
     """The deadline of an hour is not waited for: that nobody is there is known at once."""
     absent = f"qemu:///system?socket={tmp_path}/absent"
