@@ -33,7 +33,7 @@ from exporter.virt.connections import Connections, WaitingHypervisor
 from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import Hung, PatientReader
 from exporter.virt.guest_cache import GuestCache
-from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
 from exporter.virt.host_ip import get_host_ip
 from exporter.virt.image_sizes import ImageSizes, WantedImage
 from exporter.virt.node_devices import NodeDeviceCache
@@ -122,7 +122,11 @@ class LibvirtDriver:
         self._config = config
         self._clock = clock
         self._connections = Connections(make_connection, clock=clock)
-        self._guest_calls = GuestCalls(self._connections, clock=clock)
+        self._guest_calls = GuestCalls(
+            self._connections,
+            clock=clock,
+            timeout=TIMEOUT_SECONDS if config.is_local else REMOTE_TIMEOUT_SECONDS,
+        )
         self._domains = SlowCall(
             self._connections,
             lambda connection: connection.list_domains(),

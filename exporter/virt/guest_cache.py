@@ -19,8 +19,9 @@ from exporter.virt.connections import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
 
-# For so long a refresh reads guests at most; what is left is read between scrapes.
-REFRESH_SECONDS = 2.0
+# For so long a refresh reads guests that answer; what is left is read between scrapes. (For those that do not
+# answer it waits a moment each, and for few of them: exporter.virt.guest_calls.)
+REFRESH_SECONDS = 30.0
 # Between scrapes there is time; but a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0

@@ -20,6 +20,7 @@ from exporter.virt.connections import Connections, WaitingHypervisor
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 0.25
+REMOTE_TIMEOUT_SECONDS = 1.0  # an answer takes two or three round trips there
 MAX_WAITING = 5  # a quarter of libvirtd's workers
 
 
