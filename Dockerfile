@@ -18,34 +18,42 @@
 # libvirt's transports tls, tcp, libssh and libssh2 are in the image; qemu+ssh:// needs a program that is not:
 #   docker build --build-arg EXTRA_PACKAGES=openssh-client ...
 #
-# Without a container engine or a registry `make image` builds the same with buildah on Debian 12.
+# It is made of Debian 13; of Debian 12 with
+#   docker build --build-arg BASE=debian:12-slim ...
+# Without a container engine or a registry `make image` builds the same with buildah, on Debian 12 or 13, of either
+# (make image BASE=bookworm).
 
-ARG BASE=debian:12-slim
+ARG BASE=debian:13-slim
 
 FROM ${BASE} AS build
-# Python by its version, because the package python3 brings dpkg, tar and what they need along.
-ARG PYTHON=python3.11
 RUN apt-get update -q \
     && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends \
-        gcc libc6-dev libvirt-dev pkg-config ${PYTHON}-dev ${PYTHON}-venv
+        gcc libc6-dev libvirt-dev pkg-config python3-dev python3-venv
 
 # The runtime is unpacked from its packages alone: no shell, no package tools, nothing else to keep up to date.
+# Python is named by its version (python3.13), because the package python3 brings dpkg, tar and what they need along.
 # An empty list of installed packages makes apt fetch all that they depend on; what only unused modules of Python,
-# libsasl's server side and the packages' own scripts want is left out. What describes each package is kept where
+# libsasl's server side and the packages' own scripts want is left out. /lib and its like are links into /usr, as in
+# the base: the package that makes them is not among these. What describes each package is kept where
 # scanners for vulnerabilities look for it, and so are the licences. libvirt looks for its sockets in /var/run.
 ARG EXTRA_PACKAGES=
-RUN mkdir -p /packages/partial /rootfs/var/lib/dpkg/status.d \
+RUN python=$(basename "$(readlink -f /usr/bin/python3)") \
+    && mkdir -p /packages/partial /rootfs/usr/lib /rootfs/var/lib/dpkg/status.d \
+    && for link in /bin /sbin /lib*; do \
+        if [ -L "$link" ]; then cp -a "$link" /rootfs/ && mkdir -p "/rootfs/$(readlink "$link")"; fi || exit 1; \
+    done \
     && apt-get install -yq --no-install-recommends --download-only \
         -o Dir::State::status=/dev/null -o Dir::Cache::archives=/packages \
-        ${PYTHON} libvirt0 ${EXTRA_PACKAGES} \
+        "$python" libvirt0 ${EXTRA_PACKAGES} \
     && cd /packages \
-    && rm -f dpkg_* tar_* libdb5* libncursesw6_* libreadline8_* libsasl2-modules-db_* libsqlite3-0_* readline-common_* \
+    && rm -f debconf_* dpkg_* tar_* libdb5* libncursesw6_* libreadline8* libsasl2-modules-db_* libsqlite3-0_* \
+        readline-common_* \
     && for package in *.deb; do \
         dpkg-deb --extract "$package" /rootfs \
         && dpkg-deb --field "$package" > "/rootfs/var/lib/dpkg/status.d/${package%%_*}" \
         || exit 1; \
     done \
-    && cd /rootfs/usr/lib/${PYTHON} \
+    && cd "/rootfs/usr/lib/$python" \
     && rm -rf /rootfs/usr/bin/pdb* /rootfs/usr/bin/py[dg]* curses dbm lib2to3 pydoc_data sqlite3 unittest \
         lib-dynload/_curses* lib-dynload/_dbm* lib-dynload/_sqlite3* lib-dynload/readline* \
     && cd /rootfs/usr/share \
@@ -61,8 +69,9 @@ RUN mkdir -p /packages/partial /rootfs/var/lib/dpkg/status.d \
 # The secret is optional: a pip.conf for a package index of one's own, which the image must not remember.
 COPY deploy/requirements.lock /tools/
 RUN --mount=type=secret,id=pip.conf \
-    ${PYTHON} -m venv --without-pip /opt/hypervisor-exporter \
-    && ${PYTHON} -m venv /tools \
+    python=$(readlink -f /usr/bin/python3) \
+    && "$python" -m venv --without-pip /opt/hypervisor-exporter \
+    && "$python" -m venv /tools \
     && PIP_CONFIG_FILE=/run/secrets/pip.conf /tools/bin/pip --python /opt/hypervisor-exporter/bin/python \
         install -qq --no-cache-dir --no-compile --require-hashes --requirement /tools/requirements.lock \
     && find /opt/hypervisor-exporter -name '*.so' -exec strip --strip-unneeded {} +
@@ -71,13 +80,14 @@ RUN --mount=type=secret,id=pip.conf \
 COPY . /src
 ARG REVISION=
 RUN --mount=type=secret,id=pip.conf \
-    PIP_CONFIG_FILE=/run/secrets/pip.conf SOURCE_REVISION=${REVISION} \
+    python=$(basename "$(readlink -f /usr/bin/python3)") \
+    && PIP_CONFIG_FILE=/run/secrets/pip.conf SOURCE_REVISION=${REVISION} \
         /tools/bin/pip --python /opt/hypervisor-exporter/bin/python \
         install -qq --no-cache-dir --no-compile --no-deps /src \
     && rm -f /opt/hypervisor-exporter/bin/*ctivate* \
     && cp -a --parents /opt/hypervisor-exporter /rootfs \
-    && ${PYTHON} -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s /rootfs \
-        /rootfs/usr/lib/${PYTHON} /rootfs/opt/hypervisor-exporter
+    && "$python" -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s /rootfs \
+        "/rootfs/usr/lib/$python" /rootfs/opt/hypervisor-exporter
 
 
 FROM scratch

@@ -6,6 +6,7 @@ ARGS ?=
 SECONDS ?= 600
 RUNBOOKS ?=
 RELEASE ?= trixie
+BASE ?= trixie
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +33,7 @@ help: ## List the targets
 	@echo '  URI=...     what make run watches (by default a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
+	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm; any Debian builds either'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
 	@echo '  RUNBOOKS=.. address of your copy of docs/runbooks, for the links of the Grafana boards'
 	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'
@@ -43,7 +45,7 @@ run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
-	@$(INSTALL_PACKAGES) test image packages
+	@$(INSTALL_PACKAGES) test image deb packages
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
@@ -120,13 +122,13 @@ bench-load: $(VENV)/.dev ## Load it with 50 scrapers over TLS for ten minutes wh
 	@$(BIN)/python -m bench.load $(ARGS)
 
 .PHONY: image
-image: ## Build the container image without a container engine (with one: docker build .)
+image: ## Build the container image without a container engine: make image BASE=bookworm (with one: docker build .)
 	@$(INSTALL_PACKAGES) image
-	@scripts/build-image dist/hypervisor-exporter-image.tar
+	@scripts/build-image --base='$(BASE)' dist/hypervisor-exporter-image.tar
 
 .PHONY: deb
 deb: ## Build the Debian package
-	@$(INSTALL_PACKAGES) packages
+	@$(INSTALL_PACKAGES) deb
 	@scripts/build-deb
 
 .PHONY: screenshots

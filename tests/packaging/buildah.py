@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-BASE = "docker.io/library/debian:12-slim"
+BASES = {
+    "bookworm": "docker.io/library/debian:12-slim",
+    "trixie": "docker.io/library/debian:13-slim",
+}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
@@ -11,11 +13,20 @@ from tests.packaging.buildah import CHECKOUT
 
 
 @pytest.fixture(scope="session")
-def images() -> None:
-    """The exporter's image and its base, a fresh Debian, in the store of scripts/build-image."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can build the image without a container engine (debootstrap, chroot)")
-    built = subprocess.run(
-        [CHECKOUT / "scripts/build-image"], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
+def build_image() -> Callable[..., None]:
+    """Run scripts/build-image, once for each choice of arguments."""
+
+    @functools.cache
+    def build(*arguments: str) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("only root can build the image without a container engine (debootstrap, chroot)")
+        built = subprocess.run(
+            [CHECKOUT / "scripts/build-image", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert built.returncode == 0, built.stdout + built.stderr
+
+    return build
