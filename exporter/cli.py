@@ -219,6 +219,7 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
         driver = LibvirtDriver(
             LibvirtHypervisor(hypervisor.uri),
             partial(LibvirtHypervisor, hypervisor.uri),
+            LibvirtHypervisor(hypervisor.uri),
             hypervisor,
             resync_interval=config.resync_interval,
             stale_grace=config.stale_grace,

@@ -46,6 +46,18 @@ class BusyError(NoAnswerError):
     """libvirt gave up waiting for a guest's job, which somebody else holds (libvirt code 68)."""
 
 
+class DaemonError(HypervisorError):
+    """Another daemon of libvirt cannot be reached, which the one connected to asks (modular daemons)."""
+
+    reason = "daemon"
+
+
+class DeniedError(HypervisorError):
+    """libvirt, or a daemon of it, denies the call (libvirt code 88, or a socket's mode)."""
+
+    reason = "denied"
+
+
 class UnsupportedError(HypervisorError):
     """The hypervisor's libvirt driver does not implement the call (libvirt codes 3, 74 and 84)."""
 

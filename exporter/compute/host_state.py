@@ -24,6 +24,8 @@ REASONS = (
     "connect",
     "connection_lost",
     "cpu_set",
+    "daemon",
+    "denied",
     "domains",
     "duplicate",
     "gone",

@@ -30,8 +30,10 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
     {
         "connect": Advice(
             meaning="libvirt cannot be reached",
-            action="Check that libvirt runs there (systemctl status libvirtd virtqemud), that the URI is "
-            "right, and that the exporter's user may connect: virsh --readonly --connect URI list.",
+            action="Check that libvirt runs there: as one daemon it is libvirtd (systemctl status libvirtd; "
+            "socket /run/libvirt/libvirt-sock-ro), as several it is virtqemud (systemctl status "
+            "virtqemud.socket; socket /run/libvirt/virtqemud-sock-ro). Check that the URI is right, and that "
+            "the exporter's user may connect: virsh --readonly --connect URI list.",
         ),
         "connection_lost": Advice(
             meaning="The connection to libvirt broke",
@@ -75,6 +77,20 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             meaning="The storage for images cannot be measured",
             action="Check that instances_path exists, is mounted and may be entered by the exporter's user, "
             "or that storage_pool names active pools (virsh --readonly pool-list).",
+            has_numbers=True,
+        ),
+        "daemon": Advice(
+            meaning="A part of libvirt cannot be reached",
+            action="The message names its daemon: virtstoraged knows storage pools, virtnodedevd devices. "
+            "Start it there (systemctl enable --now virtstoraged.socket virtnodedevd.socket); restart one "
+            "that hangs. All other numbers are right, and these come back by themselves.",
+            has_numbers=True,
+        ),
+        "denied": Advice(
+            meaning="libvirt denies the exporter something",
+            action="Allow its user to read: see access_drivers and unix_sock_ro_perms in "
+            "/etc/libvirt/libvirtd.conf, or in the file of the daemon that the message names; and the rules "
+            "of polkit, if it decides.",
             has_numbers=True,
         ),
         "domains": Advice(

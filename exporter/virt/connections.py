@@ -8,12 +8,12 @@ and the next call gets another. So no call waits behind another one, and the num
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
 from exporter.attempt import Attempt
-from exporter.errors import ConnectionLostError, NoAnswerError
+from exporter.errors import ConnectionLostError, DaemonError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
 
 # libvirtd serves 20 calls of all its clients at once. Of these one hypervisor's exporter takes 8 at most:
@@ -50,7 +50,6 @@ class WaitingHypervisor(Protocol):
     def get_block_size(self, uuid: str, target: str) -> ImageSize: ...  # noqa: D102
     def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
     def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]: ...  # noqa: D102
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class Connections:
@@ -99,7 +98,8 @@ class Connections:
     def run(self, call: Callable[[WaitingHypervisor], T]) -> T:
         """Make a call in this thread, connecting first if need be.
 
-        When an old connection turns out to be lost, the call is made once more on a new one.
+        When an old connection turns out to be lost, or another daemon's behind it, the call is made once more
+        on a new one.
 
         :raises NoAnswerError: when as many calls as may be are waiting for an answer
         :raises ConnectionLostError: when it was closed
@@ -110,7 +110,7 @@ class Connections:
             is_new = connection.connect()
             try:
                 return call(connection)
-            except ConnectionLostError:
+            except (ConnectionLostError, DaemonError):
                 if is_new:
                     raise
                 connection.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
@@ -30,13 +30,14 @@ from exporter.model import (
 )
 from exporter.virt.capabilities import get_capabilities
 from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import Hung, PatientReader
 from exporter.virt.guest_cache import GuestCache
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
 from exporter.virt.host_ip import get_host_ip
 from exporter.virt.image_sizes import ImageSizes, WantedImage
-from exporter.virt.node_devices import NodeDeviceCache
+from exporter.virt.node_devices import NodeDeviceCache, NodeDeviceHypervisor
 from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
 from exporter.virt.slow_calls import Answer, SlowCall
@@ -92,7 +93,6 @@ class NodeHypervisor(Protocol):
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]: ...
     def take_changed(self) -> frozenset[str]: ...  # noqa: D102
-    def take_node_devices_changed(self) -> bool: ...  # noqa: D102
 
 
 class LibvirtDriver:
@@ -104,6 +104,7 @@ class LibvirtDriver:
 
     :param hypervisor: the connection that refreshes use
     :param make_connection: makes another one to the same hypervisor, for calls that may wait
+    :param node_device_hypervisor: one more, for node devices and what libvirt tells of them
     :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
     :param clock: monotonic seconds
     """
@@ -112,6 +113,7 @@ class LibvirtDriver:
         self,
         hypervisor: NodeHypervisor,
         make_connection: Callable[[], WaitingHypervisor],
+        node_device_hypervisor: NodeDeviceHypervisor,
         config: HypervisorConfig,
         *,
         resync_interval: float,
@@ -161,8 +163,7 @@ class LibvirtDriver:
         self._numa_memory = NumaMemory(hypervisor)
         self._storage_command = CommandReader(self._ask_storage_command, clock=clock)
         self._node_devices = NodeDeviceCache(
-            self._list_node_devices,
-            hypervisor.take_node_devices_changed,
+            node_device_hypervisor,
             device_specs=config.device_spec,
             enabled_mdev_types=config.enabled_mdev_types,
             clock=clock,
@@ -193,7 +194,7 @@ class LibvirtDriver:
         """Return what was done so far."""
         hypervisor, connections = self._hypervisor, self._connections
         return DriverStats(
-            libvirt_calls=hypervisor.calls + connections.calls,
+            libvirt_calls=hypervisor.calls + connections.calls + self._node_devices.calls,
             guests_read=self._guests.guests_read,
             events=hypervisor.events,
             connects=hypervisor.connects,
@@ -206,6 +207,7 @@ class LibvirtDriver:
                     self._new_capabilities.hung,
                     self._pools.hung,
                     self._guest_calls.hung,
+                    self._node_devices.hung,
                     self._file_systems.hung,
                     self._image_files.hung,
                 )
@@ -240,6 +242,7 @@ class LibvirtDriver:
         """Close the connections."""
         self._hypervisor.close()
         self._connections.close()
+        self._node_devices.close()
 
     def _connect(self) -> bool:
         """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
@@ -305,9 +308,6 @@ class LibvirtDriver:
                 )
             )
         return domains
-
-    def _list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
-        return self._connections.run(lambda connection: connection.list_node_devices(capabilities))
 
     def _list_pools(self, connection: WaitingHypervisor) -> tuple[StoragePool, ...]:
         """Return the storage pools among which those are that the configuration means."""
@@ -376,16 +376,31 @@ class LibvirtDriver:
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
                 return self._get_back_end_info(problems)
             if config.storage_pool or not config.is_local:
-                return get_pools_info(self._pools.get().value, config.storage_pool)
+                return get_pools_info(self._get_pools(problems), config.storage_pool)
             return self._get_instances_info()
         except StorageError as error:
             reason, message = "storage", str(error)
         except ConnectionLostError:
             raise
+        except NoAnswerError as error:
+            reason, message = "storage", f"{error}. Where {STORAGE} runs, it may be what hangs"
         except HypervisorError as error:
             reason, message = error.reason, f"storage pools cannot be read: {error}"
         problems.append(Problem(severity=Severity.ERROR, reason=reason, subject="storage", message=message))
         return None
+
+    def _get_pools(self, problems: list[Problem]) -> tuple[StoragePool, ...]:
+        """Return the storage pools, as last told while libvirt gives no answer.
+
+        :raises NoAnswerError: when there is no such answer, or it is too old
+        """
+        pools = self._pools.get()
+        if pools.age_seconds:
+            message = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
+            problems.append(
+                Problem(severity=Severity.ERROR, reason="storage", subject="pools", message=message)
+            )
+        return pools.value
 
     def _get_back_end_info(self, problems: list[Problem]) -> Storage:
         """Return what libvirt's storage pools say of the volume group or Ceph pool, else what a command does.
@@ -394,7 +409,7 @@ class LibvirtDriver:
         """
         config = self._config
         is_lvm = config.images_type == "lvm"
-        pools = self._pools.get().value
+        pools = self._get_pools(problems)
         source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
         storage = find_pool_info(pools, source_name)
         if storage is not None:

@@ -20,11 +20,21 @@ from exporter.errors import (
     BusyError,
     ConnectError,
     ConnectionLostError,
+    DaemonError,
+    DeniedError,
     GoneError,
     HypervisorError,
     UnsupportedError,
 )
 from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.virt.daemons import (
+    NODE_DEVICES,
+    STORAGE,
+    explain_denied,
+    explain_no_connection,
+    explain_unreachable,
+    is_forbidden,
+)
 from exporter.virt.libvirt_log import take_libvirt_log
 from exporter.virt.opening import OpeningTimeoutError, PatientOpener
 from exporter.virt.storage import parse_source_name
@@ -57,6 +67,13 @@ _UNSUPPORTED = {
     libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
 }
 _LOST = {libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC}
+_DENIED = {
+    libvirt.VIR_ERR_ACCESS_DENIED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    libvirt.VIR_ERR_OPERATION_DENIED,
+}
 
 # Nobody is asked for a name and a password. But only for those who could be, libvirt chooses a method that
 # needs them, and then it takes them out of its auth.conf first (https://libvirt.org/auth.html).
@@ -166,7 +183,9 @@ class LibvirtHypervisor:
             try:
                 connection = self._opener.open()
             except libvirt.libvirtError as error:
-                raise ConnectError(self._describe(error)) from error
+                raise ConnectError(
+                    explain_no_connection(self._uri, self._describe(error), _error_number(error))
+                ) from error
             except OpeningTimeoutError as error:
                 raise ConnectError(str(error)) from error
             self._connection = connection
@@ -179,13 +198,19 @@ class LibvirtHypervisor:
             return True
 
     def watch(self) -> None:
-        """Have libvirt tell of changed guests and node devices, as far as its driver can."""
+        """Have libvirt tell of changed guests, as far as its driver can."""
         connection = self._connection
         if connection is None:
             return
         register, deregister = connection.domainEventRegisterAny, connection.domainEventDeregisterAny
         for event in _GUEST_EVENTS:
             self._register(register, deregister, event, self._on_event)
+
+    def watch_node_devices(self) -> None:
+        """Have libvirt tell of changed node devices; this waits for the daemon that knows them."""
+        connection = self._connection
+        if connection is None:
+            return
         register, deregister = connection.nodeDeviceEventRegisterAny, connection.nodeDeviceEventDeregisterAny
         for event in _NODE_DEVICE_EVENTS:
             self._register(register, deregister, event, self._on_node_device_event)
@@ -345,8 +370,8 @@ class LibvirtHypervisor:
 
         :raises GoneError: when no active storage pool has such a volume
         """
-        volume = self._ask(lambda connection: connection.storageVolLookupByPath(path))
-        _type, capacity, allocation = self._ask(lambda _: volume.info())
+        volume = self._ask(lambda connection: connection.storageVolLookupByPath(path), daemon=STORAGE)
+        _type, capacity, allocation = self._ask(lambda _: volume.info(), daemon=STORAGE)
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
@@ -387,7 +412,7 @@ class LibvirtHypervisor:
         """
         flags = reduce(or_, (_NODE_DEVICE_FLAGS[name] for name in capabilities))
         try:
-            devices = self._ask(lambda connection: connection.listAllDevices(flags))
+            devices = self._ask(lambda connection: connection.listAllDevices(flags), daemon=NODE_DEVICES)
         except UnsupportedError:
             return ()
         return tuple(xml for device in devices if (xml := self._read_node_device(device)))
@@ -412,20 +437,22 @@ class LibvirtHypervisor:
     def _list_pools(self, flags: int) -> list[Any]:
         flags |= libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
         try:
-            pools: list[Any] = self._ask(lambda connection: connection.listAllStoragePools(flags))
+            pools: list[Any] = self._ask(
+                lambda connection: connection.listAllStoragePools(flags), daemon=STORAGE
+            )
         except UnsupportedError:
             return []
         return pools
 
     def _read_source_name(self, pool: Any) -> str | None:
         try:
-            return parse_source_name(self._ask(lambda _: pool.XMLDesc()))
+            return parse_source_name(self._ask(lambda _: pool.XMLDesc(), daemon=STORAGE))
         except GoneError:
             return None
 
     def _read_pool(self, pool: Any) -> StoragePool | None:
         try:
-            _state, capacity, allocation, available = self._ask(lambda _: pool.info())
+            _state, capacity, allocation, available = self._ask(lambda _: pool.info(), daemon=STORAGE)
         except GoneError:
             return None
         return StoragePool(
@@ -438,7 +465,7 @@ class LibvirtHypervisor:
     def _read_node_device(self, device: Any) -> str | None:
         """Return a device's XML; None if it vanished meanwhile."""
         try:
-            return str(self._ask(lambda _: device.XMLDesc()))
+            return str(self._ask(lambda _: device.XMLDesc(), daemon=NODE_DEVICES))
         except GoneError:
             return None
 
@@ -487,8 +514,11 @@ class LibvirtHypervisor:
         with self._changed_lock:
             self._have_node_devices_changed = True
 
-    def _ask(self, call: Callable[[Any], T]) -> T:
-        """Make one libvirt call; the one place where libvirt's errors become ours."""
+    def _ask(self, call: Callable[[Any], T], *, daemon: str | None = None) -> T:
+        """Make one libvirt call; the one place where libvirt's errors become ours.
+
+        :param daemon: who answers the call where libvirt's daemons are modular, if not the one connected to
+        """
         connection = self._connection
         if connection is None:
             raise ConnectionLostError("not connected")
@@ -497,7 +527,8 @@ class LibvirtHypervisor:
             with self._call_lock:
                 return call(connection)
         except libvirt.libvirtError as error:
-            raise _translate(error, self._describe(error), is_alive=bool(connection.isAlive())) from error
+            message, is_alive = self._describe(error), bool(connection.isAlive())
+            raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
         except UnicodeDecodeError as error:
             raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
 
@@ -510,10 +541,31 @@ def _state_of(domain: Any, _connection: Any) -> Any:
     return domain.state()
 
 
-def _translate(error: libvirt.libvirtError, message: str, *, is_alive: bool) -> HypervisorError:
-    code = error.get_error_code()
-    if not is_alive or code in _LOST or error.get_error_domain() == libvirt.VIR_FROM_RPC:
+def _translate(
+    error: libvirt.libvirtError, message: str, *, is_alive: bool, daemon: str | None = None
+) -> HypervisorError:
+    """Return libvirt's error as ours.
+
+    What is wrong with the transport and came over a living connection is wrong behind it: between the daemon
+    connected to and the one that it asks.
+    """
+    code, domain = error.get_error_code(), error.get_error_domain()
+    is_transport = code in _LOST or domain == libvirt.VIR_FROM_RPC
+    if not is_alive:
         return ConnectionLostError(message)
+    if code in _DENIED or (is_transport and daemon is not None and is_forbidden(_error_number(error))):
+        return DeniedError(explain_denied(daemon, message))
+    if is_transport:
+        return (
+            ConnectionLostError(message)
+            if daemon is None
+            else DaemonError(explain_unreachable(daemon, message))
+        )
+    return _translate_answer(code, message)
+
+
+def _translate_answer(code: int, message: str) -> HypervisorError:
+    """Return the error that was libvirt's answer to the call."""
     if code in _GONE:
         return GoneError(message)
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
@@ -521,6 +573,11 @@ def _translate(error: libvirt.libvirtError, message: str, *, is_alive: bool) -> 
     if code in _UNSUPPORTED:
         return UnsupportedError(message)
     return HypervisorError(message)
+
+
+def _error_number(error: libvirt.libvirtError) -> int:
+    """Return the system's error number (errno) that libvirt met; 0 if it was another kind of error."""
+    return int(error.get_int1()) if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR else 0
 
 
 def _message(error: libvirt.libvirtError) -> str:

@@ -26,7 +26,7 @@ def wait_for_event():
 start_event_loop()
 hypervisor = LibvirtHypervisor("test:///default")
 hypervisor.connect()
-hypervisor.watch()
+hypervisor.watch_node_devices()
 if hypervisor.take_node_devices_changed():
     raise SystemExit("an event came of nothing")
 device = libvirt.open("test:///default").nodeDeviceCreateXML(HOST_ADAPTER, 0)

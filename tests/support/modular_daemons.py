@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -62,7 +61,8 @@ class ModularDaemons:
         self._started = tuple(started)
         self.sandbox = Sandbox(images_bytes=15 * GIB // 2, cache=cache)
         self.images = self.sandbox.images
-        self._processes: dict[Name, subprocess.Popen[bytes]] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._connection: Any = None
         self.uri_read_only = f"qemu:///system?socket={self.socket('virtqemud', '-ro')}"
 
     def __enter__(self) -> ModularDaemons:
@@ -83,10 +83,11 @@ class ModularDaemons:
         """Return the path of a daemon's socket, as it is seen outside the sandbox."""
         return self.sandbox.root / "run" / f"{name}-sock{suffix}"
 
-    def start(self, name: Name, *, settings: str = "") -> None:
+    def start(self, name: Name, *, settings: str = "", prefix: Sequence[str] = ()) -> None:
         """Start a daemon and wait until it takes connections.
 
         :param settings: more lines of its configuration file
+        :param prefix: a command to run it with, such as setpriv's
         """
         conf = self.sandbox.root / "etc" / f"{name}.conf"
         conf.write_text(_CONF + settings)
@@ -95,6 +96,7 @@ class ModularDaemons:
             command = (
                 sys.executable,
                 _REAPER,
+                *prefix,
                 self._directory / name,
                 "-f",
                 conf,
@@ -108,8 +110,8 @@ class ModularDaemons:
                 stderr=log,
                 start_new_session=True,
             )
-        self._processes[name] = process
-        wait_until(lambda: self._listens(name), f"{name} to listen")
+        self._processes.append(process)
+        wait_until(lambda: self._listens(name, process), f"{name} to listen")
 
     def terminate(self, name: Name) -> None:
         """End a daemon as a package upgrade does; its socket goes with it."""
@@ -139,39 +141,39 @@ class ModularDaemons:
     def close(self) -> None:
         """End all daemons and their guests and remove every trace of them."""
         self.sandbox.close()
-        for process in self._processes.values():
+        for process in self._processes:
             process.wait(timeout=10)
 
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[Any]:
-        """Yield a connection to virtqemud that may change things, for as long as the block lasts."""
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-        connection = libvirt.open(f"qemu:///system?socket={self.socket('virtqemud')}")
-        try:
-            yield connection
-        finally:
-            connection.close()
+    @property
+    def connection(self) -> Any:
+        """A connection to virtqemud that may change things, opened anew after that was away.
+
+        It stays open to the end: virtqemud tells the daemons that it asked for a client when that one leaves,
+        and does nothing else while such a daemon is frozen.
+        """
+        if self._connection is None or not self._connection.isAlive():
+            libvirt.registerErrorHandler(lambda _context, _error: None, None)
+            self._connection = libvirt.open(f"qemu:///system?socket={self.socket('virtqemud')}")
+        return self._connection
 
     def start_guest(self, xml: str) -> None:
         """Define a domain and start it."""
-        with self.connect() as connection:
-            connection.defineXML(xml).create()
+        self.connection.defineXML(xml).create()
 
     def define_pool(self, name: str) -> None:
         """Define and start a storage pool of the images' directory; virtstoraged has to be there for it."""
         xml = f"<pool type='dir'><name>{name}</name><target><path>{self.images}</path></target></pool>"
-        with self.connect() as connection:
-            pool = connection.storagePoolDefineXML(xml)
-            pool.setAutostart(True)
-            pool.create()
+        pool = self.connection.storagePoolDefineXML(xml)
+        pool.setAutostart(True)
+        pool.create()
 
     def _end(self, name: Name, how: signal.Signals) -> None:
         pid = self.pid(name)
         os.kill(pid, how)
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{name} to end")
 
-    def _listens(self, name: Name) -> bool:
-        if self._processes[name].poll() is not None:
+    def _listens(self, name: Name, process: subprocess.Popen[bytes]) -> bool:
+        if process.poll() is not None:
             last = self._log(name).read_text(errors="replace").strip().rpartition("\n")[2]
             raise SandboxError(f"{name} ended at once: {last}")
         with socket.socket(socket.AF_UNIX) as probe:

@@ -18,6 +18,7 @@ def make_driver(uri: str, **options: Any) -> LibvirtDriver:
     return LibvirtDriver(
         LibvirtHypervisor(uri),
         partial(LibvirtHypervisor, uri),
+        LibvirtHypervisor(uri),
         config,
         resync_interval=60,
         stale_grace=120,

@@ -35,6 +35,7 @@ class WaitingLibvirt:
         self.volumes: dict[str, ImageSize | Exception] = {}
         self.blocks: dict[str, ImageSize | Exception] = {}
         self.pools: tuple[StoragePool, ...] | Exception = ()
+        self.devices: tuple[str, ...] | Exception = ()
         self.busy: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
@@ -126,8 +127,14 @@ class WaitingConnection:
     def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]:
         return self._answer("pools", kind, self._libvirt.pools)
 
+    def watch_node_devices(self) -> None:
+        """Nothing is told of them."""
+
+    def take_node_devices_changed(self) -> bool:
+        return False
+
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
-        return self._answer("devices", "", ())
+        return self._answer("devices", "", self._libvirt.devices)
 
     def _answer(self, call: str, about: str, answer: T | Exception) -> T:
         self.calls += 1

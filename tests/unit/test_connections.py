@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from exporter.errors import ConnectionLostError, NoAnswerError
+from exporter.errors import ConnectionLostError, DaemonError, HypervisorError, NoAnswerError
 from exporter.virt.connections import MAX_CONNECTIONS, Connections, WaitingHypervisor
 from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
@@ -46,12 +46,13 @@ def test_each_call_that_waits_has_a_connection_of_its_own_and_there_is_a_bound()
     assert connections.calls == MAX_CONNECTIONS, "no call is forgotten with its connection"
 
 
-def test_a_call_on_a_connection_that_was_lost_is_made_once_more() -> None:
-    """Shows that a restart of libvirtd costs nobody an answer."""
+@pytest.mark.parametrize("error", [ConnectionLostError("closed"), DaemonError("client socket is closed")])
+def test_a_call_on_a_connection_that_was_lost_is_made_once_more(error: HypervisorError) -> None:
+    """Shows that a restart of libvirtd, or of a daemon behind the connection, costs nobody an answer."""
     libvirt = WaitingLibvirt()
     connections = make_connections(libvirt)
     connections.open()
-    answers = [ConnectionLostError("closed"), None]
+    answers = [error, None]
 
     def call(hypervisor: WaitingHypervisor) -> str:
         error = answers.pop(0)

@@ -15,6 +15,7 @@ from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
+    DaemonError,
     GoneError,
     HypervisorError,
     NoAnswerError,
@@ -26,7 +27,7 @@ from tests.support.guests import file_disk
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
 from tests.support.waiting import wait_until
-from tests.support.waiting_libvirt import UUID, WaitingLibvirt
+from tests.support.waiting_libvirt import UUID, WaitingConnection, WaitingLibvirt
 
 
 class Hypervisor:
@@ -103,9 +104,6 @@ class Hypervisor:
         changed, self.changed = frozenset(self.changed), set()
         return changed
 
-    def take_node_devices_changed(self) -> bool:
-        return False
-
 
 class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand."""
@@ -116,6 +114,7 @@ class Bench:
         self.driver = LibvirtDriver(
             self.hypervisor,
             self.libvirt.make_connection,
+            WaitingConnection(self.libvirt),
             config,
             resync_interval=60,
             stale_grace=120,
@@ -243,7 +242,40 @@ def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:
     with bench.libvirt.held("pools"):
         resources = bench.read()
     assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
-    assert [problem.reason for problem in resources.problems] == ["timeout"]
+    assert [problem.reason for problem in resources.problems] == ["storage"]
+
+
+def test_storage_pools_count_as_last_told_while_their_daemon_hangs_and_that_is_said() -> None:
+    bench = Bench(storage_pool=("vms",), clock=time.monotonic)
+    bench.libvirt.pools = (make_pool("vms"),)
+    known = bench.read().local_gb
+    with bench.libvirt.held("pools"):
+        resources = bench.read()
+    assert known is not None
+    assert resources.local_gb == known
+    (problem,) = resources.problems
+    assert (problem.reason, problem.severity) == ("storage", Severity.ERROR)
+    assert "systemctl restart virtstoraged" in problem.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"storage_pool": ("vms",)}, {"images_type": "rbd"}, {"images_type": "lvm", "images_volume_group": "vg"}],
+    ids=["storage_pool", "rbd", "lvm"],
+)
+def test_a_storage_daemon_that_is_not_there_costs_the_disk_numbers_only(options: dict[str, Any]) -> None:
+    """Shows that nothing is connected anew for it but what asked it, so that no refresh fails."""
+    bench = Bench(**options)
+    bench.libvirt.pools = DaemonError("virtstoraged cannot be reached")
+    for _ in range(2):
+        resources = bench.read()
+        assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
+        assert [problem.reason for problem in resources.problems] == ["daemon"]
+    assert bench.hypervisor.connects == 1
+    bench.libvirt.pools = (make_pool("vms", source_name=options.get("images_volume_group", "rbd")),)
+    resources = bench.read()
+    assert resources.local_gb is not None
+    assert resources.problems == ()
 
 
 def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from exporter.collectors import devices
 from exporter.device_spec import DeviceSpecError, parse_device_spec
-from exporter.errors import ConnectionLostError, ExporterError, HypervisorError
+from exporter.errors import (
+    ConnectError,
+    ConnectionLostError,
+    DaemonError,
+    ExporterError,
+    HypervisorError,
+)
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
 from exporter.virt.node_devices import (
+    FORGET_SECONDS,
     MAX_AGE_SECONDS,
     MIN_AGE_SECONDS,
+    PATIENCE_SECONDS,
+    RETRY_SECONDS,
     NodeDeviceCache,
     parse_node_devices,
 )
@@ -137,16 +146,39 @@ def test_an_interface_means_its_device_and_the_functions_of_that(
 
 @dataclass
 class Devices:
-    """A hypervisor with a network card, one virtual function of it, and a GPU."""
+    """A hypervisor with a network card, one virtual function of it, and a GPU.
+
+    :ivar error: what a call raises
+    :ivar once: what the next call alone raises
+    """
 
     asked: list[list[str]] = field(default_factory=list)
     has_changed: bool = False
     error: ExporterError | None = None
+    once: ExporterError | None = None
+    while_asked: Callable[[], None] | None = None
+    is_connected: bool = False
+    watches: int = 0
+    calls: int = 0
+    hung_openings: int = 0
+
+    def connect(self) -> bool:
+        is_new, self.is_connected = not self.is_connected, True
+        return is_new
+
+    def close(self) -> None:
+        self.is_connected = False
+
+    def watch_node_devices(self) -> None:
+        self.watches += 1
 
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         self.asked.append(sorted(capabilities))
-        if self.error:
-            raise self.error
+        if self.while_asked is not None:
+            self.while_asked()
+        once, self.once = self.once, None
+        if error := once or self.error:
+            raise error
         xmls = {
             "mdev_types": (GPU,),
             "net": (NETWORK_INTERFACE,),
@@ -181,8 +213,7 @@ class Cache:
 
     def __post_init__(self) -> None:
         self.cache = NodeDeviceCache(
-            self.hypervisor.list_node_devices,
-            self.hypervisor.take_node_devices_changed,
+            self.hypervisor,
             device_specs=self.specs,
             enabled_mdev_types=self.mdev_types,
             clock=self.clock,
@@ -262,12 +293,84 @@ def test_a_failure_is_a_problem_and_keeps_what_was_known_until_it_is_over() -> N
     assert cache.cache.get_problems() == ()
 
 
-def test_a_lost_connection_is_left_to_the_next_refresh() -> None:
+@pytest.mark.parametrize("error", [ConnectionLostError("gone"), DaemonError("client socket is closed")])
+def test_what_was_lost_since_the_last_reading_is_connected_to_anew(error: HypervisorError) -> None:
+    """Shows that a restarted virtnodedevd costs nothing, and that its events are asked for again."""
     cache = Cache()
-    cache.hypervisor.error = ConnectionLostError("gone")
-    with pytest.raises(ConnectionLostError):
+    known = cache.read()
+    cache.clock.now += MAX_AGE_SECONDS
+    cache.hypervisor.once = error
+    assert cache.read() == known
+    assert cache.cache.get_problems() == ()
+    assert cache.hypervisor.watches == 2
+
+
+@pytest.mark.parametrize("error", [ConnectionLostError("gone"), ConnectError("refused")])
+def test_a_libvirt_that_is_gone_is_left_to_the_next_refresh(error: HypervisorError) -> None:
+    cache = Cache()
+    cache.hypervisor.error = error
+    with pytest.raises(type(error)):
         cache.cache.read()
     assert cache.cache.get_problems() == ()
+    cache.clock.now += RETRY_SECONDS
+    assert cache.cache.needs_reading()
+
+
+def test_a_daemon_that_is_not_there_is_a_problem_until_it_is_and_asked_again_within_seconds() -> None:
+    """Shows that each attempt is a new connection: only that one finds the daemon, and hears of changes."""
+    cache = Cache()
+    cache.hypervisor.error = DaemonError("virtnodedevd cannot be reached")
+    for _ in range(2):
+        cache.clock.now += RETRY_SECONDS
+        assert cache.cache.needs_reading()
+        cache.cache.read()
+        assert cache.cache.get() is None
+        (problem,) = cache.cache.get_problems()
+        assert (problem.severity, problem.reason) == (Severity.ERROR, "daemon")
+        assert "virtnodedevd" in problem.message
+    cache.hypervisor.error = None
+    cache.clock.now += RETRY_SECONDS
+    assert cache.read().pci_devices == (FUNCTION,)
+    assert cache.cache.get_problems() == ()
+    assert cache.hypervisor.watches == 3
+
+
+def test_where_nobody_wants_devices_their_daemon_is_merely_noted() -> None:
+    """Shows that no error is counted on a host that does without virtnodedevd on purpose."""
+    cache = Cache(specs=())
+    cache.hypervisor.error = DaemonError("virtnodedevd cannot be reached")
+    cache.cache.read()
+    assert [problem.severity for problem in cache.cache.get_problems()] == [Severity.NOTE]
+
+
+def test_devices_that_cannot_be_read_for_long_are_shown_no_longer() -> None:
+    cache = Cache()
+    known = cache.read()
+    cache.hypervisor.error = DaemonError("virtnodedevd cannot be reached")
+    cache.clock.now += FORGET_SECONDS
+    cache.cache.read()
+    assert cache.cache.get() == known
+    cache.clock.now += 1
+    assert cache.cache.get() is None
+
+
+def test_a_daemon_that_hangs_is_told_while_it_does() -> None:
+    """Shows that it needs no answer for that, and that one that is merely slow is not reported."""
+    cache = Cache()
+    told: list[tuple[int, tuple[Problem, ...]]] = []
+
+    def hang() -> None:
+        for _ in range(2):
+            told.append((cache.cache.hung, cache.cache.get_problems()))
+            cache.clock.now += PATIENCE_SECONDS
+
+    cache.hypervisor.while_asked = hang
+    cache.read()
+    (is_hung, problems), (is_hung_later, (problem,)) = told
+    assert (is_hung, problems, is_hung_later) == (0, (), 1)
+    assert problem.reason == "daemon"
+    assert "systemctl restart virtnodedevd" in problem.message
+    assert (cache.cache.hung, cache.cache.get_problems()) == (0, ())
 
 
 def test_after_a_reconnection_nothing_is_known_and_all_is_read() -> None:
