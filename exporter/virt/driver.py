@@ -252,12 +252,12 @@ class LibvirtDriver:
         self._connections.open()
         self._identity = None
         self._capabilities = None
-        self._domains.clear()
-        self._online_cpus.clear()
-        self._new_capabilities.clear()
-        self._pools.clear()
+        self._domains.abandon()
+        self._online_cpus.abandon()
+        self._new_capabilities.abandon()
+        self._pools.abandon()
         self._guest_calls.clear()
-        self._guests.clear()
+        self._guests.expire()
         self._numa_memory.clear()
         self._node_devices.clear()
         return True

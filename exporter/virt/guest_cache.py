@@ -74,7 +74,6 @@ class GuestCache:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
-        self._generation = 0
         self._numbers = itertools.count(1)
         self.guests_read = 0
 
@@ -82,11 +81,16 @@ class GuestCache:
         """Read guests again after so many seconds from now on."""
         self._resync_interval = resync_interval
 
-    def clear(self) -> None:
-        """Forget every guest: after a reconnection nobody knows what was missed."""
+    def expire(self) -> None:
+        """Have every guest read again: after a reconnection nobody knows what was missed.
+
+        What was known of a guest counts on if libvirt does not give its XML.
+        """
         with self._lock:
-            self._entries = {}
-            self._generation += 1
+            self._entries = {
+                uuid: replace(entry, due_number=next(self._numbers), retry_at=0.0)
+                for uuid, entry in self._entries.items()
+            }
 
     def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
         """Bring the cache in step with `domains`, reading those of which it is not sure.
@@ -165,9 +169,8 @@ class GuestCache:
 
     def _read(self, entries: Sequence[_Entry], *, seconds: float) -> None:
         """Read these guests' XML. One that does not answer is due again after a while."""
-        generation = self._generation
         jobs = [
-            GuestJob(uuid=entry.record.uuid, kind="XML", ask=partial(self._ask_xml, entry, generation))
+            GuestJob(uuid=entry.record.uuid, kind="XML", ask=partial(self._ask_xml, entry))
             for entry in entries
         ]
         unanswered = self._calls.ask(jobs, seconds=seconds) if jobs else frozenset()
@@ -182,12 +185,11 @@ class GuestCache:
 
     def _ask_for_unread(self) -> None:
         """Ask for the vCPUs and memory of guests whose XML was never to be had."""
-        generation = self._generation
         jobs = [
             GuestJob(
                 uuid=entry.record.uuid,
                 kind="info",
-                ask=partial(self._ask_info, entry.record, generation),
+                ask=partial(self._ask_info, entry.record),
                 may_wait_for_monitor=False,
             )
             for entry in self._list_entries()
@@ -196,7 +198,7 @@ class GuestCache:
         if jobs:
             self._calls.ask(jobs, seconds=REFRESH_SECONDS)
 
-    def _ask_xml(self, asked: _Entry, generation: int, hypervisor: WaitingHypervisor) -> None:
+    def _ask_xml(self, asked: _Entry, hypervisor: WaitingHypervisor) -> None:
         """Read and parse one domain, and keep it; forget it if it vanished, to be read anew if it is back."""
         record, number = asked.record, next(self._numbers)
         self.guests_read += 1
@@ -204,7 +206,7 @@ class GuestCache:
         try:
             guest = parse_guest(hypervisor.get_domain_xml(record.uuid))
         except GoneError:
-            self._forget(record.uuid, generation)
+            self._forget(record.uuid, number)
             return
         except (ConnectionLostError, NoAnswerError):
             raise
@@ -214,9 +216,9 @@ class GuestCache:
             guest, problem = asked.guest, _describe_unreadable(record, error)
         # Timed when it was answered: libvirt makes the XML after it has waited for the guest.
         read = _Entry(record=record, guest=guest, read_at=self._clock(), number=number, problem=problem)
-        self._keep(read, generation)
+        self._keep(read)
 
-    def _ask_info(self, record: DomainRecord, generation: int, hypervisor: WaitingHypervisor) -> None:
+    def _ask_info(self, record: DomainRecord, hypervisor: WaitingHypervisor) -> None:
         try:
             info = hypervisor.get_domain_info(record.uuid)
         except (ConnectionLostError, NoAnswerError):
@@ -225,26 +227,28 @@ class GuestCache:
             return  # it counts as one of which nothing is known
         with self._lock:
             entry = self._entries.get(record.uuid)
-            if entry is not None and entry.read_at is None and self._generation == generation:
+            if entry is not None and entry.read_at is None:
                 guest = make_unread_guest(record, info)
                 self._entries[record.uuid] = replace(entry, guest=guest)
 
-    def _keep(self, read: _Entry, generation: int) -> None:
+    def _keep(self, read: _Entry) -> None:
         """Keep what was read, unless the domain is listed no longer, or a later call has read it.
 
         A domain that changed after the call was made is read once more.
         """
         with self._lock:
             entry = self._entries.get(read.record.uuid)
-            if entry is None or self._generation != generation or entry.number > read.number:
+            if entry is None or entry.number > read.number:
                 return
             kept = replace(read, record=entry.record, due_number=entry.due_number)
             self._entries[read.record.uuid] = kept
 
-    def _forget(self, uuid: str, generation: int) -> None:
+    def _forget(self, uuid: str, number: int) -> None:
+        """Forget a domain that the call with this number did not find, unless it was listed anew since."""
         with self._lock:
-            if self._generation == generation:
-                self._entries.pop(uuid, None)
+            entry = self._entries.get(uuid)
+            if entry is not None and entry.due_number <= number:
+                self._entries.pop(uuid)
 
 
 def _is_same(one: DomainRecord, other: DomainRecord) -> bool:

@@ -64,9 +64,9 @@ class SlowCall(Generic[T]):
         """Let the last answer count for so many seconds from now on."""
         self._max_age = max_age
 
-    def clear(self) -> None:
-        """Forget the last answer, and a call that may still be asking a hypervisor that is gone."""
-        self._attempt, self._last = None, None
+    def abandon(self) -> None:
+        """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
+        self._attempt = None
 
     def get(self) -> Answer[T]:
         """Ask, and return the answer; the last one while this one takes too long.

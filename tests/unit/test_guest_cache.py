@@ -184,11 +184,21 @@ def test_odd_xml_is_not_read_again_before_the_resync(cache: Cache) -> None:
     assert cache.get_problems() == ()
 
 
-def test_after_clear_every_guest_is_read_again(cache: Cache) -> None:
-    cache.clear()
-    assert cache.get_guests() == {}
+def test_after_a_reconnection_every_guest_is_read_again(cache: Cache) -> None:
+    cache.expire()
     cache.reconcile(BOTH, ())
     assert cache.take_reads() == [ONE, TWO]
+    cache.reconcile(BOTH, ())
+    assert cache.take_reads() == []
+
+
+def test_over_a_reconnection_a_guest_that_does_not_answer_keeps_what_was_known_of_it(cache: Cache) -> None:
+    """Shows that a restart of libvirtd beside a frozen guest costs none of that guest's numbers."""
+    cache.expire()
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, ())
+        assert cache.vcpus() == {ONE: 1, TWO: 1}
+        assert (cache.count_unread(), cache.count_outdated()) == (0, 1)
 
 
 def test_a_lost_connection_is_not_taken_for_a_lost_guest(cache: Cache) -> None:
@@ -235,16 +245,18 @@ def test_a_guest_that_vanishes_in_a_resync_is_read_anew_if_it_is_listed_again(ca
     assert cache.vcpus() == {ONE: 1, TWO: 5}
 
 
-def test_a_resync_does_not_bring_back_what_was_cleared_meanwhile(cache: Cache) -> None:
+def test_what_a_resync_asked_before_a_reconnection_is_read_again_after_it(cache: Cache) -> None:
     cache.now += 31
     with cache.libvirt.held("XML"):
         resync = threading.Thread(target=cache.resync)
         resync.start()
         wait_until(lambda: cache.libvirt.asked, "the resync to ask")
-        cache.clear()
+        cache.expire()
     resync.join(20)
     wait_until(lambda: not cache.calls.hung, "the answer")
-    assert cache.get_guests() == {}
+    cache.take_reads()
+    cache.reconcile(BOTH, ())
+    assert ONE in cache.take_reads()
 
 
 def test_a_resync_does_not_overwrite_what_a_scrape_read_meanwhile(cache: Cache) -> None:

@@ -86,12 +86,18 @@ def test_the_last_answer_counts_no_longer_than_it_may() -> None:
     assert bench.call.get().value == ONE
 
 
-def test_after_a_reconnection_nothing_is_remembered() -> None:
+def test_after_a_reconnection_it_is_asked_anew_and_the_last_answer_counts_on() -> None:
     bench = Bench()
     bench.call.get()
-    bench.call.clear()
-    with bench.libvirt.held("list"), pytest.raises(NoAnswerError):
+    with bench.libvirt.held("list"):
         bench.call.get()
+        bench.libvirt.let_go_of_newer("list")
+        bench.libvirt.domains = TWO
+        bench.call.abandon()
+        assert bench.call.get() == Answer(TWO, 0.0)
+    bench.call.abandon()
+    with bench.libvirt.held("list"):
+        assert bench.call.get().value == TWO
 
 
 def test_an_error_is_raised_and_the_next_get_asks_again() -> None:
