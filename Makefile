@@ -46,6 +46,7 @@ run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 	@$(INSTALL_PACKAGES) test image deb packages
+	@scripts/fetch-engines
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
