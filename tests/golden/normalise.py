@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import libvirt
+
 # What a clock tells, or the machine and the program that happened to run: written as 0.
 _MEASURED = re.compile(
     r"""process_.*
@@ -54,4 +56,6 @@ def _normalise_value(name: str, value: str) -> str:
         return "0.0"
     if _COUNTED.fullmatch(name):
         return "1.0" if float(value) else "0.0"
+    if name == "hypervisor_refresh_libvirt_calls" and libvirt.getVersion() >= 11_000_000 and float(value) > 1:
+        return str(float(value) - 1)  # since then the test driver can be asked for free pages
     return value

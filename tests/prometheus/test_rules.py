@@ -30,8 +30,11 @@ TARGET_LABELS = {"instance", "job", "target"}
 
 
 def _run(*command: str | Path) -> str:
-    """Run a command that has to succeed, and return what it says."""
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    """Run a command that has to succeed, and return what it says.
+
+    promtool computes for half a minute where it is alone, which on a busy machine may be minutes.
+    """
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     return output
