@@ -62,6 +62,11 @@ test-on: ## Run all tests on a bare Debian, made for it: make test-on RELEASE=tr
 	@$(INSTALL_PACKAGES) fresh-root
 	@scripts/test-on '$(RELEASE)' $(ARGS)
 
+.PHONY: test-bare
+test-bare: ## Run all tests on bare Debian 12, 13 and unstable at the same time, as CI does
+	@$(INSTALL_PACKAGES) fresh-root
+	@scripts/test-bare bookworm trixie sid
+
 .PHONY: compatibility
 compatibility: $(VENV)/.dev ## Write docs/compatibility.md from what make test-on found
 	@echo '==> Writing docs/compatibility.md'

@@ -161,7 +161,8 @@ class LibvirtDaemon:
         pid = self.pid
         self._forget_connection()
         os.kill(pid, how)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "libvirtd to end")
+        # Told to end, libvirtd first lets its workers answer what it was asked, and waits 30 s for them.
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "libvirtd to end", seconds=40)
 
     def _forget_connection(self) -> None:
         if self._connection is not None:
