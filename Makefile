@@ -33,7 +33,7 @@ help: ## List the targets
 	@echo '  URI=...     what make run watches (by default a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
-	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm; any Debian builds either'
+	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
 	@echo '  RUNBOOKS=.. address of your copy of docs/runbooks, for the links of the Grafana boards'
 	@echo '  PYTHON=...  interpreter that a new $(VENV) is made with (3.10 or newer)'

@@ -56,5 +56,10 @@ def buildah(*arguments: str) -> str:
 
 def environment() -> dict[str, str]:
     """Return the environment in which buildah finds that store."""
-    storage = CHECKOUT / ".cache/image/storage.conf"
-    return {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage), "BUILDAH_ISOLATION": "chroot"}
+    folder = CHECKOUT / ".cache/image"
+    return {
+        **os.environ,
+        "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+        "CONTAINERS_CONF": str(folder / "containers.conf"),
+        "BUILDAH_ISOLATION": "chroot",
+    }
