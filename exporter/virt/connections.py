@@ -10,27 +10,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from exporter.attempt import Attempt
 from exporter.errors import ConnectionLostError, DaemonError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
 
-# libvirtd serves 20 calls of all its clients at once. Of these one hypervisor's exporter takes 8 at most:
-# 5 that wait for guests, and the lists of domains, pools and node devices.
-MAX_CONNECTIONS = 8
-_MAX_IDLE = 2
+# libvirtd serves 20 calls of all its clients at once. Of these one hypervisor's exporter takes half at most:
+# 5 that wait for guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
+MAX_CONNECTIONS = 7
+MAX_STORAGE_CONNECTIONS = 2
+_MAX_IDLE = 2  # no storage connection is closed while another one waits: see daemons.py
 
 
-T = TypeVar("T")
-
-
-class WaitingHypervisor(Protocol):
-    """Every call that may wait for a guest, another daemon, a file system, or one of libvirtd's workers.
-
-    `exporter.virt.hypervisor.LibvirtHypervisor` says how each is meant. The connection that refreshes use has
-    none of them (`exporter.virt.driver.NodeHypervisor`): so the type checker keeps a refresh from waiting.
-    """
+class LentHypervisor(Protocol):
+    """What is done with any connection that is lent."""
 
     calls: int
 
@@ -39,6 +33,15 @@ class WaitingHypervisor(Protocol):
 
     def connect(self) -> bool: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
+
+
+class WaitingHypervisor(LentHypervisor, Protocol):
+    """Every call that may wait for a guest, or for one of libvirtd's workers.
+
+    `exporter.virt.hypervisor.LibvirtHypervisor` says how each is meant. The connection that refreshes use has
+    none of them (`exporter.virt.driver.NodeHypervisor`): so the type checker keeps a refresh from waiting.
+    """
+
     def get_capabilities_xml(self) -> str: ...  # noqa: D102
     def expand_cpu_features(self, cpu_xml: str) -> str: ...  # noqa: D102
     def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
@@ -46,13 +49,29 @@ class WaitingHypervisor(Protocol):
     def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
     def get_domain_info(self, uuid: str) -> DomainInfo: ...  # noqa: D102
     def is_guest_busy(self, uuid: str) -> bool: ...  # noqa: D102
-    def get_volume_size(self, path: str) -> ImageSize: ...  # noqa: D102
     def get_block_size(self, uuid: str, target: str) -> ImageSize: ...  # noqa: D102
+
+
+class StorageHypervisor(LentHypervisor, Protocol):
+    """Every call that may wait for a storage pool, or for virtstoraged.
+
+    They have connections of their own, so that they take none from guests when they hang.
+    """
+
+    def get_volume_size(self, path: str) -> ImageSize: ...  # noqa: D102
     def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
     def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]: ...  # noqa: D102
 
 
-class Connections:
+class BorrowedHypervisor(WaitingHypervisor, StorageHypervisor, Protocol):
+    """Any connection that may be lent."""
+
+
+T = TypeVar("T")
+H = TypeVar("H", bound=LentHypervisor)
+
+
+class Connections(Generic[H]):
     """Lends connections to one hypervisor, each to one call at a time. For any thread.
 
     :param make: makes one more, not yet open
@@ -62,7 +81,7 @@ class Connections:
 
     def __init__(
         self,
-        make: Callable[[], WaitingHypervisor],
+        make: Callable[[], H],
         *,
         clock: Callable[[], float],
         maximum: int = MAX_CONNECTIONS,
@@ -71,8 +90,8 @@ class Connections:
         self._clock = clock
         self._maximum = maximum
         self._lock = threading.Lock()
-        self._idle: list[WaitingHypervisor] = []
-        self._lent: list[WaitingHypervisor] = []
+        self._idle: list[H] = []
+        self._lent: list[H] = []
         self._past_calls = 0
         self._is_closed = False
 
@@ -88,14 +107,14 @@ class Connections:
         with self._lock:
             return sum(each.hung_openings for each in (*self._idle, *self._lent))
 
-    def start(self, call: Callable[[WaitingHypervisor], T], *, name: str) -> Attempt[T]:
+    def start(self, call: Callable[[H], T], *, name: str) -> Attempt[T]:
         """Begin a call in a thread of its own.
 
         :param name: the thread's
         """
         return Attempt(partial(self.run, call), name=name, clock=self._clock)
 
-    def run(self, call: Callable[[WaitingHypervisor], T]) -> T:
+    def run(self, call: Callable[[H], T]) -> T:
         """Make a call in this thread, connecting first if need be.
 
         When an old connection turns out to be lost, or another daemon's behind it, the call is made once more
@@ -134,7 +153,7 @@ class Connections:
         for connection in idle:
             self._retire(connection)
 
-    def _borrow(self) -> WaitingHypervisor:
+    def _borrow(self) -> H:
         with self._lock:
             if self._is_closed:
                 raise ConnectionLostError("closed")
@@ -144,7 +163,7 @@ class Connections:
             self._lent.append(connection)
             return connection
 
-    def _give_back(self, connection: WaitingHypervisor) -> None:
+    def _give_back(self, connection: H) -> None:
         with self._lock:
             self._lent.remove(connection)
             is_kept = not self._is_closed and len(self._idle) < _MAX_IDLE
@@ -153,7 +172,7 @@ class Connections:
         if not is_kept:
             self._retire(connection)
 
-    def _retire(self, connection: WaitingHypervisor) -> None:
+    def _retire(self, connection: H) -> None:
         with self._lock:
             self._past_calls += connection.calls
         connection.close()

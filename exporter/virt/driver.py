@@ -29,7 +29,13 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.virt.capabilities import get_capabilities
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.connections import (
+    MAX_STORAGE_CONNECTIONS,
+    BorrowedHypervisor,
+    Connections,
+    StorageHypervisor,
+    WaitingHypervisor,
+)
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import Hung, PatientReader
@@ -49,6 +55,7 @@ from exporter.virt.storage import (
     get_pools_info,
 )
 from exporter.virt.storage_commands import CommandReader, get_ceph_pool_info, get_volume_group_info
+from exporter.virt.volumes import VolumeSizes
 
 T = TypeVar("T")
 
@@ -112,7 +119,7 @@ class LibvirtDriver:
     def __init__(
         self,
         hypervisor: NodeHypervisor,
-        make_connection: Callable[[], WaitingHypervisor],
+        make_connection: Callable[[], BorrowedHypervisor],
         node_device_hypervisor: NodeDeviceHypervisor,
         config: HypervisorConfig,
         *,
@@ -123,7 +130,10 @@ class LibvirtDriver:
         self._hypervisor = hypervisor
         self._config = config
         self._clock = clock
-        self._connections = Connections(make_connection, clock=clock)
+        self._connections: Connections[WaitingHypervisor] = Connections(make_connection, clock=clock)
+        self._storage_connections: Connections[StorageHypervisor] = Connections(
+            make_connection, clock=clock, maximum=MAX_STORAGE_CONNECTIONS
+        )
         self._guest_calls = GuestCalls(
             self._connections,
             clock=clock,
@@ -147,7 +157,7 @@ class LibvirtDriver:
             self._connections, get_capabilities, what="the capabilities", max_age=math.inf, clock=clock
         )
         self._pools = SlowCall(
-            self._connections,
+            self._storage_connections,
             self._list_pools,
             what="the list of storage pools",
             max_age=POOLS_MAX_AGE_SECONDS,
@@ -157,8 +167,12 @@ class LibvirtDriver:
         self._file_systems = PatientReader(get_instances_info, path=_instances_path)
         self._images = ImageReader()
         self._image_files = PatientReader(self._images.read, path=_image_path)
+        self._volume_sizes = VolumeSizes(self._storage_connections)
         self._image_sizes = ImageSizes(
-            self._guest_calls, max_age=IMAGE_SIZE_MAX_AGE_RESYNCS * resync_interval, clock=clock
+            self._guest_calls,
+            self._volume_sizes,
+            max_age=IMAGE_SIZE_MAX_AGE_RESYNCS * resync_interval,
+            clock=clock,
         )
         self._numa_memory = NumaMemory(hypervisor)
         self._storage_command = CommandReader(self._ask_storage_command, clock=clock)
@@ -192,9 +206,12 @@ class LibvirtDriver:
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""
-        hypervisor, connections = self._hypervisor, self._connections
+        hypervisor = self._hypervisor
+        connections, storage_connections = self._connections, self._storage_connections
         return DriverStats(
-            libvirt_calls=hypervisor.calls + connections.calls + self._node_devices.calls,
+            libvirt_calls=sum(
+                each.calls for each in (hypervisor, connections, storage_connections, self._node_devices)
+            ),
             guests_read=self._guests.guests_read,
             events=hypervisor.events,
             connects=hypervisor.connects,
@@ -202,10 +219,12 @@ class LibvirtDriver:
                 (
                     hypervisor.hung_openings,
                     connections.hung_openings,
+                    storage_connections.hung_openings,
                     self._domains.hung,
                     self._online_cpus.hung,
                     self._new_capabilities.hung,
                     self._pools.hung,
+                    self._volume_sizes.hung,
                     self._guest_calls.hung,
                     self._node_devices.hung,
                     self._file_systems.hung,
@@ -242,6 +261,7 @@ class LibvirtDriver:
         """Close the connections."""
         self._hypervisor.close()
         self._connections.close()
+        self._storage_connections.close()
         self._node_devices.close()
 
     def _connect(self) -> bool:
@@ -309,7 +329,7 @@ class LibvirtDriver:
             )
         return domains
 
-    def _list_pools(self, connection: WaitingHypervisor) -> tuple[StoragePool, ...]:
+    def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
         """Return the storage pools among which those are that the configuration means."""
         config = self._config
         if config.storage_pool or config.images_type not in ("lvm", "rbd"):

@@ -55,7 +55,7 @@ class GuestCalls:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: Connections[WaitingHypervisor],
         *,
         clock: Callable[[], float],
         timeout: float = TIMEOUT_SECONDS,

@@ -20,6 +20,7 @@ from exporter.model import Disk, ImageSize, UnsizedImage
 from exporter.virt.connections import WaitingHypervisor
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls, GuestJob
+from exporter.virt.volumes import VolumeSizes
 
 ASK_SECONDS = 60.0
 # An image that is enlarged in place, without a storage pool, is noticed by asking its guest again.
@@ -55,12 +56,16 @@ class ImageSizes:
     """What libvirt said of the images that scrapes want, by domain's UUID and disk.
 
     :param calls: asks about one guest at a time
+    :param volumes: asks for storage volumes
     :param max_age: seconds after which it is asked again for what may have changed unseen
     :param clock: monotonic seconds
     """
 
-    def __init__(self, calls: GuestCalls, *, max_age: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, calls: GuestCalls, volumes: VolumeSizes, *, max_age: float, clock: Callable[[], float]
+    ) -> None:
         self._calls = calls
+        self._volumes = volumes
         self._max_age = max_age
         self._clock = clock
         self._wanted: Mapping[str, Sequence[WantedImage]] = {}
@@ -99,6 +104,7 @@ class ImageSizes:
 
         :raises HypervisorError: when the connection is lost or cannot be made
         """
+        self._ask_for_volumes()
         jobs = [
             GuestJob(uuid=uuid, kind="image sizes", ask=partial(self._ask, uuid, images))
             for uuid, images in self._list_due().items()
@@ -107,6 +113,15 @@ class ImageSizes:
         for uuid, images in self._list_due().items():
             if uuid in unanswered:
                 self._note_unanswered(uuid, images)
+
+    def _ask_for_volumes(self) -> None:
+        """Ask for what is due and a storage pool may have; all else is left due, for the guests to tell."""
+        due = [(uuid, image) for uuid, images in self._list_due().items() for image in images]
+        sizes = self._volumes.ask({image.disk.path for _, image in due if image.disk.path})
+        for uuid, image in due:
+            size = sizes.get(image.disk.path or "")
+            if size is not None:
+                self._keep(uuid, image, _Known(size, image.file, self._clock() + self._max_age))
 
     def _list_due(self) -> dict[str, list[WantedImage]]:
         due = {
@@ -126,9 +141,6 @@ class ImageSizes:
             self._keep(uuid, image, self._ask_for(uuid, image, hypervisor))
 
     def _ask_for(self, uuid: str, image: WantedImage, hypervisor: WaitingHypervisor) -> _Known:
-        size = _ask_for_volume(image.disk, hypervisor)
-        if size is not None:
-            return _Known(size, image.file, self._clock() + self._max_age)
         try:
             size = hypervisor.get_block_size(uuid, image.disk.target)
         except (ConnectionLostError, NoAnswerError):
@@ -151,13 +163,3 @@ class ImageSizes:
         with self._lock:
             if any(each.disk == image.disk for each in self._wanted.get(uuid, ())):
                 self._known[uuid, image.disk] = known
-
-
-def _ask_for_volume(disk: Disk, hypervisor: WaitingHypervisor) -> ImageSize | None:
-    """Return the size of the storage volume at the image's path; None where no storage pool has it."""
-    try:
-        return hypervisor.get_volume_size(disk.path or "")
-    except (ConnectionLostError, NoAnswerError):
-        raise
-    except HypervisorError:
-        return None

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 
 from exporter.attempt import Attempt, Failure
 from exporter.errors import NoAnswerError
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.connections import Connections, LentHypervisor
 
+H = TypeVar("H", bound=LentHypervisor)
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 1.0
@@ -23,7 +24,7 @@ class Answer(Generic[T]):
     age_seconds: float
 
 
-class SlowCall(Generic[T]):
+class SlowCall(Generic[H, T]):
     """A call that each refresh makes anew, but waits for no longer than `timeout`.
 
     A call that takes longer goes on by itself, and no second one is made beside it. Until it ends, its last
@@ -37,8 +38,8 @@ class SlowCall(Generic[T]):
 
     def __init__(
         self,
-        connections: Connections,
-        call: Callable[[WaitingHypervisor], T],
+        connections: Connections[H],
+        call: Callable[[H], T],
         *,
         what: str,
         max_age: float,

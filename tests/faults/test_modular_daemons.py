@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.exporter_process import RunningExporter, Scrape, scrape_once, serve
-from tests.support.guests import GIB, guest_xml
+from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2
 from tests.support.modular_daemons import ModularDaemons, Name, why_not
 from tests.support.waiting import wait_until
 
@@ -281,6 +281,25 @@ def test_without_any_libvirt_both_kinds_of_socket_are_named(leftover: bool, daem
     assert missing.exit_status == 1
     assert "/run/libvirt/libvirt-sock-ro (systemctl enable --now libvirtd)" in missing.log
     assert "/run/libvirt/virtqemud-sock-ro (systemctl enable --now virtqemud.socket)" in missing.log
+
+
+def test_a_frozen_virtstoraged_keeps_no_guest_from_being_read(all_daemons: ModularDaemons) -> None:
+    """Shows it where libvirt is asked for images that the exporter may not open: by their storage volumes."""
+    images = [make_qcow2(all_daemons.images / f"disk{number}", GIB) for number in range(8)]
+    for image in images:
+        image.chmod(0o600)
+    all_daemons.freeze("virtstoraged")
+    with _serve(all_daemons, as_nobody=True) as exporter:
+        for number, image in enumerate(images):
+            disk = file_disk(image)
+            all_daemons.start_guest(guest_xml(f"guest{number}", vcpus=VCPUS, disks=[disk]))
+            scrape = exporter.scrape()
+            assert scrape.value("hypervisor_vcpus_used") == VCPUS * (number + 2)
+            assert scrape.value("hypervisor_unread_guests") == 0
+        wait_until(
+            lambda: exporter.scrape().value("hypervisor_unsized_disks") == 0,
+            "the guests to be asked instead",
+        )
 
 
 @contextmanager

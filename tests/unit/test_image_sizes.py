@@ -12,6 +12,7 @@ from exporter.virt.connections import Connections
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls
 from exporter.virt.image_sizes import ASK_GUEST_AGAIN_SECONDS, RETRY_SECONDS, ImageSizes, WantedImage
+from exporter.virt.volumes import VolumeSizes
 from tests.support.hosts import Clock
 from tests.support.records import GIB, make_disk
 from tests.support.waiting_libvirt import WaitingLibvirt
@@ -34,7 +35,8 @@ class Bench:
         self.libvirt, self.clock = WaitingLibvirt(), Clock()
         connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
         calls = GuestCalls(connections, clock=time.monotonic, timeout=0.1)
-        self.sizes = ImageSizes(calls, max_age=MAX_AGE, clock=self.clock)
+        volumes = VolumeSizes(Connections(self.libvirt.make_connection, clock=time.monotonic), timeout=0.1)
+        self.sizes = ImageSizes(calls, volumes, max_age=MAX_AGE, clock=self.clock)
 
     def read(self) -> list[tuple[str, str]]:
         """Read what is due, and return what was asked for that."""

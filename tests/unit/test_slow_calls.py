@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import HypervisorError, NoAnswerError
 from exporter.model import DomainRecord
-from exporter.virt.connections import Connections
+from exporter.virt.connections import Connections, WaitingHypervisor
 from exporter.virt.slow_calls import Answer, SlowCall
 from tests.support.records import make_domain
 from tests.support.waiting import wait_until
@@ -23,7 +23,7 @@ class Bench:
     def __init__(self, *, max_age: float = 60.0) -> None:
         self.libvirt = WaitingLibvirt()
         self.libvirt.domains = ONE
-        self.call: SlowCall[tuple[DomainRecord, ...]] = SlowCall(
+        self.call: SlowCall[WaitingHypervisor, tuple[DomainRecord, ...]] = SlowCall(
             Connections(self.libvirt.make_connection, clock=time.monotonic),
             lambda hypervisor: hypervisor.list_domains(),
             what="the list",
