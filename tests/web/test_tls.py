@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -301,5 +302,8 @@ def _has_result(query: str) -> bool:
     try:
         with urllib.request.urlopen(query, timeout=5) as response:
             return bool(json.load(response)["data"]["result"])
+    except urllib.error.HTTPError as error:
+        error.close()  # it is the answer of one that is not ready yet
+        return False
     except OSError:
         return False
