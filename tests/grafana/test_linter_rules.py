@@ -11,7 +11,8 @@ import re
 import pytest
 
 from tests.grafana.boards import BOARDS, Json, interpolate, panels, queries, selectors
-from tests.support.prometheus_server import PrometheusServer, QueryError
+from tests.support.prometheus_api import QueryError
+from tests.support.prometheus_server import PrometheusServer
 
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,23 +12,21 @@ from typing import Any
 import yaml
 
 from tests.support.loopback import answers, find_free_port
+from tests.support.prometheus_api import PrometheusApi
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RULES = CHECKOUT / "prometheus" / "rules"
 
 
-class QueryError(Exception):
-    """Prometheus refuses a query; the message is its own."""
-
-
-class PrometheusServer:
+class PrometheusServer(PrometheusApi):
     """A Prometheus on a loopback port, as a context manager; what it stored is gone in the end.
 
     :param scrape_configs: as in prometheus.yml
     :param interval: of scrapes and of rules
     :param rule_files: which rules it evaluates as time goes by
     :param alertmanager: the address of one that is sent the alerts
+    :param program: which Prometheus
     """
 
     def __init__(
@@ -44,14 +37,16 @@ class PrometheusServer:
         rule_files: Sequence[Path] = (),
         alertmanager: str | None = None,
         port: int | None = None,
+        program: str | Path = "prometheus",
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="hx-prometheus-", dir="/tmp")
         self.root = Path(self._directory.name)
         self._storage = self.root / "storage"
         self._storage.mkdir()
         self._port = port or find_free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        super().__init__(f"http://127.0.0.1:{self._port}")
         self._alertmanagers = [] if alertmanager is None else [alertmanager]
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(scrape_configs, interval=interval, rule_files=rule_files)
 
@@ -82,7 +77,7 @@ class PrometheusServer:
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    "prometheus",
+                    self._program,
                     f"--config.file={self.root / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._storage}",
                     "--storage.tsdb.retention.time=10y",
@@ -104,30 +99,6 @@ class PrometheusServer:
             self._process.terminate()
             self._process.wait(timeout=60)
             self._process = None
-
-    def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
-        """Return the samples of an instant query.
-
-        :raises QueryError: when Prometheus refuses it
-        """
-        return self._ask("query", {"query": expr, "time": time.time() if at is None else at})
-
-    def query_range(self, expr: str, *, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """Return the series of a range query.
-
-        :raises QueryError: when Prometheus refuses it
-        """
-        return self._ask("query_range", {"query": expr, "start": start, "end": end, "step": step})
-
-    def ask(self, path: str) -> Any:
-        """Return what one of the other endpoints of its API says, such as `rules`."""
-        return self._get(path, {})
-
-    def values_of(self, label: str, selector: str = "") -> list[str]:
-        """Return a label's values, as a dashboard's variable asks for them."""
-        parameters = {"match[]": selector} if selector else {}
-        found: list[str] = self._get(f"label/{label}/values", parameters)
-        return found
 
     def fill(self, openmetrics: Path) -> None:
         """Store these samples as if they had been scraped; it has to be stopped."""
@@ -155,25 +126,6 @@ class PrometheusServer:
             for block in found.iterdir():
                 block.rename(self._storage / block.name)
             self.start()
-
-    def _ask(self, path: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        answer = self._get(path, parameters)
-        result = answer["result"]
-        return [{"metric": {}, "value": result}] if answer["resultType"] in ("scalar", "string") else result
-
-    def _get(self, path: str, parameters: Mapping[str, Any]) -> Any:
-        url = f"{self.url}/api/v1/{path}"
-        body = urllib.parse.urlencode(parameters)
-        try:
-            if path.startswith("query"):
-                request = urllib.request.Request(url, data=body.encode())  # a long query fits no address
-            else:
-                request = urllib.request.Request(f"{url}?{body}")
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)["data"]
-        except urllib.error.HTTPError as error:
-            with error:
-                raise QueryError(json.load(error)["error"]) from error
 
     def _is_ready(self) -> bool:
         assert self._process is not None
