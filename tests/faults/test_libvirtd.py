@@ -27,27 +27,6 @@ def own_libvirtd(libvirt_cache: Path) -> Iterator[LibvirtDaemon]:
         yield daemon
 
 
-def test_a_frozen_guest_changes_nothing(libvirtd: LibvirtDaemon) -> None:
-    """Shows that no number depends on a guest's monitor, and that other guests' changes still get through."""
-    disk = file_disk(make_qcow2(libvirtd.images / "disk", 2 * GIB))
-    libvirtd.start_guest(guest_xml("frozen", vcpus=3, disks=[disk]))
-    with _serve(libvirtd) as exporter:
-        before = exporter.scrape(seconds=HANGS)
-        libvirtd.freeze_guest("frozen")
-        try:
-            frozen = exporter.scrape(seconds=HANGS)
-            libvirtd.start_guest(guest_xml("other", vcpus=2))
-            more = exporter.scrape(seconds=HANGS)
-        finally:
-            libvirtd.thaw_guest("frozen")
-    for name in ("hypervisor_vcpus_used", "hypervisor_running_vms", "hypervisor_storage_overcommitted_bytes"):
-        assert frozen.value(name) == before.value(name)
-    assert (more.value("hypervisor_vcpus_used"), more.value("hypervisor_running_vms")) == (5, 2)
-    for scrape in (before, frozen, more):
-        assert scrape.value("hypervisor_up") == 1
-        assert scrape.value("hypervisor_refresh_errors_total", reason="timeout") == 0
-
-
 def test_a_frozen_daemon_delays_no_scrape_and_costs_one_thread(own_libvirtd: LibvirtDaemon) -> None:
     """Shows that scrapes go on with the last numbers, that nothing piles up, and that it recovers."""
     with _serve(own_libvirtd) as exporter:

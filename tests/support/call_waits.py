@@ -9,17 +9,17 @@ compares the two. It needs root, and takes half a minute.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
+from tests.support.frozen_guests import is_job_held, is_to_be_terminated, stopped
 from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.waiting import wait_until
@@ -158,10 +158,10 @@ class Bench:
     def for_job(self) -> set[str]:
         """The guest is stopped, and another client's `virsh domblkinfo` holds its job."""
         attempts = self._prepare()
-        watcher, holder = self._subject(), _Attempt("blockInfo", self._subject())
+        holder = _Attempt("blockInfo", self._subject())
         with self._stopped():
             holder.start()
-            wait_until(lambda: _is_job_held(watcher), "the guest's job to be held")
+            wait_until(lambda: is_job_held(self._libvirtd, "guest"), "the guest's job to be held")
             waiting = _make_at_once(attempts.values())
         _end(holder, *attempts.values())
         return {call for call, attempt in attempts.items() if attempt in waiting}
@@ -177,7 +177,7 @@ class Bench:
         destroyer = threading.Thread(target=domain.destroy, daemon=True)
         with self._stopped():
             destroyer.start()
-            wait_until(lambda: _is_to_be_terminated(pid), "libvirtd to end the guest")
+            wait_until(lambda: is_to_be_terminated(pid), "libvirtd to end the guest")
             waiting = _make_at_once(attempts.values())
             assert destroyer.is_alive(), "the guest died though it was stopped"
         destroyer.join(30)
@@ -220,14 +220,8 @@ class Bench:
             path=path,
         )
 
-    @contextlib.contextmanager
-    def _stopped(self) -> Iterator[None]:
-        pid = self._libvirtd.guest_pid("guest")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
+    def _stopped(self) -> AbstractContextManager[None]:
+        return stopped(self._libvirtd.guest_pid("guest"))
 
 
 def _make_at_once(attempts: Collection[_Attempt]) -> list[_Attempt]:
@@ -240,18 +234,6 @@ def _make_at_once(attempts: Collection[_Attempt]) -> list[_Attempt]:
 def _end(*attempts: _Attempt) -> None:
     for attempt in attempts:
         attempt.end()
-
-
-def _is_job_held(subject: Subject) -> bool:
-    state, _, _ = subject.guest.controlInfo()
-    return bool(state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED)
-
-
-def _is_to_be_terminated(pid: int) -> bool:
-    """Whether SIGTERM was sent to a process, which being stopped does not get it."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
-    return bool(pending & 1 << (signal.SIGTERM - 1))
 
 
 def measure(cache: Path | None = None) -> dict[str, dict[str, bool]]:
