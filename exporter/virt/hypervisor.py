@@ -403,6 +403,10 @@ class LibvirtHypervisor:
             if (source_name := self._read_source_name(pool)) and (read := self._read_pool(pool))
         )
 
+    def count_node_devices(self) -> int:
+        """Return virNodeNumOfDevices: the cheapest question to the daemon that knows node devices."""
+        return int(self._ask(lambda connection: connection.numOfDevices(None, 0), daemon=NODE_DEVICES))
+
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
 

@@ -25,6 +25,8 @@ from exporter.virt.libvirt_xml import parse_xml, whole_number
 MAX_AGE_SECONDS = 300.0
 # Events come in swarms: a card that is given 64 virtual functions is 64 of them.
 MIN_AGE_SECONDS = 5.0
+# Nothing tells when virtnodedevd ends, and with it its events: one call sees whether it is still there.
+CHECK_SECONDS = 30.0
 # A failure is tried again after so long, and for so long what was known counts meanwhile.
 RETRY_SECONDS = 5.0
 FORGET_SECONDS = 2 * MAX_AGE_SECONDS
@@ -46,6 +48,7 @@ class NodeDeviceHypervisor(Protocol):
     def connect(self) -> bool: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
     def watch_node_devices(self) -> None: ...  # noqa: D102
+    def count_node_devices(self) -> int: ...  # noqa: D102
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
     def take_node_devices_changed(self) -> bool: ...  # noqa: D102
 
@@ -84,6 +87,7 @@ class NodeDeviceCache:
         self._known_at = 0.0
         self._problem: Problem | None = None
         self._read_at: float | None = None
+        self._checked_at = 0.0
         self._asked_at: float | None = None
         self._has_changed = False
         self._has_failed = False
@@ -119,6 +123,9 @@ class NodeDeviceCache:
 
     def needs_reading(self) -> bool:
         """Whether `read` is due."""
+        return self._is_reading_due() or self._clock() - self._checked_at >= CHECK_SECONDS
+
+    def _is_reading_due(self) -> bool:
         self._has_changed = self._hypervisor.take_node_devices_changed() or self._has_changed
         if self._read_at is None:
             return True
@@ -128,10 +135,13 @@ class NodeDeviceCache:
         return age >= (MIN_AGE_SECONDS if self._has_changed else MAX_AGE_SECONDS)
 
     def read(self) -> None:
-        """Read the devices; to be called between scrapes, by another thread.
+        """Read the devices, or see whether they can be; to be called between scrapes, by another thread.
 
         :raises HypervisorError: when libvirt cannot be reached at all
         """
+        self._checked_at = self._asked_at = self._clock()
+        if not self._has_failed and not self._is_reading_due() and self._can_be_read():
+            return
         self._read_at = self._asked_at = self._clock()
         self._has_changed, self._has_failed = False, True
         try:
@@ -149,6 +159,15 @@ class NodeDeviceCache:
             mdev_types=tuple(each for each in devices.mdev_types if self._is_enabled(each)),
         )
         self._known_at = self._clock()
+
+    def _can_be_read(self) -> bool:
+        try:
+            self._hypervisor.count_node_devices()
+        except HypervisorError:
+            return False
+        finally:
+            self._asked_at = None
+        return True
 
     def _list_devices(self) -> tuple[str, ...]:
         """Ask libvirt; once more on a new connection, when it or another daemon's behind it is lost."""

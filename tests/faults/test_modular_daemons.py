@@ -101,6 +101,24 @@ def test_without_virtnodedevd_only_the_devices_are_missing_until_it_starts(daemo
         assert _count_lost_connections(exporter) == 0
 
 
+def test_the_end_of_virtnodedevd_is_noticed_in_half_a_minute_and_its_return_in_seconds(
+    all_daemons: ModularDaemons,
+) -> None:
+    """Shows that nobody has to tell: libvirt does not. What was known of the devices stays."""
+    with _serve(all_daemons, device_spec=ALL_PCI_DEVICES) as exporter:
+        wait_until(lambda: ("hypervisor_pci_devices" in exporter.scrape().names) == HAS_PCI, "the devices")
+        all_daemons.kill("virtnodedevd")
+        wait_until(
+            lambda: exporter.scrape().value("hypervisor_refresh_errors_total", reason="daemon") >= 1,
+            "the end to be noticed",
+            seconds=60,
+        )
+        assert ("hypervisor_pci_devices" in exporter.scrape().names) == HAS_PCI
+        all_daemons.start("virtnodedevd")
+        wait_until(lambda: _stays(exporter, "daemon"), "virtnodedevd to be found", seconds=COME_BACK)
+        _assert_cpu_and_memory(exporter.scrape())
+
+
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_the_end_of_virtstoraged_costs_the_disk_numbers_until_it_is_back(
     how: str, all_daemons: ModularDaemons
@@ -216,6 +234,25 @@ def test_a_restart_of_virtqemud_brings_back_what_the_others_know(all_daemons: Mo
             "the devices",
             seconds=COME_BACK,
         )
+
+
+def test_by_way_of_virtproxyd_a_restart_of_any_daemon_is_got_over(all_daemons: ModularDaemons) -> None:
+    """Shows it for clients over a network, or of the old socket: virtproxyd lives on with dead ends."""
+    all_daemons.start("virtproxyd")
+    uri = f"qemu:///system?socket={all_daemons.socket('virtproxyd', '-ro')}"
+    with _serve(all_daemons, uri=uri, storage_pool="vms", device_spec=ALL_PCI_DEVICES) as exporter:
+        _wait_until_whole(exporter, all_daemons)
+        names: tuple[Name, ...] = ("virtstoraged", "virtnodedevd", "virtqemud", "virtproxyd")
+        for name in names:
+            all_daemons.restart(name)
+            assert exporter.scrape().value("hypervisor_up") == 1, name
+            _wait_until_whole(exporter, all_daemons)
+        all_daemons.terminate("virtqemud")
+        ended = exporter.scrape()
+        assert ended.value("hypervisor_up") == 0
+        assert "/run/libvirt/virtqemud-sock-ro" in ended.log
+        all_daemons.start("virtqemud")
+        _wait_until_whole(exporter, all_daemons)
 
 
 def test_a_daemon_that_denies_access_costs_its_own_numbers(all_daemons: ModularDaemons) -> None:

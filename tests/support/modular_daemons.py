@@ -17,7 +17,7 @@ import libvirt
 from tests.support.sandbox import GIB, Sandbox, SandboxError
 from tests.support.waiting import wait_until
 
-Name = Literal["virtqemud", "virtstoraged", "virtnodedevd"]
+Name = Literal["virtqemud", "virtstoraged", "virtnodedevd", "virtproxyd"]
 
 BUILD_COMMAND = "scripts/build-modular-daemons"
 _BUILT = Path(__file__).resolve().parents[2] / ".cache" / "modular"
@@ -38,9 +38,10 @@ def why_not() -> str | None:
 
 
 class ModularDaemons:
-    """The three daemons in a sandbox. As a context manager it starts them; in the end all is gone.
+    """These daemons in a sandbox. As a context manager it starts them; in the end all is gone.
 
-    Each is started, ended, killed and frozen by itself; all others run on.
+    Each is started, ended, killed and frozen by itself; all others run on. virtproxyd listens where libvirtd
+    would, for clients that know no other place, and asks virtqemud.
 
     :ivar uri_read_only: virtqemud's address, by the socket that may not change things
     :ivar images: where disk images go, a small file system of their own
@@ -81,7 +82,8 @@ class ModularDaemons:
 
     def socket(self, name: Name, suffix: Literal["", "-ro"] = "") -> Path:
         """Return the path of a daemon's socket, as it is seen outside the sandbox."""
-        return self.sandbox.root / "run" / f"{name}-sock{suffix}"
+        prefix = "libvirt" if name == "virtproxyd" else name
+        return self.sandbox.root / "run" / f"{prefix}-sock{suffix}"
 
     def start(self, name: Name, *, settings: str = "", prefix: Sequence[str] = ()) -> None:
         """Start a daemon and wait until it takes connections.

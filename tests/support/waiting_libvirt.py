@@ -133,6 +133,9 @@ class WaitingConnection:
     def take_node_devices_changed(self) -> bool:
         return False
 
+    def count_node_devices(self) -> int:
+        return len(self._answer("device count", "", self._libvirt.devices))
+
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         return self._answer("devices", "", self._libvirt.devices)
 

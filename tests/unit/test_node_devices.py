@@ -20,6 +20,7 @@ from exporter.errors import (
 )
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
 from exporter.virt.node_devices import (
+    CHECK_SECONDS,
     FORGET_SECONDS,
     MAX_AGE_SECONDS,
     MIN_AGE_SECONDS,
@@ -159,6 +160,7 @@ class Devices:
     while_asked: Callable[[], None] | None = None
     is_connected: bool = False
     watches: int = 0
+    counts: int = 0
     calls: int = 0
     hung_openings: int = 0
 
@@ -171,6 +173,12 @@ class Devices:
 
     def watch_node_devices(self) -> None:
         self.watches += 1
+
+    def count_node_devices(self) -> int:
+        self.counts += 1
+        if not self.is_connected or self.once or self.error:
+            raise self.once or self.error or ConnectionLostError("not connected")
+        return 5
 
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         self.asked.append(sorted(capabilities))
@@ -256,10 +264,31 @@ def test_enabled_mdev_types_leave_the_others_out() -> None:
 def test_devices_are_read_again_when_they_are_old() -> None:
     cache = Cache()
     cache.read()
-    cache.clock.now += MAX_AGE_SECONDS - 1
+    for _ in range(9):
+        cache.clock.now += CHECK_SECONDS
+        assert cache.cache.needs_reading()
+        cache.cache.read()
+    assert len(cache.hypervisor.asked) == 1
+    cache.clock.now += MAX_AGE_SECONDS - 9 * CHECK_SECONDS
+    cache.read()
+    assert len(cache.hypervisor.asked) == 2
+
+
+def test_between_two_readings_one_call_sees_whether_their_daemon_is_still_there() -> None:
+    """Shows that one that ended is found before the devices are old, and only then asked for them anew."""
+    cache = Cache()
+    cache.read()
+    cache.clock.now += CHECK_SECONDS - 1
     assert not cache.cache.needs_reading()
     cache.clock.now += 1
-    assert cache.cache.needs_reading()
+    cache.read()
+    assert (cache.hypervisor.counts, len(cache.hypervisor.asked), cache.hypervisor.watches) == (1, 1, 1)
+    cache.clock.now += CHECK_SECONDS
+    cache.hypervisor.error = DaemonError("client socket is closed")
+    cache.read()
+    assert cache.hypervisor.watches == 2
+    (problem,) = cache.cache.get_problems()
+    assert problem.reason == "daemon"
 
 
 def test_an_event_has_them_read_again_soon_but_not_for_each_of_a_swarm() -> None:
