@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.heartbeat import Heartbeat
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.recording import Recorder
 from tests.support.sandbox import SandboxError
@@ -27,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the run recorded that shall be."""
+    """Have the run recorded that shall be, and give signs of life."""
+    config.pluginmanager.register(Heartbeat())
     path = config.getoption("record")
     if path is not None:
         config.pluginmanager.register(Recorder(path))
