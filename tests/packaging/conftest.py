@@ -1,15 +1,32 @@
-"""The images, built once for all tests of packages."""
+"""The images, built once for all tests of packages; and where packages are built at all."""
 
 from __future__ import annotations
 
 import functools
 import os
+import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.packaging.buildah import CHECKOUT
+
+# What is built, and on which releases of Debian.
+_BUILDING = ("test_deb.py", "test_image.py", "test_rpm.py")
+_RELEASES = ("bookworm", "trixie")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Leave out what is built, on a Debian that it is not built on."""
+    system = platform.freedesktop_os_release()
+    if system["ID"] != "debian" or system.get("VERSION_CODENAME") in _RELEASES:
+        return
+    left_out = pytest.mark.skip(reason="the packages and the image are built on Debian 12 and 13")
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name in _BUILDING:
+            item.add_marker(left_out)
 
 
 @pytest.fixture(scope="session")
