@@ -25,6 +25,9 @@ REFRESH_SECONDS = 30.0
 # Between scrapes there is time; but a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0
+# An XML that took longer is used, but it does not show that the guest answers again: from libvirt 11 on, libvirt
+# gives the XML of a guest whose job is held after 30 s all the same.
+LATE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +203,7 @@ class GuestCache:
 
     def _ask_xml(self, asked: _Entry, hypervisor: WaitingHypervisor) -> None:
         """Read and parse one domain, and keep it; forget it if it vanished, to be read anew if it is back."""
-        record, number = asked.record, next(self._numbers)
+        record, number, began_at = asked.record, next(self._numbers), self._clock()
         self.guests_read += 1
         guest, problem = None, None
         try:
@@ -215,7 +218,10 @@ class GuestCache:
         except HypervisorError as error:
             guest, problem = asked.guest, _describe_unreadable(record, error)
         # Timed when it was answered: libvirt makes the XML after it has waited for the guest.
-        read = _Entry(record=record, guest=guest, read_at=self._clock(), number=number, problem=problem)
+        now = self._clock()
+        read = _Entry(record=record, guest=guest, read_at=now, number=number, problem=problem)
+        if now - began_at > LATE_SECONDS:
+            read = replace(read, due_number=number + 1, retry_at=now + RETRY_SECONDS)
         self._keep(read)
 
     def _ask_info(self, record: DomainRecord, hypervisor: WaitingHypervisor) -> None:
@@ -240,7 +246,7 @@ class GuestCache:
             entry = self._entries.get(read.record.uuid)
             if entry is None or entry.number > read.number:
                 return
-            kept = replace(read, record=entry.record, due_number=entry.due_number)
+            kept = replace(read, record=entry.record, due_number=max(read.due_number, entry.due_number))
             self._entries[read.record.uuid] = kept
 
     def _forget(self, uuid: str, number: int) -> None:

@@ -123,15 +123,16 @@ class GuestCalls:
         return not is_busy
 
     def do(self, job: GuestJob, hypervisor: WaitingHypervisor) -> None:
-        """Make the call, and take note of whether the guest answers."""
+        """Make the call, and take note of whether the guest answers. An answer that comes late is none."""
+        began_at = self._clock()
         try:
             job.ask(hypervisor)
         except NoAnswerError:
             self._note_slow(job.uuid)
-        else:
-            if job.uuid in self._slow:
-                with self._lock:
-                    self._slow -= {job.uuid}
+            return
+        if job.uuid in self._slow and self._clock() - began_at < self._timeout:
+            with self._lock:
+                self._slow -= {job.uuid}
 
     def _sort(self, jobs: Sequence[GuestJob]) -> list[GuestJob]:
         """Leave out what is still waited for, and put guests last that did not answer before."""

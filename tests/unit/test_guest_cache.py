@@ -345,6 +345,26 @@ def test_a_scrape_waits_for_a_guest_once_however_often_it_changes(cache: Cache) 
         assert cache.take_reads() == []
 
 
+def test_an_answer_that_came_late_counts_but_ends_nothing(cache: Cache) -> None:
+    """Shows that a frozen guest whose XML libvirt gives every 30 s is told once, and not every 30 s."""
+    cache.set(1, vcpus=7)
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, {ONE})
+        problems = cache.get_problems()
+        cache.now += 30
+    wait_until(lambda: cache.vcpus()[ONE] == 7, "the answer, which comes late")
+    assert cache.get_problems() == problems
+    assert not cache.needs_resync(), "it is not asked again at once"
+    cache.now += RETRY_SECONDS
+    cache.libvirt.busy = {ONE}
+    cache.resync()
+    assert cache.get_problems() == problems
+    cache.libvirt.busy = set()
+    cache.now += RETRY_SECONDS
+    cache.resync()
+    assert cache.get_problems() == ()
+
+
 def test_a_job_that_libvirt_waited_for_in_vain_is_no_defect_of_the_guest(cache: Cache) -> None:
     """Shows that the answer "cannot acquire state change lock" leaves what was known, and is tried again."""
     cache.libvirt.xml[ONE] = BusyError("cannot acquire state change lock")
