@@ -25,8 +25,8 @@ REFRESH_SECONDS = 30.0
 # Between scrapes there is time; but a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0
-# An XML that took longer is used, but it does not show that the guest answers again: from libvirt 11 on, libvirt
-# gives the XML of a guest whose job is held after 30 s all the same.
+# An XML that took longer is used, but does not show that the guest answers again: libvirt 11 gives the XML of
+# a guest whose job is held after 30 s all the same.
 LATE_SECONDS = 1.0
 
 
