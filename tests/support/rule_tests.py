@@ -60,16 +60,23 @@ def _read(unit_tests: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any], li
 def _choose(rules: Sequence[Rule], test: Mapping[str, Any]) -> list[Rule]:
     """Return the rules that a test is about, and those that they read, one from the other."""
     alerts = {expected["alertname"] for expected in test.get("alert_rule_test", ())}
-    read = {name for expected in test.get("promql_expr_test", ()) for name in _names(expected)}
-    chosen: list[Rule] = []
-    while more := [
-        rule
-        for rule in rules
-        if rule not in chosen and (rule.get("alert") in alerts or rule.get("record") in read)
-    ]:
+    chosen = [rule for rule in rules if rule.get("alert") in alerts]
+    while True:
+        expressions = [str(each["expr"]) for each in (*test.get("promql_expr_test", ()), *chosen)]
+        more = [rule for rule in rules if rule not in chosen and _is_read(rule, expressions)]
+        if not more:
+            return [rule for rule in rules if rule in chosen]
         chosen += more
-        read |= {name for rule in more for name in _names(rule)}
-    return [rule for rule in rules if rule in chosen]
+
+
+def _is_read(rule: Rule, expressions: Sequence[str]) -> bool:
+    """Whether an expression reads what a rule records; of the thresholds most read that of one alert only."""
+    if "record" not in rule:
+        return False
+    alert = rule.get("labels", {}).get("alert")
+    selector = "" if alert is None else rf"""(?:(?!{{)|{{alert="{alert}"}})"""
+    reading = re.compile(rf"\b{rule['record']}\b{selector}")
+    return any(reading.search(expression) for expression in expressions)
 
 
 def _names(rule: Mapping[str, Any]) -> set[str]:
