@@ -25,8 +25,9 @@ from exporter.virt.volumes import VolumeSizes
 ASK_SECONDS = 60.0
 # An image that is enlarged in place, without a storage pool, is noticed by asking its guest again.
 ASK_GUEST_AGAIN_SECONDS = 3600.0
-# After an error or no answer, an image is asked for again only so much later.
+# After an error, an image is asked for again only so much later; a guest that did not answer, sooner.
 RETRY_SECONDS = 60.0
+RETRY_GUEST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class ImageSizes:
         for image in images:
             known = self._known.get((uuid, image.disk))
             size = UnsizedImage(None) if known is None or known.file != image.file else known.size
-            self._keep(uuid, image, _Known(size, image.file, self._clock() + RETRY_SECONDS))
+            self._keep(uuid, image, _Known(size, image.file, self._clock() + RETRY_GUEST_SECONDS))
 
     def _keep(self, uuid: str, image: WantedImage, known: _Known) -> None:
         with self._lock:

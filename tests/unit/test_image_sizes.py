@@ -11,7 +11,13 @@ from exporter.model import ImageSize, UnsizedImage
 from exporter.virt.connections import Connections
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls
-from exporter.virt.image_sizes import ASK_GUEST_AGAIN_SECONDS, RETRY_SECONDS, ImageSizes, WantedImage
+from exporter.virt.image_sizes import (
+    ASK_GUEST_AGAIN_SECONDS,
+    RETRY_GUEST_SECONDS,
+    RETRY_SECONDS,
+    ImageSizes,
+    WantedImage,
+)
 from exporter.virt.volumes import VolumeSizes
 from tests.support.hosts import Clock
 from tests.support.records import GIB, make_disk
@@ -146,6 +152,9 @@ def test_a_guest_that_does_not_answer_is_left_alone_for_a_while_and_keeps_what_w
         assert bench.sizes.get("a", REMOTE) == SIZE
         assert bench.sizes.get("b", REMOTE).virtual_bytes == 9 * GIB  # type: ignore[union-attr]
         assert not bench.sizes.needs_reading()
+    bench.clock.now += RETRY_GUEST_SECONDS + 1
+    bench.read()
+    assert bench.sizes.get("a", REMOTE).virtual_bytes == 9 * GIB  # type: ignore[union-attr]
 
 
 def test_what_is_wanted_no_longer_is_forgotten() -> None:
