@@ -91,7 +91,6 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             action="Allow its user to read: see access_drivers and unix_sock_ro_perms in "
             "/etc/libvirt/libvirtd.conf, or in the file of the daemon that the message names; and the rules "
             "of polkit, if it decides.",
-            has_numbers=True,
         ),
         "domains": Advice(
             meaning="libvirt gives no list of domains",
