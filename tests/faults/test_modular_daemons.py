@@ -245,7 +245,6 @@ def test_by_way_of_virtproxyd_a_restart_of_any_daemon_is_got_over(all_daemons: M
         names: tuple[Name, ...] = ("virtstoraged", "virtnodedevd", "virtqemud", "virtproxyd")
         for name in names:
             all_daemons.restart(name)
-            assert exporter.scrape().value("hypervisor_up") == 1, name
             _wait_until_whole(exporter, all_daemons)
         all_daemons.terminate("virtqemud")
         ended = exporter.scrape()

@@ -172,7 +172,8 @@ class ModularDaemons:
     def _end(self, name: Name, how: signal.Signals) -> None:
         pid = self.pid(name)
         os.kill(pid, how)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{name} to end")
+        # Told to end, it first lets its workers answer what it was asked, and waits 30 s for them.
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{name} to end", seconds=40)
 
     def _listens(self, name: Name, process: subprocess.Popen[bytes]) -> bool:
         if process.poll() is not None:
