@@ -203,7 +203,7 @@ def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
         assert bench.driver.get_stats().hung == 1
         started = time.monotonic()
         assert [bench.read().vcpus_used for _ in range(5)] == [6] * 5
-        assert time.monotonic() - started < 0.25
+        assert time.monotonic() - started < 1
     wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
     resources = bench.read()
     assert (resources.unread_guests, resources.problems) == (0, ())
@@ -219,7 +219,7 @@ def test_a_list_of_domains_that_does_not_come_is_replaced_by_the_last_one() -> N
         first = bench.read()
         started = time.monotonic()
         second = bench.read()
-        assert time.monotonic() - started < 0.25
+        assert time.monotonic() - started < 1
         assert bench.driver.get_stats().hung == 1
     assert (first.vcpus_used, second.vcpus_used) == (2, 2)
     assert 0 < first.domains_age_seconds < second.domains_age_seconds

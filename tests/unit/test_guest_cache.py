@@ -31,7 +31,7 @@ class Cache(GuestCache):
         self.libvirt = WaitingLibvirt()
         self.now = 1000.0
         connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
-        self.calls = GuestCalls(connections, clock=time.monotonic, timeout=0.2)
+        self.calls = GuestCalls(connections, clock=time.monotonic, timeout=0.5)
         super().__init__(self.calls, resync_interval=60, clock=lambda: self.now)
 
     def set(self, number: int, *, vcpus: int = 1) -> None:
@@ -341,7 +341,7 @@ def test_a_scrape_waits_for_a_guest_once_however_often_it_changes(cache: Cache) 
         started = time.monotonic()
         for _ in range(20):
             cache.reconcile(BOTH, {ONE})
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 2
         assert cache.take_reads() == []
 
 

@@ -12,7 +12,7 @@ from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob
 from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
 
-TIMEOUT = 0.1
+TIMEOUT = 0.3
 
 
 class Bench:
@@ -73,7 +73,7 @@ def test_a_guest_that_hangs_is_given_up_in_its_own_time_and_not_when_all_time_is
             bench.calls.clear()
             started = time.monotonic()
             bench.calls.ask([bench.make_job("a", f"kind{started}")], seconds=20)
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
 
 
 def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> None:

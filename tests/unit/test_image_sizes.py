@@ -40,8 +40,8 @@ class Bench:
     def __init__(self) -> None:
         self.libvirt, self.clock = WaitingLibvirt(), Clock()
         connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
-        calls = GuestCalls(connections, clock=time.monotonic, timeout=0.1)
-        volumes = VolumeSizes(Connections(self.libvirt.make_connection, clock=time.monotonic), timeout=0.1)
+        calls = GuestCalls(connections, clock=time.monotonic, timeout=0.5)
+        volumes = VolumeSizes(Connections(self.libvirt.make_connection, clock=time.monotonic), timeout=0.5)
         self.sizes = ImageSizes(calls, volumes, max_age=MAX_AGE, clock=self.clock)
 
     def read(self) -> list[tuple[str, str]]:
