@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.packaging.buildah import CHECKOUT, Container, buildah, environment, make_container
+from tests.packaging.buildah import CHECKOUT, Container, buildah, make_container
 from tests.packaging.processes import find_free_port, find_last_descendant
 from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
@@ -57,7 +57,7 @@ def image(build_image: Callable[..., None]) -> Iterator[Image]:
     with make_container(NAME) as untouched:
         yield Image(
             config=json.loads(buildah("inspect", "--type=image", NAME))["Docker"]["config"],
-            root=Path(buildah("mount", untouched.name)),
+            root=untouched.root,
         )
 
 
@@ -243,7 +243,7 @@ def test_no_error_is_thrown_away(name: str) -> None:
 @contextmanager
 def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a container; whatever happens, nothing of it goes on."""
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
