@@ -140,6 +140,10 @@ class ModularDaemons:
         """Return a daemon's process."""
         return int(self._pid_file(name).read_text())
 
+    def is_running(self, name: Name) -> bool:
+        """Whether a daemon that was started has not ended meanwhile."""
+        return Path(f"/proc/{self.pid(name)}").exists()
+
     def close(self) -> None:
         """End all daemons and their guests and remove every trace of them."""
         self.sandbox.close()
