@@ -234,6 +234,8 @@ def test_reloads_beside_frozen_guests_leave_no_more_calls_than_one_does(libvirtd
             for ratio in (2.0, 3.0, 4.0, 5.0):
                 changed = {**_hypervisor(libvirtd), "cpu_allocation_ratio": ratio}
                 exporter.reload({**settings, "hypervisors": [changed]})
+                audit = take(exporter, libvirtd)  # the first of settings that are new, as after a start
+                assert audit.undisturbed < _COLD_SECONDS
                 taken += watch(exporter, libvirtd, 1.5)
                 assert taken[-1].scrape.value("hypervisor_allocation_ratio", resource_class="VCPU") == ratio
         check_whole(taken, before.scrape)
@@ -372,7 +374,7 @@ def test_an_image_that_a_pool_knows_is_sized_without_its_guest(libvirtd: Libvirt
     libvirtd.define_pool("images", libvirtd.images).refresh()
     healthy = scrape_once([_hypervisor(libvirtd)])
     with frozen(libvirtd, "frozen0"), _serve(libvirtd, as_nobody=True) as exporter:
-        wait_until(lambda: numbers(exporter.scrape()) == numbers(healthy), "all images' sizes", seconds=3)
+        wait_until(lambda: numbers(exporter.scrape()) == numbers(healthy), "all images' sizes", seconds=5)
         for _ in range(20):
             assert not is_job_held(libvirtd, "frozen0"), "the exporter asks the guest"
             assert exporter.scrape().value("hypervisor_hung_calls") == 0
