@@ -50,6 +50,8 @@ def read_records(folder: Path) -> list[Mapping[str, Any]]:
 def render_page(records: Iterable[Mapping[str, Any]]) -> str:
     """Return the page's text."""
     records = list(records)
+    if not records:
+        return _HEAD + "No run is on record yet.\n" + _TAIL
     columns = ("machine", *_PROGRAMS, "tests passed", "failed", "left out", "minutes", "on")
     table = [_row(columns), "|" + "---|" * len(columns), *(_row(_cells(record)) for record in records)]
     return _HEAD + "\n".join([*table, "", *_list_left_out(records)]) + _TAIL
@@ -59,7 +61,7 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         record["machine"],
         *(record["versions"].get(program, "none") for program in _PROGRAMS),
-        f"{record['passed']:,}",
+        f"{record['passed']:,}{' (stopped before the end)' if record.get('stopped') else ''}",
         str(record["failed"]),
         str(sum(record["left_out"].values())),
         str(record["minutes"]),

@@ -58,6 +58,7 @@ class Recorder:
             },
             "passed": self._outcomes["passed"],
             "failed": self._outcomes["failed"],
+            "stopped": session.exitstatus == pytest.ExitCode.INTERRUPTED,
             "left_out": dict(self._left_out),
             "minutes": round((time.monotonic() - self._started) / 60),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),

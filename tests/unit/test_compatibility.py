@@ -40,6 +40,12 @@ def test_a_page_without_reasons_says_that_nothing_was_left_out() -> None:
     assert "Nothing was left out." in render_page([make_record(left_out={})]).splitlines()
 
 
+def test_a_run_that_was_stopped_and_one_that_never_was_are_told_as_such() -> None:
+    """Shows that nobody takes part of the tests for all of them."""
+    assert "| 1,404 (stopped before the end) |" in render_page([make_record(stopped=True)])
+    assert "No run is on record yet." in render_page([])
+
+
 def test_a_machine_is_called_what_it_calls_itself() -> None:
     """Shows it for a release and for unstable, whose os-release has no version."""
     assert read_machine('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n') == "Debian 13 (trixie)"
