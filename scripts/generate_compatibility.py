@@ -29,6 +29,7 @@ any Debian machine, as root; CI does it for every change. All guests are emulate
 
 """
 _TAIL = """
+
 Other systems:
 
 - Ubuntu 24.04 and 26.04: `make` knows the names of the packages; no run is on record. There is no Chromium as
