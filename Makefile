@@ -93,7 +93,7 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(BIN)/python -B -m scripts.find_undone
 
 .PHONY: check
-check: lint test ## Check and test, as CI does
+check: lint test ## Check style and types, and run all tests
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion from the declarations
