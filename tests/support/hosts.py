@@ -12,6 +12,7 @@ from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.config.settings import Config
 from exporter.model import DriverStats, Resources
+from tests.support.holding import Hold
 from tests.support.records import make_resources
 
 
@@ -37,21 +38,24 @@ class Driver:
         self.reads = 0
         self.is_lost = False
         self.is_closed = threading.Event()
-        self._may_answer = threading.Event()
-        self._may_answer.set()
+        self._hold: Hold | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Answer nothing before the block ends."""
-        self._may_answer.clear()
+        """Answer nothing before the block ends; with it every read ends that was held up."""
+        self._hold = hold = Hold()
         try:
             yield
         finally:
-            self._may_answer.set()
+            self._hold = None
+            hold.let_go()
+            hold.join()
 
     def get_available_resource(self) -> Resources:
         self.reads += 1
-        self._may_answer.wait()
+        hold = self._hold
+        if hold is not None:
+            hold.enter()
         if self.error is not None:
             raise self.error
         return self.resources

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from exporter.errors import GoneError, HypervisorError, UnsupportedError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
+from tests.support.holding import Hold
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class WaitingLibvirt:
         self.busy: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
-        self._held: dict[str, threading.Event] = {}
+        self._held: dict[str, Hold] = {}
 
     def make_connection(self) -> WaitingConnection:
         self.connections.append(WaitingConnection(self))
@@ -52,15 +52,17 @@ class WaitingLibvirt:
 
     @contextmanager
     def held(self, *what: str) -> Iterator[None]:
-        """Let these guests or calls answer nothing before the block ends."""
-        events = {each: threading.Event() for each in what}
-        self._held.update(events)
+        """Let these guests or calls answer nothing before the block ends, and end all of them with it."""
+        holds = {each: Hold() for each in what}
+        self._held.update(holds)
         try:
             yield
         finally:
-            for each, event in events.items():
+            for each, hold in holds.items():
                 self._held.pop(each, None)
-                event.set()
+                hold.let_go()
+            for hold in holds.values():
+                hold.join()
 
     def let_go_of_newer(self, what: str) -> None:
         """Let later calls answer at once; those that are held already stay so."""
@@ -69,9 +71,9 @@ class WaitingLibvirt:
     def answer(self, call: str, about: str, answer: T | Exception) -> T:
         self.asked.append((call, about))
         for what in (call, about, f"{call} {about}"):
-            event = self._held.get(what)
-            if event is not None:
-                event.wait(20)
+            hold = self._held.get(what)
+            if hold is not None:
+                hold.enter()
         if isinstance(answer, Exception):
             raise answer
         return answer

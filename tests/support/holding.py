@@ -1,0 +1,51 @@
+"""Holding threads up in a test, so that nothing is left of them when they are let go."""
+
+from __future__ import annotations
+
+import threading
+
+_PATIENCE_SECONDS = 20
+
+
+class Hold:
+    """Holds up every thread that enters, until it is let go.
+
+    Whoever lets go then joins these threads: a test that goes on before they have ended sees what they did,
+    or does not see it, as luck has it. So only threads may enter that end soon after they were let go.
+
+    :ivar threads: those that were held up
+    """
+
+    def __init__(self, *, patience: float = _PATIENCE_SECONDS) -> None:
+        self.threads: list[threading.Thread] = []
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+
+    def enter(self) -> None:
+        """Wait until it is let go.
+
+        :raises TimeoutError: when nobody does that
+        """
+        with self._lock:
+            if self._is_over.is_set():
+                return
+            self.threads.append(threading.current_thread())
+        if not self._is_over.wait(self._patience):
+            raise TimeoutError(f"held up and not let go for {self._patience:g} s")
+
+    def let_go(self) -> None:
+        """Let the threads go on."""
+        with self._lock:
+            self._is_over.set()
+
+    def join(self) -> None:
+        """Wait until all threads have ended that were held up.
+
+        :raises TimeoutError: when one does not end
+        """
+        for thread in self.threads:
+            thread.join(self._patience)
+            if thread.is_alive():
+                name = thread.name
+                raise TimeoutError(f"thread {name!r} was let go and has not ended in {self._patience:g} s")
