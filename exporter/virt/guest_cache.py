@@ -106,6 +106,8 @@ class GuestCache:
                 record.uuid: self._update(record, is_changed=record.uuid in changed, oldest=oldest)
                 for record in domains
             }
+        # Whoever else asks about guests, as for image sizes, asks about these: so this forgets for all.
+        self._calls.forget_others([entry.record.uuid for entry in self._list_entries()])
         self._read(self._list_due(), seconds=REFRESH_SECONDS)
         self._ask_for_unread()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from exporter.attempt import Attempt, Failure
@@ -79,6 +79,11 @@ class GuestCalls:
         """Forget which guests were slow: after a reconnection all are asked alike."""
         with self._lock:
             self._slow = frozenset()
+
+    def forget_others(self, uuids: Collection[str]) -> None:
+        """Forget guests that are not among these: one that vanished while it was slow never answers again."""
+        with self._lock:
+            self._slow &= frozenset(uuids)
 
     def ask(self, jobs: Sequence[GuestJob], *, seconds: float) -> frozenset[str]:
         """Do these jobs, and return the UUIDs of the guests that do not answer, now or since an earlier call.

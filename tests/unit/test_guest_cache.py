@@ -379,6 +379,18 @@ def test_a_job_that_libvirt_waited_for_in_vain_is_no_defect_of_the_guest(cache: 
     assert cache.vcpus() == {ONE: 8, TWO: 1}
 
 
+def test_a_guest_that_vanished_while_it_was_frozen_leaves_nothing_behind(cache: Cache) -> None:
+    """Shows that the calls per refresh are again what they were, whatever was asked of it and how often."""
+    with cache.libvirt.held(ONE):
+        cache.reconcile(BOTH, {ONE})
+        left = (make_domain(2),)
+        cache.reconcile(left, ())
+    wait_until(lambda: not cache.calls.hung, "the end of the call")
+    cache.libvirt.take_asked()
+    cache.reconcile(left, {TWO})
+    assert cache.libvirt.take_asked() == [("XML", TWO)]
+
+
 def test_another_error_leaves_what_was_known_and_is_a_problem(cache: Cache) -> None:
     cache.libvirt.xml[ONE] = HypervisorError("internal error")
     cache.reconcile(BOTH, {ONE})

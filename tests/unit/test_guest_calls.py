@@ -119,6 +119,20 @@ def test_in_health_no_guest_is_asked_whether_it_is_busy() -> None:
     assert {call for call, _ in bench.libvirt.asked} == {"XML"}
 
 
+def test_a_guest_that_vanished_while_it_was_slow_is_no_reason_to_ask_the_others_twice() -> None:
+    """Shows that a guest that was destroyed while frozen costs later reads nothing once its call ended."""
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        bench.ask("a", "b")
+        bench.calls.forget_others({"b"})
+        bench.libvirt.take_asked()
+        bench.ask("b")
+        assert bench.libvirt.take_asked() == [("busy", "b"), ("XML", "b")], "its call still takes a worker"
+    bench.settle()
+    bench.ask("b")
+    assert bench.libvirt.take_asked() == [("XML", "b")]
+
+
 def test_what_waits_for_no_monitor_is_asked_of_a_busy_guest_too() -> None:
     bench = Bench()
     bench.libvirt.busy = {"a"}
