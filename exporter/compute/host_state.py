@@ -100,6 +100,7 @@ class HostState:
         self._backoff = backoff
         self._observe_duration = observe_duration
         self._upkeep = Upkeep(driver, target=target)
+        self._is_upkeep_owed = False
         self._clock = clock
         self._wall_clock = wall_clock
         self._refresh: asyncio.Task[None] | None = None
@@ -174,10 +175,13 @@ class HostState:
         await self._upkeep.finish()
 
     def tend(self) -> None:
-        """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again."""
+        """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again.
+
+        While a refresh is under way, libvirt may be hanging: it is done when that has ended well.
+        """
         if self._refresh is not None:
-            return
-        if self._is_to_reconnect():
+            self._is_upkeep_owed = True
+        elif self._is_to_reconnect():
             self._start_refresh()
         elif self._has_answered:
             self._upkeep.start()
@@ -238,6 +242,10 @@ class HostState:
                 self._take_resources(outcome)
         finally:
             self._refresh = None
+        if self._is_upkeep_owed and self._has_answered:
+            # At once, since the next refresh may follow at once: without a cache, scrapes leave no gap.
+            self._upkeep.start()
+        self._is_upkeep_owed = False
 
     async def _read(self) -> Success[Resources] | Failure:
         """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""

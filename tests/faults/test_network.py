@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.exporter_process import RunningExporter, Scrape, serve
-from tests.support.guests import guest_xml
+from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
@@ -90,11 +91,57 @@ def test_a_hypervisor_that_stalls_does_not_delay_the_others(proxy: Proxy, libvir
         assert scrape.value("hypervisor_up", target="there") == 0
 
 
+def test_scrapes_without_a_gap_over_a_slow_network_keep_nothing_from_being_read(
+    proxy: Proxy, libvirtd: LibvirtDaemon
+) -> None:
+    """Shows that what is read between scrapes is read though a refresh is always under way."""
+    with _serve(proxy, scrape_timeout="9s") as exporter:
+        assert _scrape(exporter).value("hypervisor_up") == 1
+        proxy.lag(0.1)
+        with _scraping_all_the_time(exporter, clients=2):
+            for number in range(3):
+                disk = file_disk(make_qcow2(libvirtd.images / f"disk{number}", GIB))
+                libvirtd.start_guest(guest_xml(f"late{number}", disks=[disk]))
+                wait_until(
+                    lambda number=number: _count_guests_with_sizes(exporter) == number + 1,
+                    "the size of the new guest's disk",
+                    seconds=10,
+                )
+
+
 @contextmanager
-def _serve(proxy: Proxy, *others: dict[str, str]) -> Iterator[RunningExporter]:
+def _scraping_all_the_time(exporter: RunningExporter, *, clients: int) -> Iterator[None]:
+    """Have clients ask again as soon as they are answered."""
+    is_over = threading.Event()
+
+    def scrape() -> None:
+        while not is_over.is_set():
+            _scrape(exporter)
+
+    threads = [threading.Thread(target=scrape) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(HANGS)
+
+
+def _count_guests_with_sizes(exporter: RunningExporter) -> float:
+    """Return how many guests' images are sized, or -1 while not all of them are."""
+    scrape = _scrape(exporter)
+    is_whole = scrape.value("hypervisor_unsized_disks") == 0
+    return scrape.value("hypervisor_running_vms") - 1 if is_whole else -1
+
+
+@contextmanager
+def _serve(proxy: Proxy, *others: dict[str, str], scrape_timeout: str = "1s") -> Iterator[RunningExporter]:
     # Both reach one libvirtd: whichever comes first owns its host name.
     there = {"name": "there", "uri": f"qemu+tcp://127.0.0.1:{proxy.port}/system"}
-    with serve({"cache_ttl": "0s", "scrape_timeout": "1s", "hypervisors": [*others, there]}) as exporter:
+    times = {"cache_ttl": "0s", "scrape_timeout": scrape_timeout}
+    with serve({**times, "hypervisors": [*others, there]}) as exporter:
         yield exporter
         assert "Traceback" not in exporter.log
 

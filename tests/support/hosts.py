@@ -30,6 +30,7 @@ class Driver:
     """Answers with `resources`, or raises `error`; while it is held, it answers nothing.
 
     :ivar reads: how often it was asked
+    :ivar due: what is due between scrapes, by its name
     """
 
     def __init__(self, resources: Resources | None = None) -> None:
@@ -37,6 +38,7 @@ class Driver:
         self.error: Exception | None = None
         self.reads = 0
         self.is_lost = False
+        self.due: Mapping[str, Callable[[], None]] = {}
         self.is_closed = threading.Event()
         self._hold: Hold | None = None
 
@@ -73,7 +75,7 @@ class Driver:
         self.is_closed.set()
 
     def list_due(self) -> Mapping[str, Callable[[], None]]:
-        return {}
+        return self.due
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,7 @@ class Proxy:
         self._passing.set()
         self._left_behind: list[threading.Event] = []
         self._garbage = False
+        self._lag = 0.0
         self._cut_after: int | None = None
         self._sockets: list[socket.socket] = []
         self._stalled: list[socket.socket] = []
@@ -61,6 +63,10 @@ class Proxy:
         self._sockets = []
         self._passing, self._garbage, self._cut_after = threading.Event(), False, None
         self._passing.set()
+
+    def lag(self, seconds: float) -> None:
+        """Pass each answer on so much later, as a long way does."""
+        self._lag = seconds
 
     def cut(self) -> None:
         """Close every connection."""
@@ -98,6 +104,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while content := source.recv(_READ_BYTES):
                 passing.wait()
+                if is_answer:
+                    time.sleep(self._lag)
                 if is_answer and self._garbage:
                     content = bytes(byte ^ 0x5A for byte in content)
                 if is_answer and self._cut_after is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
 
 from exporter.compute.host_state import verify_resources
 from exporter.config.settings import Config
-from exporter.errors import ConnectError, UnsupportedError
+from exporter.errors import ConnectError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, Severity
 from tests.support.hosts import Host
 from tests.support.records import make_resources
@@ -309,6 +310,46 @@ def test_closing_waits_for_nobody() -> None:
         assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
 
     asyncio.run(close_while_it_hangs())
+
+
+def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_being_done() -> None:
+    """Shows that it is begun between two refreshes, though none ever ends before it is asked for."""
+
+    async def scrape_without_a_gap() -> None:
+        host, done = Host(config=Config(cache_ttl=0)), threading.Event()
+        await ask(host)
+        host.driver.due = {"image sizes": done.set}
+        with host.driver.held():
+            scrape = asyncio.create_task(ask(host))
+            await asyncio.sleep(0)
+            host.state.tend()
+            await asyncio.sleep(0.1)
+            assert not done.is_set(), "nothing is asked beside a refresh that may hang"
+        next_scrape = asyncio.create_task(scrape_again(host, after=scrape))
+        assert await asyncio.to_thread(done.wait, PATIENCE_SECONDS)
+        await next_scrape
+
+    async def scrape_again(host: Host, *, after: asyncio.Task[HostView]) -> None:
+        await after
+        await ask(host)
+
+    asyncio.run(scrape_without_a_gap())
+
+
+def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> None:
+    async def scrape_in_vain() -> None:
+        host, done = Host(config=Config(cache_ttl=0)), threading.Event()
+        host.driver.due = {"image sizes": done.set}
+        host.driver.error = HypervisorError("no")
+        with host.driver.held():
+            scrape = asyncio.create_task(ask(host))
+            await asyncio.sleep(0)
+            host.state.tend()
+        await scrape
+        await asyncio.sleep(0.1)
+        assert not done.is_set()
+
+    asyncio.run(scrape_in_vain())
 
 
 def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> None:
