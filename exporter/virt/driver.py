@@ -285,6 +285,8 @@ class LibvirtDriver:
     def _read(self) -> Reading:
         problems: list[Problem] = []
         hypervisor = self._hypervisor
+        identity = self._get_identity()
+        self._guests.note_libvirt_version(identity.libvirt_version)
         node = _supported(hypervisor.get_node_info, "virNodeGetInfo", problems)
         domains = self._list_domains(problems)
         # Taken last: had the calls above failed, nobody would remember what the events spoke of.
@@ -294,7 +296,7 @@ class LibvirtDriver:
         problems.extend(self._node_devices.get_problems())
         capabilities = self._get_capabilities(node)
         return Reading(
-            identity=self._get_identity(),
+            identity=identity,
             capabilities=capabilities,
             node=node,
             node_memory=self._get_node_memory(),

@@ -25,6 +25,8 @@ REFRESH_SECONDS = 30.0
 # Between scrapes there is time; but a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0
+# 11.0.0, the first libvirt whose XML of a guest waits for its job (measured: docs/decisions.md).
+XML_WAITS_SINCE_VERSION = 11_000_000
 # An XML that took longer is used, but does not show that the guest answers again: libvirt 11 gives the XML of
 # a guest whose job is held after 30 s all the same.
 LATE_SECONDS = 1.0
@@ -75,6 +77,7 @@ class GuestCache:
         self._calls = calls
         self._resync_interval = resync_interval
         self._clock = clock
+        self._may_xml_wait = True
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -83,6 +86,13 @@ class GuestCache:
     def configure(self, *, resync_interval: float) -> None:
         """Read guests again after so many seconds from now on."""
         self._resync_interval = resync_interval
+
+    def note_libvirt_version(self, version: int) -> None:
+        """Take note of the hypervisor's libvirt: an older one gives the XML of a busy guest, too.
+
+        :param version: virConnectGetLibVersion
+        """
+        self._may_xml_wait = version >= XML_WAITS_SINCE_VERSION
 
     def expire(self) -> None:
         """Have every guest read again: after a reconnection nobody knows what was missed.
@@ -175,7 +185,12 @@ class GuestCache:
     def _read(self, entries: Sequence[_Entry], *, seconds: float) -> None:
         """Read these guests' XML. One that does not answer is due again after a while."""
         jobs = [
-            GuestJob(uuid=entry.record.uuid, kind="XML", ask=partial(self._ask_xml, entry))
+            GuestJob(
+                uuid=entry.record.uuid,
+                kind="XML",
+                ask=partial(self._ask_xml, entry),
+                may_wait_for_monitor=self._may_xml_wait,
+            )
             for entry in entries
         ]
         unanswered = self._calls.ask(jobs, seconds=seconds) if jobs else frozenset()

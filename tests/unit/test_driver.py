@@ -43,6 +43,7 @@ class Hypervisor:
         self.is_connected = False
         self.is_lost = False
         self.hung_openings = self.events = self.connects = 0
+        self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
 
     @property
@@ -82,7 +83,7 @@ class Hypervisor:
         return 7002015
 
     def get_libvirt_version(self) -> int:
-        return 9000000
+        return self.libvirt_version
 
     def get_node_info(self) -> NodeInfo:
         self._take("node info")
@@ -207,6 +208,24 @@ def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
     wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
     resources = bench.read()
     assert (resources.unread_guests, resources.problems) == (0, ())
+
+
+@pytest.mark.parametrize(("version", "vcpus"), [(10_010_000, 9), (11_000_000, 2)])
+def test_a_busy_guests_xml_is_read_where_libvirt_does_not_wait_for_its_job(version: int, vcpus: int) -> None:
+    """Shows that before libvirt 11.0 a guest that others keep busy is up to date all the same."""
+    bench = Bench(clock=time.monotonic)
+    bench.hypervisor.libvirt_version = version
+    bench.add_guest(1)
+    bench.add_guest(2)
+    bench.read()
+    with bench.libvirt.held(make_uuid(1)):
+        bench.hypervisor.changed = {make_uuid(1)}
+        bench.read()
+        bench.libvirt.busy = {make_uuid(2)}
+        bench.add_guest(2, vcpus=9)
+        bench.hypervisor.changed = {make_uuid(2)}
+        resources = bench.read()
+        assert (resources.vcpus_used, resources.outdated_guests) == (2 + vcpus, 1 + (vcpus == 2))
 
 
 def test_a_list_of_domains_that_does_not_come_is_replaced_by_the_last_one() -> None:
