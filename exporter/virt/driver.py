@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError, UnsupportedError
@@ -114,6 +114,7 @@ class LibvirtDriver:
     :param node_device_hypervisor: one more, for node devices and what libvirt tells of them
     :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
     :param clock: monotonic seconds
+    :param lend: makes what lends connections and begins calls over them, as `Connections` does
     """
 
     def __init__(
@@ -126,12 +127,13 @@ class LibvirtDriver:
         resync_interval: float,
         stale_grace: float,
         clock: Callable[[], float],
+        lend: Callable[..., Connections[Any]] = Connections,
     ) -> None:
         self._hypervisor = hypervisor
         self._config = config
         self._clock = clock
-        self._connections: Connections[WaitingHypervisor] = Connections(make_connection, clock=clock)
-        self._storage_connections: Connections[StorageHypervisor] = Connections(
+        self._connections: Connections[WaitingHypervisor] = lend(make_connection, clock=clock)
+        self._storage_connections: Connections[StorageHypervisor] = lend(
             make_connection, clock=clock, maximum=MAX_STORAGE_CONNECTIONS
         )
         self._guest_calls = GuestCalls(

@@ -13,7 +13,7 @@ class Hold:
     Whoever lets go then joins these threads: a test that goes on before they have ended sees what they did,
     or does not see it, as luck has it. So only threads may enter that end soon after they were let go.
 
-    :ivar threads: those that were held up
+    :ivar threads: those that are held up, or were
     """
 
     def __init__(self, *, patience: float = _PATIENCE_SECONDS) -> None:

@@ -1,16 +1,30 @@
-"""libvirt as the calls see it that may wait: it answers what a test says, when a test says."""
+"""libvirt as the calls see it that may wait: it answers what a test says, when a test says.
+
+Time passes on a test's clock only: a call takes none of it, and who waits for one that is held has waited in
+vain as soon as it is. So no busy machine makes a healthy guest slow, and nobody sits out a time-out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
+from exporter.attempt import Attempt, Failure, Success
 from exporter.errors import GoneError, HypervisorError, UnsupportedError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
+from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.holding import Hold
+from tests.support.hosts import Clock
 
 T = TypeVar("T")
+
+_PATIENCE_SECONDS = 20
+# Nobody who waits is woken in the very moment that he asked for.
+_WOKEN_LATE_SECONDS = 0.001
 
 UUID = "4c4c4544-0042-4810-8051-b4c04f4d3132"
 _CAPABILITIES = f"""<capabilities><host><uuid>{UUID}</uuid>
@@ -40,10 +54,15 @@ class WaitingLibvirt:
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
         self._held: dict[str, Hold] = {}
+        self._unanswered: list[Hold] = []
 
     def make_connection(self) -> WaitingConnection:
         self.connections.append(WaitingConnection(self))
         return self.connections[-1]
+
+    def make_connections(self, clock: Clock, *, maximum: int = MAX_CONNECTIONS) -> Connections[Any]:
+        """Return connections that are lent, whose calls take time on this clock only."""
+        return PlayedConnections(self, self.make_connection, clock=clock, maximum=maximum)
 
     def take_asked(self) -> list[tuple[str, str]]:
         """Return what was asked since the last call."""
@@ -52,7 +71,21 @@ class WaitingLibvirt:
 
     @contextmanager
     def held(self, *what: str) -> Iterator[None]:
-        """Let these guests or calls answer nothing before the block ends, and end all of them with it."""
+        """Let these guests or calls answer nothing before the block ends, and end all of them with it.
+
+        Over the connections of `make_connections`, whoever waits for them waits in vain.
+        """
+        with self.delayed(*what):
+            holds = [self._held[each] for each in what]
+            self._unanswered += holds
+            try:
+                yield
+            finally:
+                self._unanswered = [each for each in self._unanswered if each not in holds]
+
+    @contextmanager
+    def delayed(self, *what: str) -> Iterator[None]:
+        """Do the same, but whoever waits for them waits until the block ends, however short his time."""
         holds = {each: Hold() for each in what}
         self._held.update(holds)
         try:
@@ -63,6 +96,10 @@ class WaitingLibvirt:
                 hold.let_go()
             for hold in holds.values():
                 hold.join()
+
+    def is_waited_for_in_vain(self, thread: threading.Thread | None) -> bool:
+        """Whether this thread makes a call that is held."""
+        return any(thread in hold.threads for hold in self._unanswered)
 
     def let_go_of_newer(self, what: str) -> None:
         """Let later calls answer at once; those that are held already stay so."""
@@ -144,3 +181,48 @@ class WaitingConnection:
     def _answer(self, call: str, about: str, answer: T | Exception) -> T:
         self.calls += 1
         return self._libvirt.answer(call, about, answer)
+
+
+class PlayedConnections(Connections[Any]):
+    """Connections to it, on a clock that stands but for those who wait in vain."""
+
+    def __init__(
+        self,
+        libvirt: WaitingLibvirt,
+        make: Callable[[], Any],
+        *,
+        clock: Clock,
+        maximum: int = MAX_CONNECTIONS,
+    ) -> None:
+        super().__init__(make, clock=clock, maximum=maximum)
+        self._libvirt = libvirt
+        self._played_clock = clock
+
+    def start(self, call: Callable[[Any], T], *, name: str) -> Attempt[T]:
+        return _PlayedAttempt(partial(self.run, call), name, libvirt=self._libvirt, clock=self._played_clock)
+
+
+class _PlayedAttempt(Attempt[T]):
+    """A call that is over when somebody waits for it; one that is held makes him wait, on the clock."""
+
+    def __init__(self, call: Callable[[], T], name: str, *, libvirt: WaitingLibvirt, clock: Clock) -> None:
+        self._libvirt = libvirt
+        self._played_clock = clock
+        self._thread: threading.Thread | None = None
+
+        def work() -> T:
+            self._thread = threading.current_thread()
+            return call()
+
+        super().__init__(work, name=name, clock=clock)
+
+    def wait(self, seconds: float) -> Success[T] | Failure | None:
+        if seconds <= 0:
+            return self.outcome
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while super().wait(0.002) is None and not self._libvirt.is_waited_for_in_vain(self._thread):
+            if time.monotonic() > deadline:
+                raise TimeoutError("a call is neither answered nor held")
+        if self.outcome is None:
+            self._played_clock.now += seconds + _WOKEN_LATE_SECONDS
+        return self.outcome

@@ -40,10 +40,23 @@ def test_each_call_that_waits_has_a_connection_of_its_own_and_there_is_a_bound()
         assert len(libvirt.connections) == MAX_CONNECTIONS
         with pytest.raises(NoAnswerError, match=f"{MAX_CONNECTIONS} calls to libvirt are waiting"):
             connections.run(list_domains)
-    wait_until(lambda: all(attempt.is_over for attempt in attempts), "the answers")
+    assert all(attempt.is_over for attempt in attempts)
     open_ones = [connection for connection in libvirt.connections if connection.is_open]
     assert len(open_ones) == 2, "few are kept for later"
     assert connections.calls == MAX_CONNECTIONS, "no call is forgotten with its connection"
+
+
+def test_a_call_is_waited_for_as_long_as_is_said_and_no_longer() -> None:
+    """Shows in real time what other tests play on a clock of theirs; the call would last for 20 s."""
+    libvirt = WaitingLibvirt()
+    connections = make_connections(libvirt)
+    with libvirt.held("list"):
+        attempt = connections.start(list_domains, name="list")
+        started = time.monotonic()
+        assert attempt.wait(0.2) is None
+        assert 0.2 <= time.monotonic() - started < 15
+        assert not attempt.is_over
+    assert attempt.wait(0) is not None
 
 
 @pytest.mark.parametrize("error", [ConnectionLostError("closed"), DaemonError("client socket is closed")])
@@ -81,7 +94,7 @@ def test_closed_is_final() -> None:
         attempt = connections.start(list_domains, name="list")
         wait_until(lambda: libvirt.asked, "the call")
         connections.close()
-    wait_until(lambda: attempt.is_over, "the answer")
+    assert attempt.is_over
     assert not any(connection.is_open for connection in libvirt.connections)
     with pytest.raises(ConnectionLostError):
         connections.open()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
-from tests.support.waiting import wait_until
-from tests.support.waiting_libvirt import UUID, WaitingConnection, WaitingLibvirt
+from tests.support.waiting_libvirt import UUID, PlayedConnections, WaitingConnection, WaitingLibvirt
 
 
 class Hypervisor:
@@ -109,7 +108,7 @@ class Hypervisor:
 class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand."""
 
-    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         config = HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
         self.driver = LibvirtDriver(
@@ -119,7 +118,8 @@ class Bench:
             config,
             resync_interval=60,
             stale_grace=120,
-            clock=clock or self.clock,
+            clock=self.clock,
+            lend=partial(PlayedConnections, self.libvirt),
         )
 
     def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_guest_that_cannot_be_read_costs_that_guest(error: Exception) -> None:
 
 def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
     """Shows that what waits for a guest costs a refresh a moment, once, and no number of another guest."""
-    bench = Bench(clock=time.monotonic)
+    bench = Bench()
     bench.add_guest(1, vcpus=2)
     bench.add_guest(2, vcpus=4)
     bench.libvirt.info[make_uuid(1)] = DomainInfo(vcpus=2, memory_kib=1024, maximum_memory_kib=1024)
@@ -202,10 +202,10 @@ def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
         assert (resources.vcpus_used, resources.unread_guests) == (6, 1)
         assert [problem.reason for problem in resources.problems] == ["guest_timeout"]
         assert bench.driver.get_stats().hung == 1
-        started = time.monotonic()
+        asked_at = bench.clock.now
         assert [bench.read().vcpus_used for _ in range(5)] == [6] * 5
-        assert time.monotonic() - started < 1
-    wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
+        assert bench.clock.now == asked_at, "it is not waited for again"
+    assert bench.driver.get_stats().hung == 0
     resources = bench.read()
     assert (resources.unread_guests, resources.problems) == (0, ())
 
@@ -213,7 +213,7 @@ def test_a_refresh_waits_for_no_guest_and_says_which_do_not_answer() -> None:
 @pytest.mark.parametrize(("version", "vcpus"), [(10_010_000, 9), (11_000_000, 2)])
 def test_a_busy_guests_xml_is_read_where_libvirt_does_not_wait_for_its_job(version: int, vcpus: int) -> None:
     """Shows that before libvirt 11.0 a guest that others keep busy is up to date all the same."""
-    bench = Bench(clock=time.monotonic)
+    bench = Bench()
     bench.hypervisor.libvirt_version = version
     bench.add_guest(1)
     bench.add_guest(2)
@@ -230,26 +230,26 @@ def test_a_busy_guests_xml_is_read_where_libvirt_does_not_wait_for_its_job(versi
 
 def test_a_list_of_domains_that_does_not_come_is_replaced_by_the_last_one() -> None:
     """Shows that it is waited for once, by one refresh, and that its age is told."""
-    bench = Bench(clock=time.monotonic)
+    bench = Bench()
     bench.add_guest(1, vcpus=2)
     assert bench.read().domains_age_seconds == 0
     bench.add_guest(2, vcpus=4)
     with bench.libvirt.held("list"):
         first = bench.read()
-        started = time.monotonic()
+        asked_at = bench.clock.now = bench.clock.now + 10
         second = bench.read()
-        assert time.monotonic() - started < 1
+        assert bench.clock.now == asked_at, "the second refresh does not wait"
         assert bench.driver.get_stats().hung == 1
     assert (first.vcpus_used, second.vcpus_used) == (2, 2)
-    assert 0 < first.domains_age_seconds < second.domains_age_seconds
+    assert 1 < first.domains_age_seconds < 2
+    assert second.domains_age_seconds == first.domains_age_seconds + 10
     assert [(each.reason, each.severity) for each in second.problems] == [("domains", Severity.ERROR)]
-    wait_until(lambda: not bench.driver.get_stats().hung, "the answer")
     resources = bench.read()
     assert (resources.vcpus_used, resources.domains_age_seconds, resources.problems) == (6, 0, ())
 
 
 def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
-    bench = Bench(clock=time.monotonic)
+    bench = Bench()
     bench.read()
     bench.driver.configure(resync_interval=60, stale_grace=0.5)
     with bench.libvirt.held("list"), pytest.raises(NoAnswerError, match=r"older than 0\.5 s"):
@@ -257,7 +257,7 @@ def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
 
 
 def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:
-    bench = Bench(storage_pool=("vms",), clock=time.monotonic)
+    bench = Bench(storage_pool=("vms",))
     with bench.libvirt.held("pools"):
         resources = bench.read()
     assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
@@ -265,7 +265,7 @@ def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:
 
 
 def test_storage_pools_count_as_last_told_while_their_daemon_hangs_and_that_is_said() -> None:
-    bench = Bench(storage_pool=("vms",), clock=time.monotonic)
+    bench = Bench(storage_pool=("vms",))
     bench.libvirt.pools = (make_pool("vms"),)
     known = bench.read().local_gb
     with bench.libvirt.held("pools"):

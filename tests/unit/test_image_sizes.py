@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import ImageSize, UnsizedImage
-from exporter.virt.connections import Connections
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls
 from exporter.virt.image_sizes import (
@@ -39,9 +36,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.libvirt, self.clock = WaitingLibvirt(), Clock()
-        connections = Connections(self.libvirt.make_connection, clock=time.monotonic)
-        calls = GuestCalls(connections, clock=time.monotonic, timeout=0.5)
-        volumes = VolumeSizes(Connections(self.libvirt.make_connection, clock=time.monotonic), timeout=0.5)
+        calls = GuestCalls(self.libvirt.make_connections(self.clock), clock=self.clock)
+        volumes = VolumeSizes(self.libvirt.make_connections(self.clock))
         self.sizes = ImageSizes(calls, volumes, max_age=MAX_AGE, clock=self.clock)
 
     def read(self) -> list[tuple[str, str]]:

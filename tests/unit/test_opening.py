@@ -50,6 +50,7 @@ def test_one_that_hangs_is_waited_for_again_and_not_asked_twice() -> None:
     for _ in range(5):
         with pytest.raises(OpeningTimeoutError, match=r"no answer to opening a connection for 0\.05 s"):
             opener.open()
+    wait_until(lambda: far.requests, "the request")
     assert (far.requests, opener.hung) == (1, 1)
     far.answers.put("late")
     wait_until(lambda: opener.hung == 0, "the late answer")

@@ -158,7 +158,8 @@ def test_what_is_no_request_or_too_large_is_refused_and_the_connection_closed(
         assert body == f"{status} {HTTPStatus(status).phrase}\n".encode()
         assert await client.is_closed()
 
-    serve(talk, discard_timeout=0.1)
+    # What was sent whole is read whole already. Of the rest, a busy machine takes a while to read all.
+    serve(talk, discard_timeout=1.0 if len(sent) > 10_000 else 0.1)
 
 
 def test_a_body_is_read_and_thrown_away() -> None:

@@ -191,6 +191,7 @@ def test_a_first_answer_that_takes_too_long_is_not_waited_for_twice() -> None:
     for _ in range(2):
         with pytest.raises(StorageError, match="its command is still running"):
             command.get()
+        wait_until(lambda: command.asked, "the command to be run")
     command.clock.now += 10 * READ_INTERVAL_SECONDS
     assert not command.reader.needs_reading()
     command.reader.read()
