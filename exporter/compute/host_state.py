@@ -13,7 +13,7 @@ from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.backoff import Backoff
 from exporter.compute.upkeep import Driver as UpkeepDriver
 from exporter.compute.upkeep import Upkeep
-from exporter.config.settings import Config
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
 
@@ -60,6 +60,9 @@ class Driver(UpkeepDriver, Protocol):
     def configure(self, *, resync_interval: float, stale_grace: float) -> None:
         """Go by these times from now on."""
 
+    def reconfigure(self, config: HypervisorConfig) -> None:
+        """Count by these settings from the next reading on. The URI is the same."""
+
     def close(self) -> None:
         """Let go of the hypervisor; may block for ever."""
 
@@ -105,6 +108,7 @@ class HostState:
         self._wall_clock = wall_clock
         self._refresh: asyncio.Task[None] | None = None
         self._refresh_started = 0.0
+        self._reconfigured = 0
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
         self._has_answered = False
@@ -170,6 +174,19 @@ class HostState:
         self._config = config
         self._driver.configure(resync_interval=config.resync_interval, stale_grace=config.stale_grace)
 
+    def reconfigure(self, hypervisor: HypervisorConfig, config: Config) -> None:
+        """Take other settings for the same URI, and show nothing until it was read by them.
+
+        The connections stay, and so does what is known of guests: calls that hang, hang at libvirt, whatever
+        the settings are, and are bounded and counted on.
+        """
+        self.configure(config)
+        self._driver.reconfigure(hypervisor)
+        self.target, self.labels = hypervisor.target, hypervisor.labels
+        self._reconfigured += 1
+        self._snapshot, self._has_answered, self._is_up = None, False, False
+        self._has_reported_view = False
+
     async def finish_upkeep(self) -> None:
         """Read what is due between scrapes, and wait until all of it is read."""
         await self._upkeep.finish()
@@ -232,9 +249,9 @@ class HostState:
         self._log_changes({**self._problems, ("timeout", ""): late})
 
     async def _refresh_once(self) -> None:
-        """Read the hypervisor once, however long it takes."""
+        """Read the hypervisor once, however long it takes; once more if its settings changed meanwhile."""
         try:
-            outcome = await self._read()
+            outcome = await self._read_by_present_settings()
             self._is_late = False
             if isinstance(outcome, Failure):
                 self._take_failure(outcome)
@@ -246,6 +263,13 @@ class HostState:
             # At once, since the next refresh may follow at once: without a cache, scrapes leave no gap.
             self._upkeep.start()
         self._is_upkeep_owed = False
+
+    async def _read_by_present_settings(self) -> Success[Resources] | Failure:
+        while True:
+            reconfigured = self._reconfigured
+            outcome = await self._read()
+            if reconfigured == self._reconfigured:
+                return outcome
 
     async def _read(self) -> Success[Resources] | Failure:
         """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""

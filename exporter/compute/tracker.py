@@ -33,12 +33,17 @@ class ResourceTracker:
         return tuple(self._hosts.values())
 
     def configure(self, config: Config) -> None:
-        """Track this configuration's hypervisors; unchanged ones keep their connection and state."""
-        old, self._hosts = self._hosts, {}
+        """Track this configuration's hypervisors, each over the connections that it has.
+
+        Unchanged ones keep their state, and those of which only the URI is unchanged begin anew.
+        """
+        unchanged = {each: self._hosts[each] for each in config.hypervisors if each in self._hosts}
+        old = {each: host for each, host in self._hosts.items() if each not in unchanged}
+        self._hosts = {}
         for hypervisor in config.hypervisors:
-            host = old.pop(hypervisor, None)
+            host = unchanged.get(hypervisor)
             if host is None:
-                host = self._make_host(hypervisor, config)
+                host = self._take_over(hypervisor, old, config)
             else:
                 host.configure(config)
             self._hosts[hypervisor] = host
@@ -82,6 +87,17 @@ class ResourceTracker:
         """Let go of all hypervisors."""
         for host in self.hosts:
             host.close()
+
+    def _take_over(
+        self, hypervisor: HypervisorConfig, old: dict[HypervisorConfig, HostState], config: Config
+    ) -> HostState:
+        """Return the hypervisor's host: one of the old, which is then taken out of them, or a new one."""
+        before = next((each for each in old if each.uri == hypervisor.uri), None)
+        if before is None:
+            return self._make_host(hypervisor, config)
+        host = old.pop(before)
+        host.reconfigure(hypervisor, config)
+        return host
 
     def _choose_owners(self, views: dict[HostState, HostView]) -> None:
         """Give each host name to the target that had it first, for as long as that one shows it."""

@@ -130,7 +130,7 @@ class LibvirtDriver:
         lend: Callable[..., Connections[Any]] = Connections,
     ) -> None:
         self._hypervisor = hypervisor
-        self._config = config
+        self._config = self._next_config = config
         self._clock = clock
         self._connections: Connections[WaitingHypervisor] = lend(make_connection, clock=clock)
         self._storage_connections: Connections[StorageHypervisor] = lend(
@@ -194,6 +194,7 @@ class LibvirtDriver:
 
         :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
         """
+        self._take_settings()
         is_new = self._connect()
         try:
             reading = self._read()
@@ -242,6 +243,13 @@ class LibvirtDriver:
         self._domains.configure(max_age=stale_grace)
         self._online_cpus.configure(max_age=stale_grace)
 
+    def reconfigure(self, config: HypervisorConfig) -> None:
+        """Go by these settings from the next reading on; they have the same URI.
+
+        What was read of libvirt is kept, and so is what waits for an answer: neither depends on them.
+        """
+        self._next_config = config
+
     def has_lost_connection(self) -> bool:
         """Whether libvirt has said that the connection is closed, so that what was read by it is history."""
         return self._hypervisor.is_lost
@@ -265,6 +273,20 @@ class LibvirtDriver:
         self._connections.close()
         self._storage_connections.close()
         self._node_devices.close()
+
+    def _take_settings(self) -> None:
+        """Take what `reconfigure` was given, in the thread of the reading, so that each is by one config."""
+        before, config = self._config, self._next_config
+        if config is before:
+            return
+        self._config = config
+        self._identity = None
+        if _storage_options(config) != _storage_options(before):
+            self._pools.forget()
+            self._storage_command = CommandReader(self._ask_storage_command, clock=self._clock)
+        self._node_devices.configure(
+            device_specs=config.device_spec, enabled_mdev_types=config.enabled_mdev_types
+        )
 
     def _connect(self) -> bool:
         """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
@@ -493,6 +515,18 @@ class LibvirtDriver:
             UnsizedImage(f"{size.path}: its file system does not answer") if isinstance(size, Hung) else size
             for size in self._image_files.run(disks)
         ]
+
+
+def _storage_options(config: HypervisorConfig) -> tuple[object, ...]:
+    """Return the settings that decide what storage pools and commands are asked."""
+    return (
+        config.storage_pool,
+        config.images_type,
+        config.images_volume_group,
+        config.images_rbd_pool,
+        config.images_rbd_ceph_conf,
+        config.rbd_user,
+    )
 
 
 def _image_path(disk: Disk) -> str:

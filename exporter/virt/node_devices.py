@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from xml.etree import ElementTree
 
-from exporter.device_spec import list_assignable, parse_device_spec
+from exporter.device_spec import DeviceSpec, list_assignable, parse_device_spec
 from exporter.errors import ConnectError, ConnectionLostError, DaemonError, HypervisorError
 from exporter.label import fit_label
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
@@ -62,6 +62,35 @@ class ParsedDevices:
     interfaces: dict[str, str]  # the PCI addresses of network interfaces, by the interface's name
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which devices count, by Nova's options of these names."""
+
+    specs: tuple[DeviceSpec, ...]
+    enabled_mdev_types: frozenset[str]
+
+    @classmethod
+    def parse(cls, device_specs: Sequence[str], enabled_mdev_types: Sequence[str]) -> _Wanted:
+        specs = tuple(spec for text in device_specs for spec in parse_device_spec(text))
+        return cls(specs, frozenset(enabled_mdev_types))
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.specs or self.enabled_mdev_types)
+
+    def list_capabilities(self) -> list[str]:
+        """Return which devices have to be read; each costs a call."""
+        capabilities = ["mdev_types"]
+        if self.specs:
+            capabilities += ["pci", "vdpa"]
+        if any(spec.devname for spec in self.specs):
+            capabilities += ["net"]
+        return capabilities
+
+    def is_enabled(self, mdev_type: MdevType) -> bool:
+        return not self.enabled_mdev_types or mdev_type.name in self.enabled_mdev_types
+
+
 class NodeDeviceCache:
     """The node devices that count, as they were last read.
 
@@ -80,8 +109,7 @@ class NodeDeviceCache:
         clock: Callable[[], float],
     ) -> None:
         self._hypervisor = hypervisor
-        self._specs = tuple(spec for text in device_specs for spec in parse_device_spec(text))
-        self._enabled_mdev_types = frozenset(enabled_mdev_types)
+        self._wanted = _Wanted.parse(device_specs, enabled_mdev_types)
         self._clock = clock
         self._known: NodeDevices | None = None
         self._known_at = 0.0
@@ -105,6 +133,13 @@ class NodeDeviceCache:
     def clear(self) -> None:
         """Forget everything: after a reconnection nobody knows what was missed."""
         self._known, self._problem, self._read_at = None, None, None
+
+    def configure(self, *, device_specs: Sequence[str], enabled_mdev_types: Sequence[str]) -> None:
+        """Read these devices from now on; those that were known are forgotten, unless the same are wanted."""
+        wanted = _Wanted.parse(device_specs, enabled_mdev_types)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self.clear()
 
     def close(self) -> None:
         """Close the connection, once it is in no call."""
@@ -144,8 +179,9 @@ class NodeDeviceCache:
             return
         self._read_at = self._asked_at = self._clock()
         self._has_changed, self._has_failed = False, True
+        wanted = self._wanted
         try:
-            devices = parse_node_devices(self._list_devices())
+            devices = parse_node_devices(self._list_devices(wanted))
         except (ConnectionLostError, ConnectError):
             raise  # the refresh meets the same, and tells
         except HypervisorError as error:
@@ -154,9 +190,12 @@ class NodeDeviceCache:
         finally:
             self._asked_at = None
         self._problem, self._has_failed = None, False
+        if wanted is not self._wanted:
+            self._read_at = None  # others are wanted by now
+            return
         self._known = NodeDevices(
-            pci_devices=list_assignable(devices.pci, self._specs, devices.interfaces),
-            mdev_types=tuple(each for each in devices.mdev_types if self._is_enabled(each)),
+            pci_devices=list_assignable(devices.pci, wanted.specs, devices.interfaces),
+            mdev_types=tuple(each for each in devices.mdev_types if wanted.is_enabled(each)),
         )
         self._known_at = self._clock()
 
@@ -169,17 +208,17 @@ class NodeDeviceCache:
             self._asked_at = None
         return True
 
-    def _list_devices(self) -> tuple[str, ...]:
+    def _list_devices(self, wanted: _Wanted) -> tuple[str, ...]:
         """Ask libvirt; once more on a new connection, when it or another daemon's behind it is lost."""
         is_new = self._connect()
         try:
-            return self._hypervisor.list_node_devices(self._list_capabilities())
+            return self._hypervisor.list_node_devices(wanted.list_capabilities())
         except (ConnectionLostError, DaemonError):
             # What is lost behind a connection stays lost, and the next one has to ask for events anew.
             self._hypervisor.close()
             if is_new:
                 raise
-        return self._list_devices()
+        return self._list_devices(wanted)
 
     def _connect(self) -> bool:
         is_new = self._hypervisor.connect()
@@ -193,21 +232,8 @@ class NodeDeviceCache:
 
     def _make_problem(self, reason: str, message: str) -> Problem:
         """Return a problem; a mere note where nobody has said that this host has devices to give."""
-        is_wanted = self._specs or self._enabled_mdev_types
-        severity = Severity.ERROR if is_wanted else Severity.NOTE
+        severity = Severity.ERROR if self._wanted.is_configured else Severity.NOTE
         return Problem(severity=severity, reason=reason, subject="node devices", message=message)
-
-    def _list_capabilities(self) -> list[str]:
-        """Return which devices have to be read; each costs a call."""
-        capabilities = ["mdev_types"]
-        if self._specs:
-            capabilities += ["pci", "vdpa"]
-        if any(spec.devname for spec in self._specs):
-            capabilities += ["net"]
-        return capabilities
-
-    def _is_enabled(self, mdev_type: MdevType) -> bool:
-        return not self._enabled_mdev_types or mdev_type.name in self._enabled_mdev_types
 
 
 def parse_node_devices(xmls: Iterable[str]) -> ParsedDevices:

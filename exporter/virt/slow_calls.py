@@ -53,6 +53,7 @@ class SlowCall(Generic[H, T]):
         self._clock = clock
         self._timeout = timeout
         self._attempt: Attempt[T] | None = None
+        self._is_outdated = False
         self._last: tuple[T, float] | None = None
 
     @property
@@ -67,7 +68,12 @@ class SlowCall(Generic[H, T]):
 
     def abandon(self) -> None:
         """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
-        self._attempt = None
+        self._attempt, self._is_outdated = None, False
+
+    def forget(self) -> None:
+        """Forget the last answer, and let that of a call under way count for nothing: others are wanted."""
+        self._last = None
+        self._is_outdated = self._attempt is not None
 
     def get(self) -> Answer[T]:
         """Ask, and return the answer; the last one while this one takes too long.
@@ -75,12 +81,12 @@ class SlowCall(Generic[H, T]):
         :raises NoAnswerError: when there is no last answer, or it is too old
         :raises HypervisorError: what the call raised
         """
-        if self._attempt is not None and self._attempt.is_over:
-            self._take(self._attempt)  # it came too late for the refresh that began it
+        if self._attempt is not None and (self._attempt.is_over or self._is_outdated):
+            self._end(self._attempt)
         if self._attempt is None:
             self._attempt = self._connections.start(self._call, name=self._what)
         attempt = self._attempt
-        outcome = attempt.wait(self._left(attempt))
+        outcome = None if self._is_outdated else attempt.wait(self._left(attempt))
         if outcome is None:
             return self._get_last(attempt)
         self._take(attempt)
@@ -88,12 +94,19 @@ class SlowCall(Generic[H, T]):
             raise outcome.error
         return Answer(outcome.value, 0.0)
 
+    def _end(self, attempt: Attempt[T]) -> None:
+        """Take what came too late for the refresh that began it, or what nobody wants any more."""
+        attempt.wait(self._left(attempt))
+        if attempt.is_over:
+            self._take(attempt)
+
     def _left(self, attempt: Attempt[T]) -> float:
         return self._timeout - (self._clock() - attempt.started_at)
 
     def _take(self, attempt: Attempt[T]) -> None:
+        is_wanted, self._is_outdated = not self._is_outdated, False
         self._attempt = None
-        if attempt.outcome is not None and not isinstance(attempt.outcome, Failure):
+        if is_wanted and attempt.outcome is not None and not isinstance(attempt.outcome, Failure):
             self._last = (attempt.outcome.value, self._clock())
 
     def _get_last(self, attempt: Attempt[T]) -> Answer[T]:

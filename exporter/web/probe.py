@@ -48,12 +48,18 @@ class ProbeTargets:
         return tuple(probed.host for probed in self._probed.values())
 
     def configure(self, config: Config) -> None:
-        """Go by this configuration's modules from now on; targets of changed ones begin anew."""
-        for (module, target), probed in list(self._probed.items()):
-            if config.modules.get(module) == self._config.modules.get(module):
+        """Go by this configuration's modules from now on.
+
+        Targets of changed ones begin anew, over the connections that they have if their URI is unchanged.
+        """
+        for (name, target), probed in list(self._probed.items()):
+            before, module = self._config.modules[name], config.modules.get(name)
+            if module == before:
                 probed.host.configure(config)
+            elif module is not None and _is_reached_alike(target, module, before):
+                probed.host.reconfigure(module.make_hypervisor(target), config)
             else:
-                self._forget(module, target)
+                self._forget(name, target)
         self._config = config
 
     def get(self, module_name: str, target: str) -> HostState:
@@ -96,6 +102,12 @@ class ProbeTargets:
 
     def _forget(self, module: str, target: str) -> None:
         self._probed.pop((module, target)).host.close()
+
+
+def _is_reached_alike(target: str, module: ModuleConfig, before: ModuleConfig) -> bool:
+    """Whether a module that has changed still allows the target, and has the same URI for it."""
+    is_allowed = bool(re.fullmatch(module.target, target))
+    return is_allowed and module.make_hypervisor(target).uri == before.make_hypervisor(target).uri
 
 
 def find_module(modules: Mapping[str, ModuleConfig], name: str) -> ModuleConfig:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
-from exporter.config.settings import Config
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.model import DriverStats, Resources
 from tests.support.holding import Hold
 from tests.support.records import make_resources
@@ -30,6 +30,7 @@ class Driver:
     """Answers with `resources`, or raises `error`; while it is held, it answers nothing.
 
     :ivar reads: how often it was asked
+    :ivar settings: what it was reconfigured to
     :ivar due: what is due between scrapes, by its name
     """
 
@@ -39,6 +40,7 @@ class Driver:
         self.reads = 0
         self.is_lost = False
         self.due: Mapping[str, Callable[[], None]] = {}
+        self.settings: HypervisorConfig | None = None
         self.is_closed = threading.Event()
         self._hold: Hold | None = None
 
@@ -70,6 +72,9 @@ class Driver:
 
     def configure(self, *, resync_interval: float, stale_grace: float) -> None:
         pass
+
+    def reconfigure(self, config: HypervisorConfig) -> None:
+        self.settings = config
 
     def close(self) -> None:
         self.is_closed.set()

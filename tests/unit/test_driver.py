@@ -21,7 +21,7 @@ from exporter.errors import (
     NoAnswerError,
     UnsupportedError,
 )
-from exporter.model import DomainInfo, ImageSize, NodeInfo, NodeMemory, Resources, Severity
+from exporter.model import DomainInfo, ImageSize, NodeInfo, NodeMemory, ResourceClass, Resources, Severity
 from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
@@ -110,12 +110,11 @@ class Bench:
 
     def __init__(self, **options: Any) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
-        config = HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
         self.driver = LibvirtDriver(
             self.hypervisor,
             self.libvirt.make_connection,
             WaitingConnection(self.libvirt),
-            config,
+            _configure(**options),
             resync_interval=60,
             stale_grace=120,
             clock=self.clock,
@@ -129,12 +128,19 @@ class Bench:
         self.libvirt.xml[record.uuid] = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid>
           <memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
 
+    def reconfigure(self, **options: Any) -> None:
+        self.driver.reconfigure(_configure(**options))
+
     def read(self) -> Resources:
         return self.driver.get_available_resource()
 
     def do_what_is_due(self) -> None:
         for read in self.driver.list_due().values():
             read()
+
+
+def _configure(**options: Any) -> HypervisorConfig:
+    return HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
 
 
 def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
@@ -415,6 +421,44 @@ def test_guests_are_read_again_between_refreshes_before_they_are_too_old() -> No
     bench.libvirt.take_asked()
     assert bench.read().vcpus_used == 8
     assert bench.libvirt.take_asked() == [("list", "")]
+
+
+def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counted_on() -> None:
+    """Shows that a frozen guest is known as before, and that its call is not made a second time."""
+    bench = Bench()
+    bench.add_guest(1, vcpus=2)
+    bench.add_guest(2, vcpus=3)
+    bench.read()
+    with bench.libvirt.held(make_uuid(1)):
+        bench.hypervisor.changed = {make_uuid(1)}
+        bench.read()
+        bench.libvirt.take_asked()
+        for ratio in (2.0, 3.0, 4.0):
+            bench.reconfigure(cpu_allocation_ratio=ratio, my_ip="192.0.2.7")
+            resources = bench.read()
+            (inventory,) = [
+                each for each in resources.inventories if each.resource_class is ResourceClass.VCPU
+            ]
+            assert (inventory.allocation_ratio, resources.host_ip) == (ratio, "192.0.2.7")
+            assert (resources.vcpus_used, resources.unread_guests) == (5, 0)
+            assert bench.driver.get_stats().hung == 1
+        assert {call for call, _ in bench.libvirt.take_asked()} == {"list"}
+    assert bench.hypervisor.connects == 1
+
+
+def test_pools_of_other_settings_are_not_taken_for_those_of_the_present_ones() -> None:
+    bench = Bench(storage_pool=("vms",))
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.read()
+    bench.reconfigure(images_type="rbd")
+    with bench.libvirt.held("pools"):
+        resources = bench.read()
+        assert (resources.local_gb, bench.driver.get_stats().hung) == (None, 1)
+        bench.reconfigure(storage_pool=("vms",))
+        resources = bench.read()
+        assert (resources.local_gb, bench.driver.get_stats().hung) == (None, 1)
+    assert bench.driver.get_stats().hung == 0
+    assert bench.read().local_gb is not None
 
 
 def test_another_interval_is_in_force_at_once() -> None:

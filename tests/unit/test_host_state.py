@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from exporter.compute.host_state import verify_resources
-from exporter.config.settings import Config
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, Severity
 from tests.support.hosts import Host
@@ -310,6 +310,30 @@ def test_closing_waits_for_nobody() -> None:
         assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
 
     asyncio.run(close_while_it_hangs())
+
+
+def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() -> None:
+    """Shows that a scrape which waits for it waits for the reading by the new ones."""
+
+    async def reconfigure_meanwhile() -> None:
+        host = Host(config=Config(cache_ttl=60))
+        await ask(host)
+        settings = HypervisorConfig(uri="qemu:///system", name="renamed", labels=(("zone", "a"),))
+        with host.driver.held():
+            scrape = asyncio.create_task(ask(host, refresh=True))
+            while host.driver.reads < 2:
+                await asyncio.sleep(0.01)
+            host.state.reconfigure(settings, host.config)
+            view = host.state.get_view()
+            assert (view.target, view.snapshot, view.is_up) == ("renamed", None, False)
+            assert host.driver.reads == 2, "one at a time"
+        view = await scrape
+        assert view.snapshot is not None
+        assert (view.snapshot.target, view.snapshot.labels) == ("renamed", (("zone", "a"),))
+        assert (view.is_up, host.driver.reads, host.driver.settings) == (True, 3, settings)
+        assert (await ask(host)).cache_hits == 1
+
+    asyncio.run(reconfigure_meanwhile())
 
 
 def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_being_done() -> None:

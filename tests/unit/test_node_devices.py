@@ -410,6 +410,21 @@ def test_after_a_reconnection_nothing_is_known_and_all_is_read() -> None:
     assert cache.cache.needs_reading()
 
 
+def test_other_devices_are_wanted_from_now_on_even_while_they_are_read() -> None:
+    """Shows that what was read for the old settings is not taken for what the new ones mean."""
+    cache = Cache(specs=())
+    cache.hypervisor.while_asked = lambda: cache.cache.configure(
+        device_specs=['{"product_id": "154c"}'], enabled_mdev_types=["nvidia-12"]
+    )
+    cache.cache.read()
+    assert cache.cache.get() is None
+    cache.hypervisor.while_asked = None
+    known = cache.read()
+    assert (known.pci_devices, [each.name for each in known.mdev_types]) == ((FUNCTION,), ["nvidia-12"])
+    cache.cache.configure(device_specs=['{"product_id": "154c"}'], enabled_mdev_types=["nvidia-12"])
+    assert cache.cache.get() == known, "the same are wanted"
+
+
 def test_devices_are_counted_by_kind_and_instances_over_all_cards() -> None:
     resources = make_snapshot(
         pci_passthrough_devices=(make_pci_device(), make_pci_device(address="0000:02:02.1"), GRAPHICS),

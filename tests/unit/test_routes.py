@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
@@ -280,6 +281,24 @@ def test_no_pattern_lets_in_what_is_no_host(target: str) -> None:
         site.probe_targets.configure(Config(modules={"any": make_module(target=".*")}))
         with pytest.raises(ProbeError):
             site.probe_targets.get("any", target)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("pattern", "is_kept"), [("kvm.*", True), ("node.*", False)])
+def test_a_changed_module_keeps_the_connections_to_targets_that_it_reaches_alike(
+    pattern: str, is_kept: bool
+) -> None:
+    async def run() -> None:
+        site = Site()
+        site.probe_targets.configure(Config(modules={"a": make_module()}))
+        host = site.probe_targets.get("a", "kvm1.example")
+        options = HypervisorConfig(uri="", cpu_allocation_ratio=9)
+        changed = replace(make_module(target=pattern), options=options)
+        site.probe_targets.configure(Config(modules={"a": changed}))
+        assert site.probe_targets.hosts == ((host,) if is_kept else ())
+        settings = site.drivers["kvm1.example"].settings
+        assert (settings is not None and settings.cpu_allocation_ratio == 9) == is_kept
 
     asyncio.run(run())
 

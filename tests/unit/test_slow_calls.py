@@ -59,6 +59,25 @@ def test_while_it_is_not_answered_the_last_answer_counts_and_only_one_get_waits(
     assert bench.call.hung == 0
 
 
+def test_what_was_forgotten_counts_for_nothing_be_it_under_way_or_not() -> None:
+    """Shows that no second call is made beside one that hangs, though its answer is not wanted any more."""
+    bench = Bench()
+    bench.call.get()
+    with bench.libvirt.held("list"):
+        bench.call.get()
+        bench.call.forget()
+        with pytest.raises(NoAnswerError, match="no answer from libvirt for"):
+            bench.call.get()
+        assert (bench.call.hung, len(bench.libvirt.asked)) == (1, 2)
+    bench.libvirt.domains = TWO
+    assert bench.call.hung == 0
+    assert bench.call.get() == Answer(TWO, 0.0)
+    assert len(bench.libvirt.asked) == 3
+    bench.call.forget()
+    with bench.libvirt.held("list"), pytest.raises(NoAnswerError):
+        bench.call.get()
+
+
 def test_an_answer_that_came_too_late_is_not_taken_for_the_present_one() -> None:
     bench = Bench()
     with bench.libvirt.held("list"), pytest.raises(NoAnswerError, match="the list: no answer from libvirt"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -132,6 +132,54 @@ def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_kept()
     assert list(views.items()) == [("c", "kvm03"), ("b", "kvm02")]
     assert reads == {"a": 1, "b": 2, "c": 2}
     assert closed
+
+
+def test_a_hypervisor_whose_settings_change_keeps_its_connections_and_begins_anew() -> None:
+    """Shows that what hangs at libvirt stays one driver's, which bounds it, however often that happens."""
+
+    async def audit_two_configurations() -> None:
+        fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+        await fleet.audit()
+        before = dict(fleet.drivers)
+        config = fleet.configuration("a", "b")
+        changed = replace(config.hypervisors[0], name="renamed", cpu_allocation_ratio=9.0)
+        for _ in range(3):
+            fleet.tracker.configure(replace(config, hypervisors=(changed, config.hypervisors[1])))
+            assert fleet.drivers["a"].settings == changed
+            shown_now = {view.target: view.snapshot is not None for view in fleet.tracker.get_views()}
+            assert shown_now == {"renamed": False, "b": True}
+            assert shown(await fleet.audit()) == {"renamed": "kvm01", "b": "kvm02"}
+            fleet.tracker.configure(config)
+            assert shown(await fleet.audit()) == {"a": "kvm01", "b": "kvm02"}
+        assert fleet.drivers == before
+        assert fleet.drivers["b"].settings is None
+        assert not any(driver.is_closed.is_set() for driver in fleet.drivers.values())
+
+    asyncio.run(audit_two_configurations())
+
+
+def test_of_two_hypervisors_with_one_uri_each_is_kept_or_closed() -> None:
+    """Shows that none is left open when there are fewer of them, and none shared when there are more."""
+
+    async def reconfigure() -> None:
+        fleet = Fleet({"a": "kvm01", "b": "kvm01", "c": "kvm01"})
+        one, two, three = (
+            replace(each, uri="qemu:///system") for each in fleet.configuration("a", "b", "c").hypervisors
+        )
+        fleet.tracker.configure(Config(hypervisors=(one, two)))
+        first = fleet.tracker.hosts
+        changed = replace(one, cpu_allocation_ratio=9.0)
+        fleet.tracker.configure(Config(hypervisors=(changed, three, two)))
+        second = fleet.tracker.hosts
+        assert (second[0], second[2]) == first
+        assert second[1] not in first
+        fleet.tracker.configure(Config(hypervisors=(replace(three, cpu_allocation_ratio=9.0),)))
+        (last,) = fleet.tracker.hosts
+        assert last in second
+        await asyncio.sleep(0.1)
+        assert sum(fleet.drivers[name].is_closed.is_set() for name in ("a", "b", "c")) == 2
+
+    asyncio.run(reconfigure())
 
 
 def test_one_alone_can_be_asked_for() -> None:
