@@ -13,7 +13,8 @@ class Advice:
 
     :param meaning: what is the matter, to stand as a heading
     :param action: what to do about it
-    :param has_numbers: whether the hypervisor answers all the same, so that what it could tell is current
+    :param has_numbers: whether the hypervisor answers even where this keeps it from being up, so that what
+        it could tell is current
     """
 
     meaning: str
@@ -94,9 +95,9 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         ),
         "domains": Advice(
             meaning="libvirt gives no list of domains",
-            action="The last list counts, for as long as stale_grace says. libvirt waits while it ends the "
-            "process of a frozen guest, which may take a minute: look for one that is being destroyed.",
-            has_numbers=True,
+            action="The last list counts, for as long as stale_grace says; without one there are no numbers. "
+            "libvirt waits while it ends the process of a frozen guest, which may take a minute: look for a "
+            "guest that is being destroyed. The numbers come back by themselves.",
         ),
         "guest_timeout": Advice(
             meaning="A guest does not answer",

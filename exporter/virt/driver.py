@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
-from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError, UnsupportedError
+from exporter.errors import (
+    ConnectionLostError,
+    DomainListError,
+    HypervisorError,
+    NoAnswerError,
+    UnsupportedError,
+)
 from exporter.label import MAX_HOSTNAME_LENGTH, fit_label
 from exporter.model import (
     Capabilities,
@@ -65,6 +71,11 @@ CAPABILITIES_MAX_AGE_SECONDS = 600
 
 # An image's size changes hardly ever, so libvirt is asked for it again only this often.
 IMAGE_SIZE_MAX_AGE_RESYNCS = 5
+
+_WHY_NO_LIST = (
+    "libvirt waits, for one, while it ends the process of a frozen guest, which may take a minute:"
+    " look for a guest that is being destroyed"
+)
 
 # For so long the last answer about storage pools counts while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0
@@ -341,16 +352,22 @@ class LibvirtDriver:
         """Return the domains, as last listed while libvirt gives no list.
 
         It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
+
+        :raises DomainListError: when there is no list that counts: then nobody knows what is used
         """
-        domains = self._domains.get()
+        try:
+            domains = self._domains.get()
+        except NoAnswerError as error:
+            raise DomainListError(
+                f"{error}. Without it there are no numbers; they come by themselves. {_WHY_NO_LIST}"
+            ) from error
         if domains.age_seconds:
             problems.append(
                 Problem(
                     severity=Severity.ERROR,
                     reason="domains",
                     subject="",
-                    message="libvirt gives no list of domains now; the last list counts. It waits, for one,"
-                    " while it ends the process of a frozen guest",
+                    message=f"libvirt gives no list of domains now; the last list counts. {_WHY_NO_LIST}",
                 )
             )
         return domains

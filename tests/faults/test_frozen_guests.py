@@ -320,13 +320,16 @@ def test_a_list_of_domains_that_is_too_old_is_told(libvirtd: LibvirtDaemon) -> N
 def test_an_exporter_started_while_a_frozen_guest_is_destroyed_answers_and_finds_the_list_later(
     libvirtd: LibvirtDaemon,
 ) -> None:
-    """Shows that what needs no list is there within seconds, and the rest as soon as there is one."""
+    """Shows that the port opens, that it is said what is waited for, and that all is there with the list."""
     _start_guests(libvirtd, 1)
     with being_destroyed(libvirtd, "frozen0") as destroyer:
         started = Stopwatch()
         with _serve(libvirtd) as exporter:
             first = take(exporter, libvirtd)
             assert started.undisturbed < _COLD_SECONDS
+            assert first.scrape.value("hypervisor_up") == 0
+            assert first.scrape.value("hypervisor_refresh_errors_total", reason="domains") > 0
+            assert "a guest that is being destroyed" in exporter.log
             taken = [first, *watch(exporter, libvirtd, 20, goes_on=destroyer.is_alive)]
             wait_until(lambda: exporter.scrape().value("hypervisor_up") == 1, "the list", seconds=3)
             fresh = scrape_once([_hypervisor(libvirtd)])

@@ -16,9 +16,9 @@ from exporter.errors import (
     ConnectError,
     ConnectionLostError,
     DaemonError,
+    DomainListError,
     GoneError,
     HypervisorError,
-    NoAnswerError,
     UnsupportedError,
 )
 from exporter.model import DomainInfo, ImageSize, NodeInfo, NodeMemory, ResourceClass, Resources, Severity
@@ -258,8 +258,19 @@ def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
     bench = Bench()
     bench.read()
     bench.driver.configure(resync_interval=60, stale_grace=0.5)
-    with bench.libvirt.held("list"), pytest.raises(NoAnswerError, match=r"older than 0\.5 s"):
+    with bench.libvirt.held("list"), pytest.raises(DomainListError, match=r"older than 0\.5 s"):
         bench.read()
+
+
+def test_where_there_was_no_list_of_domains_yet_it_is_said_what_is_waited_for() -> None:
+    """Shows that nothing is invented for it, and that nobody is sent to restart a libvirt that is well."""
+    bench = Bench()
+    with bench.libvirt.held("list"), pytest.raises(DomainListError) as error:
+        bench.read()
+    assert error.value.reason == "domains"
+    for text in ("the list of domains: no answer from libvirt for 1 s", "a guest that is being destroyed"):
+        assert text in str(error.value)
+    assert bench.read().problems == ()
 
 
 def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:

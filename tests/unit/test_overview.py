@@ -172,6 +172,7 @@ def test_slots_add_up_and_name_the_roomiest() -> None:
         (down(reason="duplicate"), HostStatus.DUPLICATE),
         (down(snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
         (down(reason="timeout", snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
+        (down(reason="domains", snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
         (down(reason="incomplete", snapshot=make_snapshot(), age_seconds=1.0), HostStatus.INCOMPLETE),
         (
             down(problems=(), refresh=None, seconds_since_success=None, is_refreshing=True),
