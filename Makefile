@@ -4,6 +4,7 @@ PYTHON ?= python3
 URI ?= test://$(subst $() ,%20,$(CURDIR))/deploy/demo/hypervisor.xml
 ARGS ?=
 SECONDS ?= 600
+WORKERS ?= 3
 RUNBOOKS ?=
 RELEASE ?= trixie
 BASE ?= trixie
@@ -32,6 +33,7 @@ help: ## List the targets
 	@echo
 	@echo '  URI=...     what make run watches (by default a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
+	@echo '  WORKERS=... how many tests run at the same time (default 3; 0: one after the other)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
 	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
@@ -50,7 +52,7 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
-	$(BIN)/python -m pytest $$left_out $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $$left_out $(ARGS)
 
 .PHONY: test-pythons
 test-pythons: ## Run the unit tests under every Python 3.10 to 3.14 found on this machine

@@ -1,7 +1,8 @@
-"""Fixtures that several kinds of tests share: one libvirtd for the whole session."""
+"""Fixtures that several kinds of tests share: one libvirtd for the whole session (of a worker, if any)."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from tests.support.sandbox import SandboxError
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
-# What libvirt found out about QEMU, which takes it 8 s; it knows by itself when that has become stale.
-_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt"
+# What libvirt found out about QEMU, which takes it 8 s; it knows by itself when that has become stale. Each
+# worker has its own.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "libvirt" / _WORKER
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the run recorded that shall be, and give signs of life."""
+    """Have the run recorded that shall be, give signs of life, and spread the tests over workers, if any.
+
+    Of these, none records or says anything: the process that hands out the tests is told of all they do.
+    """
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or config.getoption("dist", "no") != "no":
+        from tests.support import parallel  # needs xdist, which is not there in every environment
+
+        config.pluginmanager.register(parallel.Worker() if is_worker else parallel.Spreading())
+    if is_worker:
+        return
     config.pluginmanager.register(Heartbeat())
     path = config.getoption("record")
     if path is not None:

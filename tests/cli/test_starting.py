@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.test_command import CHECKOUT
 from tests.support.exporter_process import Scrape
+from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 
 
@@ -66,9 +67,7 @@ class Started:
 @contextlib.contextmanager
 def started(folder: Path, *uris: str, scrape_timeout: str) -> Iterator[Started]:
     """Run an exporter, and do not wait for anything."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     config, log = folder / "config.yaml", folder / "log"
     hypervisors = [{"name": f"kvm0{number}", "uri": uri} for number, uri in enumerate(uris, start=1)]
     config.write_text(json.dumps({"scrape_timeout": scrape_timeout, "hypervisors": hypervisors}))

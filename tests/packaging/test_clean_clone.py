@@ -14,8 +14,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.packaging.processes import find_free_port, find_last_descendant
+from tests.packaging.processes import find_last_descendant
 from tests.support.exporter_process import Scrape
+from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -87,7 +88,7 @@ def test_make_test_would_run_all_tests(clone: Path, commands: list[str]) -> None
         check=True,
     )
     last = dry_run.stdout.splitlines()[-1].rstrip()
-    assert last.endswith("-m pytest $left_out"), last
+    assert last.endswith("-m pytest -n 3 $left_out"), last
 
 
 @contextmanager

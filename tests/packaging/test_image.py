@@ -18,9 +18,10 @@ from urllib.request import urlopen
 import pytest
 
 from tests.packaging.buildah import CHECKOUT, Container, buildah, make_container
-from tests.packaging.processes import find_free_port, find_last_descendant
+from tests.packaging.processes import find_last_descendant
 from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 
 NAME = "localhost/hypervisor-exporter:trixie"

@@ -42,8 +42,11 @@ def main(root: Path, images_bytes: int) -> None:
         _run("mount", "-t", "tmpfs", "-o", f"size={images_bytes},mode=0755", "sandbox", str(images))
         with _namespace(root) as holder:
             print(holder.pid, flush=True)
-            sys.stdin.read()
-            _kill_all_in(_namespace_of(holder.pid))
+            namespace = Path(f"/proc/{holder.pid}/ns/mnt")
+            # While it is open Linux gives its number to no other namespace: to that of another worker, say.
+            with namespace.open("rb"):
+                sys.stdin.read()
+                _kill_all_in(_namespace_of(holder.pid))
     finally:
         subprocess.run(["umount", "--lazy", str(images)], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(root, ignore_errors=True)

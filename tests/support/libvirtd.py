@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 import libvirt
 
+from tests.support.loopback import find_free_port
 from tests.support.sandbox import GIB, Sandbox, SandboxError
 from tests.support.waiting import wait_until
 
@@ -62,7 +62,7 @@ class LibvirtDaemon:
         self._pid_file = self._root / "libvirtd.pid"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._connection: Any = None
-        port = _find_free_port()
+        port = find_free_port()
         sockets = self._root / "sock"
         (self._root / "etc/libvirtd.conf").write_text(
             _LIBVIRTD_CONF.format(sockets=sockets, port=port) + settings
@@ -221,9 +221,3 @@ def _open(uri: str) -> Any:
     # libvirt prints every error to standard error otherwise; they are raised anyway.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt.open(uri)
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

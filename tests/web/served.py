@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -80,13 +79,6 @@ def check(web_file: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "exporter", "--config.check", f"--web.config.file={web_file}"]
     result = subprocess.run(command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=30, check=False)
     return result.returncode, result.stdout + result.stderr
-
-
-def find_free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def options(client: Sequence[Path]) -> list[str]:

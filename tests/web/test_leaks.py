@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 from tests.web.authority import Authority, hash_password
-from tests.web.served import find_free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CANARY = "c4n4ry"

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.web.served import find_free_port, start
+from tests.support.loopback import find_free_port
+from tests.web.served import start
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 from tests.web.authority import Authority, hash_password
-from tests.web.served import check, find_free_port, options, serve_web
+from tests.web.served import check, options, serve_web
 
 Client = tuple[Path, Path]
 
