@@ -2,7 +2,7 @@
 
 A stat or statvfs on an NFS server that is gone may block for ever, and nothing can interrupt it. So such
 reads run in a thread that is given up when it makes no progress. The mount it hangs on is remembered and not
-asked again until that thread comes back.
+asked again until that thread comes back, or until something else is mounted in its place.
 """
 
 from __future__ import annotations
@@ -32,6 +32,26 @@ class Hung:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount as mountinfo has it.
+
+    :ivar number: changes when its point is mounted anew; it stays taken while a read hangs on the mount
+    """
+
+    number: str
+    point: str
+
+
+@dataclass(frozen=True, slots=True)
+class _HungRead:
+    """A read that has not come to an end, and the mount that its path lay on."""
+
+    path: str
+    mount: Mount
+    thread: threading.Thread
+
+
 class PatientReader(Generic[K, T]):
     """Reads files one after the other, and waits for each no longer than its patience.
 
@@ -56,16 +76,16 @@ class PatientReader(Generic[K, T]):
         self._path = path
         self._patience = patience
         self._mountinfo = mountinfo
-        self._hung: dict[str, threading.Thread] = {}  # by path
+        self._hung: tuple[_HungRead, ...] = ()
 
     @property
     def hung(self) -> int:
         """How many reads have not come to an end, a thread each."""
-        return sum(thread.is_alive() for thread in tuple(self._hung.values()))
+        return sum(each.thread.is_alive() for each in self._hung)
 
     def run(self, keys: Sequence[K]) -> list[T | Hung]:
         """Return what was read for each key, or that it hangs."""
-        self._hung = {path: thread for path, thread in self._hung.items() if thread.is_alive()}
+        self._hung = tuple(each for each in self._hung if each.thread.is_alive())
         results: dict[int, T | Hung] = {}
         while len(results) < len(keys):
             results = {**self._answer_for_hung(keys), **results}
@@ -74,19 +94,32 @@ class PatientReader(Generic[K, T]):
             read = batch.wait(self._patience)
             results.update(zip(left, read, strict=False))
             if len(read) < len(left):
-                self._hung[self._path(keys[left[len(read)]])] = batch.thread
+                self._note_hung(self._path(keys[left[len(read)]]), batch.thread)
         return [results[index] for index in range(len(keys))]
 
+    def _note_hung(self, path: str, thread: threading.Thread) -> None:
+        mount = find_mount(path, self._read_mountinfo())
+        self._hung = (*self._hung, _HungRead(path, mount, thread))
+
     def _answer_for_hung(self, keys: Sequence[K]) -> dict[int, T | Hung]:
+        """Answer for what is not to be asked.
+
+        A read that hangs on a mount that was taken away since (umount --lazy) may hang for ever, and says
+        nothing about what is there now.
+        """
         if not self._hung:
             return {}
-        mountinfo = os.fsdecode(self._mountinfo.read_bytes())
-        hung = Counter(find_mount(path, mountinfo) for path in self._hung)
+        mountinfo = self._read_mountinfo()
+        hung = [each for each in self._hung if find_mount(each.path, mountinfo) == each.mount]
+        paths, mounts = {each.path for each in hung}, Counter(each.mount for each in hung)
         return {
             index: Hung(path)
             for index, path in enumerate(map(self._path, keys))
-            if path in self._hung or hung[find_mount(path, mountinfo)] >= _HUNG_PATHS_OF_A_HUNG_MOUNT
+            if path in paths or mounts[find_mount(path, mountinfo)] >= _HUNG_PATHS_OF_A_HUNG_MOUNT
         }
+
+    def _read_mountinfo(self) -> str:
+        return os.fsdecode(self._mountinfo.read_bytes())
 
 
 class _Batch(Generic[K, T]):
@@ -126,14 +159,20 @@ class _Batch(Generic[K, T]):
             self._results.append(self._read(key))
 
 
-def find_mount(path: str, mountinfo: str) -> str:
-    """Return the mount point that a path lies under, by its text alone: resolving a link may hang, too.
+def find_mount(path: str, mountinfo: str) -> Mount:
+    """Return the mount that a path lies on, by its text alone: resolving a link may hang, too.
 
-    :param mountinfo: lines as proc_pid_mountinfo(5) describes them, the mount point in the fifth field
+    Of several on one point it is the last: that is the one which covers the others.
+
+    :param mountinfo: lines as proc_pid_mountinfo(5) describes them: a mount's number in the first field, its
+        point in the fifth
     """
-    points = [_unescape(line.split()[4]) for line in mountinfo.splitlines()]
-    under = [point for point in points if path == point or path.startswith(point.rstrip("/") + "/")]
-    return max(under, key=len, default="/")
+    mounts = [
+        Mount(number=fields[0], point=_unescape(fields[4]))
+        for fields in (line.split() for line in reversed(mountinfo.splitlines()))
+    ]
+    under = [each for each in mounts if path == each.point or path.startswith(each.point.rstrip("/") + "/")]
+    return max(under, key=lambda each: len(each.point), default=Mount(number="", point="/"))
 
 
 def _unescape(field: str) -> str:

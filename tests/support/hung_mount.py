@@ -39,10 +39,16 @@ def hung_mount(path: Path) -> Iterator[Path]:
             # Without this, whoever waits would go on waiting: only now is each told that nobody is there.
             os.close(descriptor)
             descriptor = -1
-            subprocess.run(["umount", "--lazy", str(path)], check=True)
+            if f" {path} " in Path("/proc/self/mountinfo").read_text():
+                take_away(path)
     finally:
         if descriptor != -1:
             os.close(descriptor)
+
+
+def take_away(path: Path) -> None:
+    """Unmount a file system that does not answer; whoever waits for it already goes on waiting."""
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def _mount(path: Path, options: str) -> None:

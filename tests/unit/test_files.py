@@ -86,6 +86,19 @@ def test_after_two_that_hang_their_mount_is_left_out(files: Files, mountinfo: Pa
     assert reader.hung == 2
 
 
+def test_what_is_mounted_in_place_of_a_dead_mount_is_read(files: Files, mountinfo: Path) -> None:
+    """Shows that reads that hang for ever, on a server that is gone, do not outlive their mount."""
+    reader = make_reader(files, mountinfo)
+    keys = ["/dead/1", "/dead/2", "/dead/3"]
+    assert reader.run(keys) == [Hung(key) for key in keys]
+    mountinfo.write_text(MOUNTINFO.replace("23 22 0:40", "31 22 0:50"))
+    files.hanging = set()
+    assert reader.run(keys) == [f"content of {key}" for key in keys]
+    assert reader.hung == 2, "whose threads are there still"
+    files.hanging = {"/dead/1"}
+    assert reader.run(keys) == [Hung("/dead/1"), "content of /dead/2", "content of /dead/3"]
+
+
 def test_what_a_read_raises_is_raised(mountinfo: Path) -> None:
     def fail(path: str) -> str:
         raise FileNotFoundError(path)
@@ -114,4 +127,8 @@ def test_a_mount_point_that_is_no_text_does_no_harm(files: Files, mountinfo: Pat
     ],
 )
 def test_a_path_lies_under_the_longest_mount_point_that_holds_it(path: str, mount: str) -> None:
-    assert find_mount(path, MOUNTINFO) == mount
+    assert find_mount(path, MOUNTINFO).point == mount
+
+
+def test_of_two_mounts_on_one_point_the_later_one_covers_the_other() -> None:
+    assert find_mount("/dead/1", MOUNTINFO + "31 23 0:50 / /dead rw - tmpfs tmpfs rw\n").number == "31"
