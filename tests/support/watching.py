@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import time
 from collections import Counter
@@ -39,16 +37,11 @@ _CHANGING = re.compile(r"^time=\S+ |\b\d+\.\d+\b|\bseconds=\d+")
 
 
 class Stopwatch:
-    """Tells the seconds since it was made.
+    """Tells the seconds since it was made."""
 
-    :param pids: the processes that are waited for; without any, all of this machine
-    """
-
-    def __init__(self, *pids: int) -> None:
-        self._pids = pids
+    def __init__(self) -> None:
         self._start = time.monotonic()
         self._stalled = _stalled_seconds()
-        self._queued = _queued_seconds(self._pids)
 
     @property
     def seconds(self) -> float:
@@ -57,15 +50,8 @@ class Stopwatch:
 
     @property
     def undisturbed(self) -> float:
-        """Those in which nobody waited for a CPU: promises are made of a quiet machine.
-
-        That others wait, which have nothing to do with these processes, is no excuse for them.
-        """
-        stalled = _stalled_seconds() - self._stalled
-        if self._pids:
-            after = _queued_seconds(self._pids)
-            stalled = min(stalled, sum(after[task] - self._queued.get(task, 0.0) for task in after))
-        return max(0.0, self.seconds - stalled)
+        """Those in which no task of this machine waited for a CPU: promises are made of a quiet one."""
+        return max(0.0, self.seconds - (_stalled_seconds() - self._stalled))
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ class Timed:
 
 def take(exporter: RunningExporter, libvirtd: LibvirtDaemon) -> Timed:
     """Scrape once."""
-    watch = Stopwatch(os.getpid(), exporter.process.pid, libvirtd.pid)
+    watch = Stopwatch()
     text = exporter.get("/metrics", seconds=_HANGS_SECONDS)
     seconds, undisturbed = watch.seconds, watch.undisturbed
     scrape = Scrape(text=text, log=exporter.log)
@@ -156,21 +142,15 @@ def count_connections(libvirtd: LibvirtDaemon) -> int:
 
 
 def _stalled_seconds() -> float:
-    """Return for how long some task of this machine has waited for a CPU; 0 where nobody counts."""
+    """Return for how long some task of this machine has waited for a CPU; 0 where nobody counts.
+
+    Linux counts it by thread, too, but forgets those that have ended: each refresh of the exporter's has one.
+    """
     pressure = Path("/proc/pressure/cpu")
     if not pressure.exists():
         return 0.0
     some = pressure.read_text().splitlines()[0]
     return int(some.rpartition("total=")[2]) / 1e6
-
-
-def _queued_seconds(pids: Sequence[int]) -> dict[str, float]:
-    """Return for how long each thread of these processes, by its path in /proc, has waited for a CPU."""
-    waited: dict[str, float] = {}
-    for path in (path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-            waited[str(path)] = int(path.read_text().split()[1]) / 1e9
-    return waited
 
 
 def _samples(scrape: Scrape) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
