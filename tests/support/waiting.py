@@ -9,9 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.02
+# To start a program takes half a second of a processor, of which a busy machine gives it a tenth.
+_PATIENCE_SECONDS = 60.0
 
 
-def wait_until(condition: Callable[[], T], what: str, *, seconds: float = 20) -> T:
+def wait_until(condition: Callable[[], T], what: str, *, seconds: float = _PATIENCE_SECONDS) -> T:
     """Return the first true value that the condition returns.
 
     :param what: what is waited for, to follow "waited in vain for"
