@@ -160,7 +160,7 @@ class GuestCalls:
 class _Batch:
     """Jobs that one thread does over one connection, until one of them takes too long.
 
-    :ivar done: how many are done
+    :ivar done: how many are done; it stays as it is once the batch was given up
     """
 
     def __init__(self, calls: GuestCalls, jobs: Sequence[GuestJob], *, clock: Callable[[], float]) -> None:
@@ -168,26 +168,40 @@ class _Batch:
         self._calls = calls
         self._jobs = tuple(jobs)
         self._clock = clock
+        # An answer may come in the moment in which its job is given up: that is done then, or left waiting.
+        self._lock = threading.Lock()
         self._began_at: float | None = None  # the job under way; None while there is no connection yet
         self._is_given_up = False
 
     def run(self, hypervisor: WaitingHypervisor) -> None:
         """Do the jobs that are left, but none after it was given up."""
-        while self.done < len(self._jobs) and not self._is_given_up:
+        while not self._is_given_up and self.done < len(self._jobs):
             job = self._jobs[self.done]
             self._began_at = self._clock()
             if self._calls.is_worth_asking(hypervisor, job):
                 self._calls.do(job, hypervisor)
-            self.done += 1
+            self._go_on()
+
+    def _go_on(self) -> None:
+        with self._lock:
+            if not self._is_given_up:
+                self.done += 1
+                self._began_at = self._clock()
 
     def wait(self, attempt: Attempt[None], *, timeout: float, end: float) -> None:
         """Wait until all is done, a job takes longer than `timeout`, or it is `end` on the clock."""
         while not attempt.is_over:
+            left = self._give_up_if_late(timeout, end)
+            if left <= 0:
+                break
+            attempt.wait(left)
+
+    def _give_up_if_late(self, timeout: float, end: float) -> float:
+        """Return for how many seconds the job under way may go on; if for none, it is given up."""
+        with self._lock:
             now, began_at = self._clock(), self._began_at
             # Before there is a connection nothing has begun: look again after a while.
             job_ends = now + timeout if began_at is None else began_at + timeout
             left = min(end, job_ends) - now
-            if left <= 0:
-                break
-            attempt.wait(left)
-        self._is_given_up = True
+            self._is_given_up = left <= 0
+            return left

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
@@ -69,6 +72,51 @@ def test_a_guest_that_hangs_is_given_up_in_its_own_time_and_not_when_all_time_is
             asked_at = bench.clock.now
             bench.calls.ask([bench.make_job("a", f"kind{asked_at}")], seconds=20)
             assert TIMEOUT < bench.clock.now - asked_at < 2 * TIMEOUT
+
+
+class LateAttempt:
+    """A batch whose guest answers in the moment in which it is given up, and whose thread ends after that."""
+
+    is_over = False
+
+    def __init__(self, clock: Clock) -> None:
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+        self._clock = clock
+
+    def start(self, call: Callable[[WaitingHypervisor], None], hypervisor: WaitingHypervisor) -> None:
+        self._thread = threading.Thread(target=call, args=[hypervisor])
+        self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        assert self.is_asked.wait(20)
+        self._clock.now += seconds + 0.001
+
+    @property
+    def outcome(self) -> None:
+        """What is looked at first once it was given up."""
+        self.may_answer.set()
+        self._thread.join(20)
+
+
+def test_an_answer_in_the_moment_in_which_a_guest_is_given_up_costs_the_next_one_nothing() -> None:
+    """Shows that the next one is asked, and is not taken for the one that does not answer."""
+    bench = Bench()
+    late, start = LateAttempt(bench.clock), bench.connections.start
+
+    def start_late(call: Callable[[WaitingHypervisor], None], *, name: str) -> object:
+        bench.connections.start = start  # type: ignore[method-assign]
+        late.start(call, bench.libvirt.make_connection())
+        return late
+
+    def ask_late(_hypervisor: WaitingHypervisor) -> None:
+        late.is_asked.set()
+        late.may_answer.wait(20)
+        bench.answered.append("a")
+
+    bench.connections.start = start_late  # type: ignore[method-assign,assignment]
+    jobs = [GuestJob(uuid="a", kind="XML", ask=ask_late), bench.make_job("b")]
+    assert bench.calls.ask(jobs, seconds=20) == {"a"}
+    assert bench.answered == ["a", "b"]
 
 
 def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> None:
