@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 INSTALLING_SECONDS = 300
 
 # What the make that runs these tests, and its virtual environment, would otherwise tell the clone's make.
-INHERITED = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "URI", "VIRTUAL_ENV"}
+INHERITED = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "URI", "VIRTUAL_ENV", "WORKERS"}
 
 
 @pytest.fixture(scope="module")
