@@ -241,6 +241,7 @@ def test_reloads_beside_frozen_guests_leave_no_more_calls_than_one_does(
     with serve(settings, as_nobody=as_nobody) as exporter:
         before = _wait_for_sizes(exporter, libvirtd)
         with frozen_with_jobs_held(libvirtd, *_FIVE_HELD.names):
+            watch(exporter, libvirtd, 1.5)  # whatever hangs hangs now
             taken: list[Timed] = []
             for ratio in range(2, 2 + _RELOADS):
                 changed = {**_hypervisor(libvirtd), "cpu_allocation_ratio": ratio}
