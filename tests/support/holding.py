@@ -23,14 +23,16 @@ class Hold:
         self._is_over = threading.Event()
 
     def enter(self) -> None:
+        """Be one of those that are joined; to be called before a test can see that the thread came so far."""
+        with self._lock:
+            if not self._is_over.is_set():
+                self.threads.append(threading.current_thread())
+
+    def wait(self) -> None:
         """Wait until it is let go.
 
         :raises TimeoutError: when nobody does that
         """
-        with self._lock:
-            if self._is_over.is_set():
-                return
-            self.threads.append(threading.current_thread())
         if not self._is_over.wait(self._patience):
             raise TimeoutError(f"held up and not let go for {self._patience:g} s")
 

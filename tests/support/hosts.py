@@ -56,10 +56,12 @@ class Driver:
             hold.join()
 
     def get_available_resource(self) -> Resources:
-        self.reads += 1
         hold = self._hold
         if hold is not None:
             hold.enter()
+        self.reads += 1
+        if hold is not None:
+            hold.wait()
         if self.error is not None:
             raise self.error
         return self.resources

@@ -106,11 +106,13 @@ class WaitingLibvirt:
         self._held.pop(what)
 
     def answer(self, call: str, about: str, answer: T | Exception) -> T:
+        found = (self._held.get(what) for what in (call, about, f"{call} {about}"))
+        holds = [hold for hold in found if hold is not None]
+        for hold in holds:
+            hold.enter()
         self.asked.append((call, about))
-        for what in (call, about, f"{call} {about}"):
-            hold = self._held.get(what)
-            if hold is not None:
-                hold.enter()
+        for hold in holds:
+            hold.wait()
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -46,8 +46,9 @@ def test_a_thread_that_does_not_end_and_one_that_is_not_let_go_are_errors() -> N
     hold, may_end = Hold(patience=0.05), threading.Event()
 
     def enter_and_stay() -> None:
+        hold.enter()
         with pytest.raises(TimeoutError, match="not let go for"):
-            hold.enter()
+            hold.wait()
         may_end.wait(20)
 
     thread = threading.Thread(target=enter_and_stay, name="late one")
