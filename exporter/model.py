@@ -159,11 +159,12 @@ class DomainRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DomainInfo:
-    """The part of virDomainGetInfo that stands in for a guest's XML."""
+    """What virDomainGetInfo says of a guest: what stands in for its XML, and what shows that it runs."""
 
     vcpus: int  # plugged in now, or those of the configuration where the domain is not active
     memory_kib: int
     maximum_memory_kib: int
+    cpu_time_ns: int = 0  # that its process has used since it was started
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,12 @@ REFRESH_SECONDS = 30.0
 # Between scrapes there is time; but a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0
+# One that was not asked, as too many others did not answer, has no part in that.
+RETRY_NOT_ASKED_SECONDS = 1.0
+# Calls for an XML that may hang at once: fewer than may hang in all, so that there is one left for what asks
+# for the vCPUs and memory of guests without an XML.
+MAX_HUNG = 3
+_KIND = "XML"
 # 11.0.0, the first libvirt whose XML of a guest waits for its job (measured: docs/decisions.md).
 XML_WAITS_SINCE_VERSION = 11_000_000
 # An XML that took longer is used, but does not show that the guest answers again: libvirt 11 gives the XML of
@@ -59,7 +65,7 @@ class _Entry:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether libvirt was asked for its XML and has not given it."""
+        """Whether its XML was wanted and could not be had."""
         return self.is_due and self.retry_at > 0
 
 
@@ -187,21 +193,25 @@ class GuestCache:
         jobs = [
             GuestJob(
                 uuid=entry.record.uuid,
-                kind="XML",
+                kind=_KIND,
                 ask=partial(self._ask_xml, entry),
                 may_wait_for_monitor=self._may_xml_wait,
             )
             for entry in entries
         ]
-        unanswered = self._calls.ask(jobs, seconds=seconds) if jobs else frozenset()
-        retry_at = self._clock() + RETRY_SECONDS
+        if not jobs:
+            return
+        may_hang = MAX_HUNG - len(self._calls.list_waiting(_KIND))
+        slow, not_asked = self._calls.ask(jobs, seconds=seconds, may_hang=may_hang)
+        now = self._clock()
         with self._lock:
             for asked in entries:
-                entry = self._entries.get(asked.record.uuid)
-                if asked.record.uuid in unanswered and entry is not None and entry.number == asked.number:
+                uuid = asked.record.uuid
+                entry = self._entries.get(uuid)
+                if uuid in slow | not_asked and entry is not None and entry.number == asked.number:
                     due_number = max(entry.due_number, asked.number + 1)
-                    unread = replace(entry, due_number=due_number, retry_at=retry_at)
-                    self._entries[asked.record.uuid] = unread
+                    retry_at = now + (RETRY_SECONDS if uuid in slow else RETRY_NOT_ASKED_SECONDS)
+                    self._entries[uuid] = replace(entry, due_number=due_number, retry_at=retry_at)
 
     def _ask_for_unread(self) -> None:
         """Ask for the vCPUs and memory of guests whose XML was never to be had."""
@@ -294,5 +304,5 @@ def _describe_unanswered(entry: _Entry) -> Problem:
         reason="guest_timeout",
         subject=entry.record.name,
         message=f"domain {entry.record.name}: libvirt does not give its configuration, as the guest is frozen"
-        f" or busy; {shown}",
+        f" or busy, or too many others are; {shown}",
     )

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.attempt import Attempt, Failure
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
@@ -42,6 +43,17 @@ class GuestJob:
     def key(self) -> tuple[str, str]:
         """What tells it from other jobs."""
         return self.uuid, self.kind
+
+
+class Unanswered(NamedTuple):
+    """The UUIDs of guests of which nothing was learnt.
+
+    :ivar slow: those that do not answer, now or since an earlier call
+    :ivar not_asked: those that could not be asked, as time was over or too many others do not answer
+    """
+
+    slow: frozenset[str]
+    not_asked: frozenset[str]
 
 
 class GuestCalls:
@@ -85,15 +97,23 @@ class GuestCalls:
         with self._lock:
             self._slow &= frozenset(uuids)
 
-    def ask(self, jobs: Sequence[GuestJob], *, seconds: float) -> frozenset[str]:
-        """Do these jobs, and return the UUIDs of the guests that do not answer, now or since an earlier call.
+    def list_waiting(self, kind: str) -> frozenset[str]:
+        """Return the UUIDs of the guests for which a call of this kind is waiting."""
+        with self._lock:
+            waiting = dict(self._waiting)
+        return frozenset(uuid for (uuid, each), call in waiting.items() if each == kind and not call.is_over)
+
+    def ask(self, jobs: Sequence[GuestJob], *, seconds: float, may_hang: int = MAX_WAITING) -> Unanswered:
+        """Do these jobs, and return the guests of which nothing was learnt.
 
         :param seconds: how long to go on at most; what is left then was not asked
+        :param may_hang: how many of these calls may be left waiting; what is left then was not asked
         :raises HypervisorError: when the connection is lost or cannot be made
         """
         end = self._clock() + seconds
         left = self._sort(jobs)
-        while left and self._clock() < end and self.hung < self._maximum:
+        hung = 0
+        while left and self._clock() < end and self.hung < self._maximum and hung < may_hang:
             batch = _Batch(self, left, clock=self._clock)
             attempt = self._connections.start(batch.run, name="ask guests")
             batch.wait(attempt, timeout=self._timeout, end=end)
@@ -104,8 +124,10 @@ class GuestCalls:
             left = left[batch.done :]
             if not attempt.is_over and left:
                 self._note_waiting(left.pop(0), attempt)
+                hung += 1
         with self._lock:
-            return frozenset(job.uuid for job in jobs if job.uuid in self._slow or job.key in self._waiting)
+            slow = frozenset(job.uuid for job in jobs if job.uuid in self._slow or job.key in self._waiting)
+        return Unanswered(slow=slow, not_asked=frozenset(job.uuid for job in left) - slow)
 
     def is_worth_asking(self, hypervisor: WaitingHypervisor, job: GuestJob) -> bool:
         """Whether to make the call now. Whatever is wrong with one guest may be so with others.

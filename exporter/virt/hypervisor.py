@@ -351,8 +351,13 @@ class LibvirtHypervisor:
         :raises GoneError: when the domain vanished
         """
         domain = self._find_domain(uuid)
-        _state, maximum_kib, memory_kib, vcpus, _cpu_time_ns = self._ask(lambda _: domain.info())
-        return DomainInfo(vcpus=vcpus, memory_kib=memory_kib, maximum_memory_kib=maximum_kib)
+        _state, maximum_kib, memory_kib, vcpus, cpu_time_ns = self._ask(lambda _: domain.info())
+        return DomainInfo(
+            vcpus=vcpus,
+            memory_kib=memory_kib,
+            maximum_memory_kib=maximum_kib,
+            cpu_time_ns=cpu_time_ns,
+        )
 
     def is_guest_busy(self, uuid: str) -> bool:
         """Return whether the guest's monitor has not answered somebody for a while (virDomainGetControlInfo).

@@ -6,6 +6,10 @@ ever, so libvirt is asked for that once: for the storage volume at this path, wh
 where no storage pool has the image, the guest is asked (virDomainGetBlockInfo): that takes its job and asks
 its monitor, so it is done once for each image; again when the file or the guest's disk is another one, and
 hourly.
+
+A frozen guest does not answer before it goes on. Until then the call holds the guest's job, even after this
+process has ended. So few guests may hang at once, whoever asked them, and for what is known already only a
+guest is asked that is seen to run (exporter.virt.liveness).
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from exporter.model import Disk, ImageSize, UnsizedImage
 from exporter.virt.connections import WaitingHypervisor
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls, GuestJob
+from exporter.virt.liveness import Liveness
 from exporter.virt.volumes import VolumeSizes
 
 ASK_SECONDS = 60.0
@@ -28,6 +33,14 @@ ASK_GUEST_AGAIN_SECONDS = 3600.0
 # After an error, an image is asked for again only so much later; a guest that did not answer, sooner.
 RETRY_SECONDS = 60.0
 RETRY_GUEST_SECONDS = 5.0
+# Guests whose monitors may hang at once; beyond that, a guest is asked only once it is seen to run, and soon
+# looked at again for that. (One that is seen to run may freeze just then: then one more may hang.)
+MAX_HUNG_GUESTS = 2
+MAX_HUNG_RUNNING_GUESTS = 3
+LOOK_AGAIN_SECONDS = 2.0
+_KIND = "image sizes"
+_DOES_NOT_ANSWER = "its size is not known, as the guest does not answer"
+_MAY_NOT_ANSWER = "its size is not asked for, as other guests do not answer and this one is not seen to run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class ImageSizes:
         self, calls: GuestCalls, volumes: VolumeSizes, *, max_age: float, clock: Callable[[], float]
     ) -> None:
         self._calls = calls
+        self._liveness = Liveness(calls, clock=clock)
         self._volumes = volumes
         self._max_age = max_age
         self._clock = clock
@@ -106,14 +120,38 @@ class ImageSizes:
         :raises HypervisorError: when the connection is lost or cannot be made
         """
         self._ask_for_volumes()
-        jobs = [
-            GuestJob(uuid=uuid, kind="image sizes", ask=partial(self._ask, uuid, images))
-            for uuid, images in self._list_due().items()
-        ]
-        unanswered = self._calls.ask(jobs, seconds=ASK_SECONDS)
+        due = self._list_due()
+        self._liveness.forget_others(self._wanted.keys())
+        self._liveness.look(due.keys() | self._liveness.busy)
+        running = [uuid for uuid in due if self._liveness.is_running(uuid)]
+        slow = self._ask_guests(running, due, may_hang=MAX_HUNG_RUNNING_GUESTS)
+        others = [uuid for uuid in due if uuid not in running and self._lacks_a_size(uuid, due[uuid])]
+        slow |= self._ask_guests(others, due, may_hang=MAX_HUNG_GUESTS)
         for uuid, images in self._list_due().items():
-            if uuid in unanswered:
-                self._note_unanswered(uuid, images)
+            if uuid in slow:
+                self._put_off(uuid, images, _DOES_NOT_ANSWER, seconds=RETRY_GUEST_SECONDS)
+            elif uuid in due:
+                self._put_off(uuid, images, _MAY_NOT_ANSWER, seconds=LOOK_AGAIN_SECONDS)
+
+    def _ask_guests(
+        self, uuids: Sequence[str], images: Mapping[str, Sequence[WantedImage]], *, may_hang: int
+    ) -> frozenset[str]:
+        """Ask guests, and return the UUIDs of those that do not answer.
+
+        :param may_hang: how many guests may hang, those included that hang already
+        """
+        hung = self._liveness.busy | self._calls.list_waiting(_KIND)
+        jobs = [
+            GuestJob(uuid=uuid, kind=_KIND, ask=partial(self._ask, uuid, images[uuid]))
+            for uuid in uuids
+            if uuid not in hung
+        ]
+        slow = self._calls.ask(jobs, seconds=ASK_SECONDS, may_hang=may_hang - len(hung)).slow
+        return slow | hung.intersection(uuids)
+
+    def _lacks_a_size(self, uuid: str, images: Sequence[WantedImage]) -> bool:
+        """Whether one of the images has no size that counts until there is a newer one."""
+        return any(isinstance(self.get(uuid, image), UnsizedImage) for image in images)
 
     def _ask_for_volumes(self) -> None:
         """Ask for what is due and a storage pool may have; all else is left due, for the guests to tell."""
@@ -153,12 +191,20 @@ class ImageSizes:
         max_age = ASK_GUEST_AGAIN_SECONDS if image.seen else self._max_age
         return _Known(size, image.file, self._clock() + max_age)
 
-    def _note_unanswered(self, uuid: str, images: Sequence[WantedImage]) -> None:
-        """Ask again later; what is known of the image counts until then."""
+    def _put_off(self, uuid: str, images: Sequence[WantedImage], why: str, *, seconds: float) -> None:
+        """Ask again later; what is known of the images counts until then.
+
+        :param why: there is no size; it is told when there is none the second time
+        """
         for image in images:
             known = self._known.get((uuid, image.disk))
-            size = UnsizedImage(None) if known is None or known.file != image.file else known.size
-            self._keep(uuid, image, _Known(size, image.file, self._clock() + RETRY_GUEST_SECONDS))
+            if known is None or known.file != image.file:
+                size: ImageSize | UnsizedImage = UnsizedImage(None)
+            elif isinstance(known.size, UnsizedImage):
+                size = UnsizedImage(f"disk {image.disk.target}: {why}")
+            else:
+                size = known.size
+            self._keep(uuid, image, _Known(size, image.file, self._clock() + seconds))
 
     def _keep(self, uuid: str, image: WantedImage, known: _Known) -> None:
         with self._lock:

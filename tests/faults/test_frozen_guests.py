@@ -196,6 +196,40 @@ def test_more_guests_freeze_than_calls_may_be_left_waiting(libvirtd: LibvirtDaem
         _check_nothing_is_left(exporter, libvirtd, before)
 
 
+def test_an_exporter_started_beside_many_frozen_guests_sizes_all_others(libvirtd: LibvirtDaemon) -> None:
+    """Shows that guests that hang take no connection from the well ones, neither now nor later."""
+    count = _MAX_OUTSTANDING + 1
+    names = [f"frozen{number}" for number in range(count)]
+    _start_guests(libvirtd, count)
+    with frozen(libvirtd, *names), _serve(libvirtd, as_nobody=True) as exporter:
+        wait_until(lambda: exporter.scrape().value("hypervisor_unsized_disks") == count, "all other sizes")
+        _start_guest(libvirtd, "late", vcpus=7)
+        late = exporter.scrape()
+        assert late.value("hypervisor_vcpus_used") == 2 * count + 3 + 7
+        assert late.value("hypervisor_unread_guests") == 0
+        wait_until(
+            lambda: exporter.scrape().value("hypervisor_unsized_disks") == count, "the size of one more"
+        )
+        wait_until(lambda: _count_unsized_in_log(exporter) == count, "a line in the log for each")
+        assert sum(is_job_held(libvirtd, name) for name in names) <= _MAX_JOBS_HELD
+
+
+def test_exporters_that_come_and_go_beside_frozen_guests_leave_no_more_calls_than_one(
+    libvirtd: LibvirtDaemon,
+) -> None:
+    """Shows that libvirtd, which keeps the calls of a client that has ended, does not run out of workers."""
+    names = [f"frozen{number}" for number in range(8)]
+    _start_guests(libvirtd, len(names))
+    held = []
+    with frozen(libvirtd, *names):
+        for _ in range(4):
+            with _serve(libvirtd, as_nobody=True) as exporter:
+                watch(exporter, libvirtd, 3)
+            held.append(sum(is_job_held(libvirtd, name) for name in names))
+    print(f"jobs held after each: {held}")
+    assert max(held) <= _MAX_JOBS_HELD
+
+
 def test_a_guest_that_is_frozen_for_longer_than_libvirt_waits_for_its_job(libvirtd: LibvirtDaemon) -> None:
     """Shows that the errors that libvirt answers after 30 s change nothing, and that each is told once."""
     _start_guests(libvirtd, 1)
@@ -451,6 +485,7 @@ def test_a_guest_that_freezes_on_its_way_to_another_hypervisor_stalls_neither(
 
 
 _POLL_SECONDS = 0.1
+_MAX_JOBS_HELD = 2  # of frozen guests, by calls for the sizes of images
 
 
 def _start_guests(libvirtd: LibvirtDaemon, count: int) -> None:
@@ -500,6 +535,11 @@ def _serve(libvirtd: LibvirtDaemon, *, as_nobody: bool = False, **settings: Any)
 
 def _overcommitted(scrape: Scrape) -> float:
     return scrape.value("hypervisor_storage_overcommitted_bytes")
+
+
+def _count_unsized_in_log(exporter: RunningExporter) -> int:
+    exporter.scrape()
+    return len({line for line in exporter.log.splitlines() if "frozen" in line and "its size is not" in line})
 
 
 def _counts(scrape: Scrape) -> list[object]:

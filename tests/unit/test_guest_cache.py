@@ -316,6 +316,27 @@ def test_a_guest_of_which_nothing_is_to_be_had_is_listed_all_the_same() -> None:
         assert cache.count_unread() == 1
 
 
+def test_guests_that_are_not_asked_because_others_hang_are_counted_and_named() -> None:
+    """Shows that a change that is not seen is counted, and that a call is left for virDomainGetInfo."""
+    cache = Cache()
+    records = [make_domain(number) for number in range(1, 8)]
+    for number in range(1, 8):
+        cache.set(number)
+    cache.reconcile(records, ())
+    new = make_domain(8)
+    cache.set(8, vcpus=3)
+    cache.libvirt.info[new.uuid] = DomainInfo(vcpus=3, memory_kib=512, maximum_memory_kib=512)
+    with cache.libvirt.held(*(f"XML {record.uuid}" for record in (*records[:6], new))):
+        cache.reconcile([*records, new], {record.uuid for record in records})
+        assert cache.libvirt.asked.count(("XML", records[6].uuid)) == 1, "when it was new"
+        assert (cache.count_unread(), cache.count_outdated()) == (1, 7)
+        assert {each.subject for each in cache.get_problems()} == {each.name for each in (*records, new)}
+        assert cache.vcpus()[new.uuid] == 3
+    cache.clock.now += RETRY_SECONDS
+    cache.reconcile([*records, new], ())
+    assert (cache.count_unread(), cache.count_outdated()) == (0, 0)
+
+
 def test_what_changes_while_a_guest_does_not_answer_is_read_once_more(cache: Cache) -> None:
     with cache.libvirt.held(ONE):
         cache.reconcile(BOTH, {ONE})

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.virt.connections import WaitingHypervisor
-from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob
+from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob, Unanswered
 from tests.support.hosts import Clock
 from tests.support.waiting_libvirt import WaitingLibvirt
 
@@ -35,7 +35,7 @@ class Bench:
         return GuestJob(uuid=uuid, kind=kind, ask=ask, may_wait_for_monitor=may_wait_for_monitor)
 
     def ask(self, *uuids: str, seconds: float = 20.0) -> frozenset[str]:
-        return self.calls.ask([self.make_job(uuid) for uuid in uuids], seconds=seconds)
+        return self.calls.ask([self.make_job(uuid) for uuid in uuids], seconds=seconds).slow
 
 
 def test_all_guests_are_asked_over_one_connection() -> None:
@@ -115,7 +115,7 @@ def test_an_answer_in_the_moment_in_which_a_guest_is_given_up_costs_the_next_one
 
     bench.connections.start = start_late  # type: ignore[method-assign,assignment]
     jobs = [GuestJob(uuid="a", kind="XML", ask=ask_late), bench.make_job("b")]
-    assert bench.calls.ask(jobs, seconds=20) == {"a"}
+    assert bench.calls.ask(jobs, seconds=20).slow == {"a"}
     assert bench.answered == ["a", "b"]
 
 
@@ -134,13 +134,25 @@ def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> N
     assert bench.ask("well", *frozen) == frozenset()
 
 
+def test_one_kind_of_calls_may_be_held_to_fewer() -> None:
+    """Shows that those that are left can be told apart from those that do not answer."""
+    bench = Bench()
+    jobs = [bench.make_job(uuid) for uuid in ("a", "b", "c")]
+    with bench.libvirt.held("a", "b"):
+        unanswered = bench.calls.ask(jobs, seconds=20, may_hang=1)
+        assert unanswered == Unanswered(slow=frozenset({"a"}), not_asked=frozenset({"b", "c"}))
+        assert bench.calls.list_waiting("XML") == {"a"}
+        assert bench.calls.list_waiting("info") == frozenset()
+    assert bench.calls.list_waiting("XML") == frozenset()
+
+
 def test_guests_that_answered_go_before_those_that_did_not() -> None:
     bench = Bench()
     with bench.libvirt.held("a"):
         bench.ask("a")
         bench.libvirt.let_go_of_newer("a")
         jobs = [bench.make_job("a", "sizes"), bench.make_job("b"), bench.make_job("c")]
-        assert bench.calls.ask(jobs, seconds=20) == frozenset(), "it answers something now"
+        assert bench.calls.ask(jobs, seconds=20).slow == frozenset(), "it answers something now"
         assert bench.answered == ["b", "c", "a"]
 
 
@@ -180,7 +192,7 @@ def test_what_waits_for_no_monitor_is_asked_of_a_busy_guest_too() -> None:
     with bench.libvirt.held("a"):
         bench.ask("a")
         bench.libvirt.let_go_of_newer("a")
-        assert bench.calls.ask([bench.make_job("a", "sizes")], seconds=20) == {"a"}
+        assert bench.calls.ask([bench.make_job("a", "sizes")], seconds=20).slow == {"a"}
         assert bench.answered == []
         bench.calls.ask([bench.make_job("a", "info", may_wait_for_monitor=False)], seconds=20)
         assert bench.answered == ["a"]
@@ -197,7 +209,8 @@ def test_a_guest_that_hangs_for_one_thing_may_be_asked_for_another() -> None:
 
 def test_when_the_time_is_over_the_rest_is_not_asked() -> None:
     bench = Bench()
-    assert bench.ask("a", "b", seconds=0) == frozenset()
+    jobs = [bench.make_job("a"), bench.make_job("b")]
+    assert bench.calls.ask(jobs, seconds=0) == Unanswered(slow=frozenset(), not_asked=frozenset({"a", "b"}))
     assert bench.libvirt.asked == []
 
 

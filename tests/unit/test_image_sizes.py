@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
-from exporter.model import ImageSize, UnsizedImage
+from exporter.model import DomainInfo, ImageSize, UnsizedImage
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls
 from exporter.virt.image_sizes import (
     ASK_GUEST_AGAIN_SECONDS,
+    LOOK_AGAIN_SECONDS,
+    MAX_HUNG_GUESTS,
+    MAX_HUNG_RUNNING_GUESTS,
     RETRY_GUEST_SECONDS,
     RETRY_SECONDS,
     ImageSizes,
@@ -38,7 +41,21 @@ class Bench:
         self.libvirt, self.clock = WaitingLibvirt(), Clock()
         calls = GuestCalls(self.libvirt.make_connections(self.clock), clock=self.clock)
         volumes = VolumeSizes(self.libvirt.make_connections(self.clock))
+        self.calls = calls
         self.sizes = ImageSizes(calls, volumes, max_age=MAX_AGE, clock=self.clock)
+
+    def run(self, *uuids: str) -> None:
+        """Let these guests be active, and let their processes use some CPU time."""
+        for uuid in uuids:
+            info = self.libvirt.info.get(uuid)
+            cpu_time_ns = info.cpu_time_ns if isinstance(info, DomainInfo) else 0
+            self.libvirt.info[uuid] = DomainInfo(
+                vcpus=1, memory_kib=1, maximum_memory_kib=1, cpu_time_ns=cpu_time_ns + 10_000_000
+            )
+
+    def asked_for_sizes(self) -> set[str]:
+        """Read what is due, and return the guests that were asked for sizes of images."""
+        return {uuid for call, uuid in self.read() if call == "block"}
 
     def read(self) -> list[tuple[str, str]]:
         """Read what is due, and return what was asked for that."""
@@ -68,7 +85,8 @@ def test_without_a_volume_the_guest_is_asked() -> None:
     bench = Bench()
     bench.libvirt.blocks["vda"] = SIZE
     bench.sizes.want({"a": [REMOTE]})
-    assert bench.read() == [("volume", str(VDA.path)), ("block", "a")]
+    looks = [("busy", "a"), ("info", "a")]
+    assert bench.read() == [("volume", str(VDA.path)), *looks, ("block", "a")]
     assert bench.sizes.get("a", REMOTE) == SIZE
 
 
@@ -169,3 +187,82 @@ def test_a_lost_connection_is_an_error() -> None:
     bench.sizes.want({"a": [REMOTE]})
     with pytest.raises(ConnectionLostError):
         bench.sizes.read()
+
+
+# Guests that are frozen: few may be asked, whoever is still waiting for them.
+
+
+def test_few_guests_hang_however_many_are_frozen_and_those_that_run_are_sized_all_the_same() -> None:
+    """Shows that calls for XML have connections left, and that what is not known is told."""
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    frozen = [f"frozen{number}" for number in range(8)]
+    bench.run("well", "idle", *frozen)
+    bench.sizes.want({uuid: [REMOTE] for uuid in (*frozen, "well", "idle")})
+    with bench.libvirt.held(*(f"block {uuid}" for uuid in frozen)):
+        asked = bench.asked_for_sizes()
+        assert len(asked) == MAX_HUNG_GUESTS
+        assert bench.calls.hung == MAX_HUNG_GUESTS
+        assert bench.sizes.get("well", REMOTE) == UnsizedImage(None)
+        bench.libvirt.busy = asked
+        bench.clock.now += LOOK_AGAIN_SECONDS + 1
+        bench.run("well")
+        assert bench.asked_for_sizes() == {"well"}
+        assert bench.sizes.get("well", REMOTE) == SIZE
+        not_asked = bench.sizes.get("idle", REMOTE)
+        assert isinstance(not_asked, UnsizedImage)
+        assert "not seen to run" in str(not_asked.reason)
+        bench.clock.now += RETRY_GUEST_SECONDS + 1
+        assert bench.asked_for_sizes() == set()
+        hung = bench.sizes.get(min(asked), REMOTE)
+        assert isinstance(hung, UnsizedImage)
+        assert "the guest does not answer" in str(hung.reason)
+        assert bench.calls.hung == MAX_HUNG_GUESTS
+    bench.libvirt.busy = set()
+    bench.clock.now += RETRY_GUEST_SECONDS + 1
+    bench.read()
+    assert {bench.sizes.get(uuid, REMOTE) for uuid in (*frozen, "idle")} == {SIZE}
+
+
+def test_guests_that_hang_because_of_others_leave_fewer_to_this_process() -> None:
+    """Shows that the calls of exporters that have ended, which libvirtd keeps, count as well."""
+    bench = Bench()
+    frozen = [f"frozen{number}" for number in range(8)]
+    bench.run(*frozen)
+    bench.sizes.want({uuid: [REMOTE] for uuid in frozen})
+    bench.libvirt.busy = set(frozen[-MAX_HUNG_GUESTS:])
+    assert bench.asked_for_sizes() == set()
+
+
+def test_a_guest_that_froze_since_it_was_seen_to_run_takes_no_more_than_one_further_call() -> None:
+    bench = Bench()
+    guests = [f"guest{number}" for number in range(8)]
+    bench.run(*guests)
+    bench.sizes.want({uuid: [REMOTE] for uuid in guests})
+    with bench.libvirt.held(*(f"block {uuid}" for uuid in guests)):
+        bench.read()
+        bench.clock.now += RETRY_GUEST_SECONDS + 1
+        bench.run(*guests)
+        bench.read()
+        assert bench.calls.hung == MAX_HUNG_RUNNING_GUESTS
+        bench.clock.now += RETRY_GUEST_SECONDS + 1
+        bench.run(*guests)
+        assert bench.asked_for_sizes() == set()
+
+
+def test_what_is_known_is_asked_again_only_of_a_guest_that_is_seen_to_run() -> None:
+    """Shows that a guest that froze since keeps its job, and its last size counts."""
+    bench = Bench()
+    bench.libvirt.blocks["vda"] = SIZE
+    bench.run("a")
+    bench.sizes.want({"a": [REMOTE]})
+    bench.read()
+    bench.clock.now += MAX_AGE + 1
+    bench.run("a")
+    assert bench.asked_for_sizes() == set(), "it ran since, which may be long ago"
+    bench.clock.now += LOOK_AGAIN_SECONDS + 1
+    assert bench.asked_for_sizes() == set()
+    assert bench.sizes.get("a", REMOTE) == SIZE
+    bench.clock.now += LOOK_AGAIN_SECONDS + 1
+    bench.run("a")
+    assert bench.asked_for_sizes() == {"a"}
