@@ -106,10 +106,10 @@ def test_a_unit_is_a_file_or_what_shares_something_or_a_test_that_takes_long() -
     assert unit_of(frozen) == frozen
 
 
-def test_faults_come_first_and_what_nothing_is_said_of_comes_last() -> None:
+def test_frozen_guests_come_first_and_what_nothing_is_said_of_comes_last() -> None:
     """Shows the order, in which a unit stays together."""
     tests = ["tests/unit/test_log.py::test_a", "tests/fleet/test_shards.py::test_a"]
-    tests += ["tests/fleet/test_alerts.py::test_a", "tests/faults/test_clock.py::test_a"]
+    tests += ["tests/fleet/test_alerts.py::test_a", "tests/faults/test_frozen_guests.py::test_a"]
     assert sorted(tests, key=rank_of) == [tests[3], tests[1], tests[2], tests[0]]
 
 
