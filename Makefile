@@ -1,7 +1,7 @@
 # `make` or `make help` lists what there is. Each target installs what it needs, once.
 
 PYTHON ?= python3
-URI ?= test://$(subst $() ,%20,$(CURDIR))/deploy/demo/hypervisor.xml
+URI ?=
 ARGS ?=
 SECONDS ?= 600
 WORKERS ?= 3
@@ -20,6 +20,7 @@ SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
 NOVA := /usr/lib/python3/dist-packages/nova
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export URI
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,8 +43,7 @@ help: ## List the targets
 
 .PHONY: run
 run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
-	@echo '==> Running on $(URI); metrics are at $(if $(findstring listen-address,$(ARGS)),the address logged below,http://localhost:9177/metrics) (Ctrl-C stops)'
-	@exec $(BIN)/hypervisor-exporter --libvirt.uri='$(URI)' $(ARGS)
+	@exec $(BIN)/python -m scripts.run $(ARGS)
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
