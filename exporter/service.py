@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 
 from exporter.compute.tracker import ResourceTracker
-from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.systemd import Notifier
 from exporter.web.access import Access
@@ -53,7 +52,7 @@ class Service:
         self._clock = clock
         self._wall_clock = wall_clock
         self._stop = asyncio.Event()
-        self._audit: asyncio.Future[list[HostView]] | None = None
+        self._audit: asyncio.Future[None] | None = None
 
     async def run(
         self, *, open_sockets: Callable[[], list[socket.socket]], first_audit_timeout: float
@@ -88,17 +87,22 @@ class Service:
         self._probe_targets.close()
 
     async def pre_start_hook(self, timeout: float) -> None:
-        """Make the first audit, so that the first scrape finds numbers.
+        """Make the first audit, and read what scrapes do not wait for, so that the first scrape is whole.
 
-        It is waited for FIRST_AUDIT_SECONDS at most. After that it goes on by itself: a scrape that comes
+        This is waited for FIRST_AUDIT_SECONDS at most. After that it goes on by itself: a scrape that comes
         meanwhile shares what it began.
 
         :param timeout: seconds that a hypervisor has to answer, as in a scrape
         """
         deadline = self._clock() + timeout
-        self._audit = asyncio.ensure_future(self._tracker.update_available_resource(deadline=deadline))
+        self._audit = asyncio.ensure_future(self._audit_first(deadline))
         await asyncio.wait({self._audit}, timeout=FIRST_AUDIT_SECONDS)
         self._own.note_loaded(now=self._wall_clock())
+
+    async def _audit_first(self, deadline: float) -> None:
+        await self._tracker.update_available_resource(deadline=deadline)
+        await self._tracker.finish_upkeep(timeout=max(0.0, deadline - self._clock()))
+        await self._tracker.update_available_resource(deadline=deadline)
 
     async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:
         await self.pre_start_hook(first_audit_timeout)

@@ -111,6 +111,7 @@ class HostState:
         self._reconfigured = 0
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
+        self._reads_seen = 0
         self._has_answered = False
         self._succeeded_at: float | None = None
         self._is_up = False
@@ -188,8 +189,9 @@ class HostState:
         self._has_reported_view = False
 
     async def finish_upkeep(self) -> None:
-        """Read what is due between scrapes, and wait until all of it is read."""
-        await self._upkeep.finish()
+        """Read what is due between scrapes, if the hypervisor answers, and wait until all of it is read."""
+        if self._has_answered:
+            await self._upkeep.finish()
 
     def tend(self) -> None:
         """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again.
@@ -215,8 +217,10 @@ class HostState:
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:
+        """Whether the snapshot is young, and nothing was read between scrapes that it does not show."""
         is_young = self._clock() - self._snapshot_taken < self._config.cache_ttl
-        return is_young and self._has_answered and not self._driver.has_lost_connection()
+        is_latest = self._reads_seen == self._upkeep.reads_done
+        return is_young and is_latest and self._has_answered and not self._driver.has_lost_connection()
 
     async def _wait_for_refresh(self, deadline: float) -> None:
         now = self._clock()
@@ -275,6 +279,7 @@ class HostState:
         """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""
         async with self._slots:
             started, before = self._clock(), self._driver.get_stats()
+            self._reads_seen = self._upkeep.reads_done
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
             await asyncio.wait({reading}, timeout=SLOT_SECONDS)
         outcome = await reading

@@ -17,11 +17,15 @@ class Driver(Protocol):
 
 
 class Upkeep:
-    """Keeps fresh what one driver keeps. A failure is left to the next refresh to meet and tell."""
+    """Keeps fresh what one driver keeps. A failure is left to the next refresh to meet and tell.
+
+    :ivar reads_done: how many reads have ended
+    """
 
     def __init__(self, driver: Driver, *, target: str) -> None:
         self._driver = driver
         self._target = target
+        self.reads_done = 0
         self._reads: dict[str, asyncio.Future[Success[None] | Failure]] = {}
 
     def start(self) -> None:
@@ -30,6 +34,7 @@ class Upkeep:
         for name, read in self._driver.list_due().items():
             if name not in self._reads:
                 self._reads[name] = attempt_in_thread(read, name=f"{name} {self._target}")
+                self._reads[name].add_done_callback(self._note_done)
 
     async def finish(self) -> None:
         """Do what is due, and wait until all of it is done."""
@@ -41,3 +46,6 @@ class Upkeep:
         """Wait for nothing any more."""
         for future in self._reads.values():
             future.cancel()
+
+    def _note_done(self, _read: asyncio.Future[Success[None] | Failure]) -> None:
+        self.reads_done += 1

@@ -99,6 +99,16 @@ def test_the_port_opens_when_the_first_audit_is_over(silent: SilentDaemon, tmp_p
     assert scrape.value("hypervisor_up", target="kvm02") == 0
 
 
+def test_the_first_scrape_has_what_scrapes_do_not_wait_for(tmp_path: Path) -> None:
+    """Shows that the disk numbers do not change a few seconds after the start: libvirt knows these images."""
+    uri = f"test://{CHECKOUT}/deploy/demo/hypervisor.xml"
+    with started(tmp_path, uri, scrape_timeout="1h") as exporter:
+        wait_until(exporter.listens, "the port to open")
+        scrape = exporter.scrape()
+    assert scrape.value("hypervisor_unsized_disks") == 0
+    assert scrape.value("hypervisor_disk_available_least") == 28
+
+
 def test_the_first_audit_has_a_deadline(silent: SilentDaemon, tmp_path: Path) -> None:
     """A libvirtd that takes connections and answers nothing keeps no port closed."""
     with (

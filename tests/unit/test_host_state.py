@@ -43,6 +43,22 @@ def test_a_snapshot_that_is_young_enough_is_served_again() -> None:
     asyncio.run(scrape_thrice())
 
 
+def test_a_snapshot_from_before_something_was_read_is_not_served_again() -> None:
+    """Shows that an image's size, once read between scrapes, shows in the next one."""
+
+    async def read_between_scrapes() -> None:
+        host = Host(config=Config(cache_ttl=3600))
+        await ask(host)
+        host.driver.due = {"image sizes": lambda: None}
+        await host.state.finish_upkeep()
+        await ask(host)
+        assert host.driver.reads == 2
+        await ask(host)
+        assert host.driver.reads == 2
+
+    asyncio.run(read_between_scrapes())
+
+
 def test_whoever_asks_for_a_refresh_gets_one() -> None:
     async def scrape_twice() -> None:
         host = Host()
