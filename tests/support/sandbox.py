@@ -14,13 +14,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.loopback import find_free_port
+
 GIB = 2**30
 
 _PROGRAMS = ("libvirtd", "qemu-system-x86_64", "qemu-img", "unshare", "nsenter", "mount")
 _GUARDIAN = Path(__file__).with_name("guardian.py")
 
 # No security driver, no virtlogd, no ownership changed, no namespace of its own for a guest: as little
-# machinery as QEMU can do with.
+# machinery as QEMU can do with. A guest that arrives is waited for at a port that no other libvirtd takes: by
+# itself each begins with the same one.
 _QEMU_CONF = """
 security_driver = "none"
 user = "root"
@@ -29,6 +32,8 @@ stdio_handler = "file"
 namespaces = []
 dynamic_ownership = 0
 remember_owner = 0
+migration_port_min = {port}
+migration_port_max = {next_port}
 """
 
 
@@ -83,7 +88,9 @@ class Sandbox:
         if cache is not None:
             (self.root / "cache").rmdir()
             (self.root / "cache").symlink_to(cache)
-        (self.root / "etc/qemu.conf").write_text(_QEMU_CONF)
+        port = find_free_port()
+        conf = _QEMU_CONF.format(port=port, next_port=port + 1)  # libvirt wants two, and takes the first
+        (self.root / "etc/qemu.conf").write_text(conf)
         for path in (self.root, *self.root.iterdir()):
             path.chmod(0o755)  # whatever the umask is: an unprivileged exporter has to reach the sockets
 
