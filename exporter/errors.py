@@ -42,12 +42,6 @@ class NoAnswerError(HypervisorError):
     reason = "timeout"
 
 
-class DomainListError(NoAnswerError):
-    """libvirt gives no list of domains, and no earlier list counts any more."""
-
-    reason = "domains"
-
-
 class BusyError(NoAnswerError):
     """libvirt gave up waiting for a guest's job, which somebody else holds (libvirt code 68)."""
 

@@ -224,7 +224,7 @@ class HostNumaCell:
     memory_kib: int
     memory_free_bytes: int | None
     mempages: tuple[MemoryPages, ...]
-    pinned_cpus: frozenset[int]  # those that a guest's vCPU is pinned to
+    pinned_cpus: frozenset[int] | None  # those that a guest's vCPU is pinned to
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -345,6 +345,23 @@ class DriverStats(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DomainsReading:
+    """The list of domains, and what was read of each: all that depends on guests depends on it."""
+
+    domains: tuple[DomainRecord, ...]
+    guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
+    images: Mapping[str, Sequence[ImageSize | UnsizedImage]]  # by guest's UUID, one for each of its `images`
+    age_seconds: float = 0.0  # of the list; 0 where it was read by this refresh
+    unread_guests: int = 0  # of which libvirt has given no XML yet
+    outdated_guests: int = 0  # that count by an XML which is to be read again, and was not to be had
+
+    @property
+    def known_guests(self) -> tuple[Guest, ...]:
+        """Those whose XML could be read."""
+        return tuple(guest for guest in self.guests.values() if guest is not None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """Everything that one refresh read, before anything was computed from it.
 
@@ -352,19 +369,14 @@ class Reading:
     """
 
     identity: HostIdentity
-    capabilities: Capabilities
+    capabilities: Capabilities | None
     node: NodeInfo | None
     node_memory: NodeMemory | None
     online_cpus: frozenset[int] | None  # asked for only where a CPU set is configured
     free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
     node_devices: NodeDevices | None
     storage: Storage | None
-    domains: tuple[DomainRecord, ...]
-    guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
-    images: Mapping[str, Sequence[ImageSize | UnsizedImage]]  # by guest's UUID, one for each of its `images`
-    domains_age_seconds: float = 0.0  # of the list of domains; 0 where it was read by this refresh
-    unread_guests: int = 0  # of which libvirt has given no XML yet
-    outdated_guests: int = 0  # that count by an XML which is to be read again, and was not to be had
+    domains: DomainsReading | None
     problems: tuple[Problem, ...] = ()
 
 
@@ -372,14 +384,14 @@ class Reading:
 class Inventory:
     """What a hypervisor offers of one resource class, as Nova tells Placement, and what is claimed of it.
 
-    `total` is None where it could not be told: nobody knows then what fits.
+    `total` or `claimed` is None where it could not be told: nobody knows then what fits.
     """
 
     resource_class: ResourceClass
     total: int | None
     reserved: int
     allocation_ratio: float
-    claimed: int
+    claimed: int | None
 
     @property
     def max_unit(self) -> int | None:
@@ -413,7 +425,7 @@ class Resources:
 
     # Nova's dictionary, with Nova's names and units (memory in MiB, disk in GiB).
     vcpus: int | None
-    vcpus_used: int
+    vcpus_used: int | None
     memory_mb: int | None
     memory_mb_used: int | None
     local_gb: int | None
@@ -422,8 +434,8 @@ class Resources:
     hypervisor_type: str
     hypervisor_version: int
     hypervisor_hostname: str
-    cpu_info: CpuInfo
-    supported_instances: tuple[tuple[str, str, str], ...]
+    cpu_info: CpuInfo | None
+    supported_instances: tuple[tuple[str, str, str], ...] | None
     numa_topology: tuple[HostNumaCell, ...] | None
     pci_passthrough_devices: tuple[PciDevice, ...] | None  # those that device_spec lets guests have
     host_ip: str | None
@@ -434,13 +446,13 @@ class Resources:
     memory_size_bytes: int | None
     memory_available_bytes: int | None
     storage: Storage | None
-    storage_overcommitted_bytes: int
-    unsized_disks: int
-    domains_by_state: Mapping[DomainState, int]
-    running_vms: int
-    domains_age_seconds: float  # of the list of domains, when the rest was read
-    unread_guests: int
-    outdated_guests: int
+    storage_overcommitted_bytes: int | None
+    unsized_disks: int | None
+    domains_by_state: Mapping[DomainState, int] | None
+    running_vms: int | None
+    domains_age_seconds: float | None  # of the list of domains, when the rest was read
+    unread_guests: int | None
+    outdated_guests: int | None
     inventories: tuple[Inventory, ...]  # of the classes that are offered
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it could be told
     mdev_types: tuple[MdevType, ...] | None

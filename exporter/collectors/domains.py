@@ -52,10 +52,11 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     resources = snapshot.resources
     hostname = resources.hypervisor_hostname
     yield from RUNNING_VMS.samples(resources.running_vms, hypervisor_hostname=hostname)
-    for state, count in resources.domains_by_state.items():
+    for state, count in (resources.domains_by_state or {}).items():
         yield from DOMAINS.samples(count, hypervisor_hostname=hostname, state=state.name.lower())
-    listed_at = snapshot.timestamp_seconds - resources.domains_age_seconds
-    yield from DOMAIN_LIST_TIMESTAMP_SECONDS.samples(listed_at, hypervisor_hostname=hostname)
+    if resources.domains_age_seconds is not None:
+        listed_at = snapshot.timestamp_seconds - resources.domains_age_seconds
+        yield from DOMAIN_LIST_TIMESTAMP_SECONDS.samples(listed_at, hypervisor_hostname=hostname)
     yield from UNREAD_GUESTS.samples(resources.unread_guests, hypervisor_hostname=hostname)
     yield from OUTDATED_GUESTS.samples(resources.outdated_guests, hypervisor_hostname=hostname)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.metric import Collector, Metric, Sample
-from exporter.model import Snapshot
+from exporter.model import CpuInfo, Snapshot
+
+_CPU_LABELS = ("arch", "model", "vendor", "sockets", "cores", "threads")
 
 INFO = Metric(
     name="hypervisor_info",
@@ -21,12 +23,7 @@ INFO = Metric(
         "hypervisor_type",
         "hypervisor_version",
         "libvirt_version",
-        "arch",
-        "model",
-        "vendor",
-        "sockets",
-        "cores",
-        "threads",
+        *_CPU_LABELS,
         "host_ip",
         "uuid",
     ),
@@ -43,7 +40,7 @@ LABELS_INFO = Metric(
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
-    resources, cpu = snapshot.resources, snapshot.resources.cpu_info
+    resources = snapshot.resources
     yield from INFO.samples(
         1,
         hypervisor_hostname=resources.hypervisor_hostname,
@@ -51,12 +48,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         hypervisor_type=resources.hypervisor_type,
         hypervisor_version=_text(resources.hypervisor_version),
         libvirt_version=_text(resources.libvirt_version),
-        arch=_text(cpu.arch),
-        model=_text(cpu.model),
-        vendor=_text(cpu.vendor),
-        sockets=_text(cpu.sockets),
-        cores=_text(cpu.cores),
-        threads=_text(cpu.threads),
+        **_cpu_labels(resources.cpu_info),
         host_ip=_text(resources.host_ip),
         uuid=_text(resources.uuid),
     )
@@ -64,6 +56,19 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from LABELS_INFO.samples(
             1, hypervisor_hostname=resources.hypervisor_hostname, **dict(snapshot.labels)
         )
+
+
+def _cpu_labels(cpu: CpuInfo | None) -> dict[str, str]:
+    if cpu is None:
+        return dict.fromkeys(_CPU_LABELS, "")
+    return {
+        "arch": _text(cpu.arch),
+        "model": _text(cpu.model),
+        "vendor": _text(cpu.vendor),
+        "sockets": _text(cpu.sockets),
+        "cores": _text(cpu.cores),
+        "threads": _text(cpu.threads),
+    }
 
 
 def _text(value: int | str | None) -> str:

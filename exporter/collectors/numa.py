@@ -73,7 +73,8 @@ def _collect_cell(cell: HostNumaCell, hostname: str) -> Iterator[Sample]:
     labels = {"hypervisor_hostname": hostname, "cell": str(cell.id)}
     yield from CPUS.samples(len(cell.cpus), **labels)
     yield from DEDICATED_CPUS.samples(len(cell.pcpuset), **labels)
-    yield from PINNED_CPUS.samples(len(cell.pinned_cpus), **labels)
+    if cell.pinned_cpus is not None:
+        yield from PINNED_CPUS.samples(len(cell.pinned_cpus), **labels)
     yield from MEMORY_SIZE_BYTES.samples(cell.memory_kib * 1024, **labels)
     yield from MEMORY_FREE_BYTES.samples(cell.memory_free_bytes, **labels)
     for pages in cell.mempages:

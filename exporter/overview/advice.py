@@ -95,9 +95,10 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         ),
         "domains": Advice(
             meaning="libvirt gives no list of domains",
-            action="The last list counts, for as long as stale_grace says; without one there are no numbers. "
-            "libvirt waits while it ends the process of a frozen guest, which may take a minute: look for a "
-            "guest that is being destroyed. The numbers come back by themselves.",
+            action="The last list counts, for as long as stale_grace says; without one there are only the "
+            "numbers of the host itself. libvirt waits while it ends the process of a frozen guest, which "
+            "may take a minute: look for a guest that is being destroyed. The rest comes back by itself.",
+            has_numbers=True,
         ),
         "guest_timeout": Advice(
             meaning="A guest does not answer",

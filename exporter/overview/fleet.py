@@ -45,7 +45,7 @@ class Amount:
     total: int | None
     used: int | None
     free: int | None
-    growth: int = 0
+    growth: int | None = 0
     capacity: int | None = None
     claimed: int | None = None
 
@@ -62,7 +62,7 @@ class Amount:
     @property
     def over(self) -> int:
         """By how much what is used, and what it may still grow to, exceeds what is there."""
-        if self.used is None or self.free is None:
+        if self.used is None or self.free is None or self.growth is None:
             return 0
         return max(0, self.growth - self.free)
 
@@ -188,9 +188,15 @@ class Fleet:
         return sum(row.age_seconds is not None for row in self.rows)
 
     @property
-    def running_vms(self) -> int:
-        """The active domains of those."""
-        return sum(row.running_vms or 0 for row in self.rows)
+    def running_vms(self) -> int | None:
+        """The active domains of those whose domains are known; None where those of none are."""
+        known = [row.running_vms for row in self.rows if row.running_vms is not None]
+        return sum(known) if known else None
+
+    @property
+    def without_guests(self) -> int:
+        """How many have numbers here, but none that depend on guests: libvirt gives no list of domains."""
+        return sum(row.age_seconds is not None and row.running_vms is None for row in self.rows)
 
     @property
     def oldest_seconds(self) -> float | None:
@@ -229,7 +235,7 @@ def make_row(view: HostView) -> HostRow:
         disk=Resource(name="disk", amount=disk, fullness=_fullness(disk)),
         disk_available_least=_disk_available_least(resources),
         running_vms=resources.running_vms if resources is not None else None,
-        domains=resources.domains_by_state if resources is not None else {},
+        domains=(resources.domains_by_state or {}) if resources is not None else {},
         flavor_slots={each.flavor: each.slots for each in resources.flavor_slots} if resources else {},
         troubles=tuple(_trouble(name, problem) for problem in view.problems),
     )
@@ -272,7 +278,8 @@ def _disk(resources: Resources | None) -> Amount:
     amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
     # Images that take more than their size (that of a raw image, say, for its file system's own blocks) make
     # Nova's sum negative. They grow no more, but neither do they shrink.
-    return replace(amount, growth=max(0, resources.storage_overcommitted_bytes))
+    growth = resources.storage_overcommitted_bytes
+    return replace(amount, growth=None if growth is None else max(0, growth))
 
 
 def _amount(
@@ -283,12 +290,13 @@ def _amount(
     :param unit: what the inventory counts in
     """
     capacity = inventory.capacity if inventory is not None else None
+    claimed = inventory.claimed if inventory is not None and capacity is not None else None
     return Amount(
         total=total,
         used=used,
         free=free,
         capacity=None if capacity is None else capacity * unit,
-        claimed=None if capacity is None or inventory is None else inventory.claimed * unit,
+        claimed=None if claimed is None else claimed * unit,
     )
 
 
@@ -310,7 +318,7 @@ def _flavor_rooms(rows: Sequence[HostRow]) -> Iterator[FlavorRoom]:
 
 
 def _disk_available_least(resources: Resources | None) -> int | None:
-    if resources is None or resources.storage is None:
+    if resources is None or resources.storage is None or resources.storage_overcommitted_bytes is None:
         return None
     return resources.storage.free_bytes - resources.storage_overcommitted_bytes
 
@@ -342,10 +350,16 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
         total=sum(each.total or 0 for each in known) if known else None,
         used=sum(each.used or 0 for each in known) if known else None,
         free=sum(each.free or 0 for each in known) if known else None,
-        growth=sum(each.growth for each in known),
+        growth=_sum_growth(known),
         capacity=sum(each.capacity or 0 for each in placed) if placed else None,
         claimed=sum(each.claimed or 0 for each in placed) if placed else None,
     )
+
+
+def _sum_growth(amounts: Sequence[Amount]) -> int | None:
+    """Add up by how much all may grow; None where one is not known, since what is free is that of all."""
+    known = [each.growth for each in amounts if each.growth is not None]
+    return sum(known) if len(known) == len(amounts) else None
 
 
 def _order(row: HostRow) -> tuple[float, str]:

@@ -122,7 +122,7 @@ def _columns(fleet: Fleet, medium: Medium) -> list[_Column]:
     ]
     for title, amounts, format_amount in resources:
         columns += _resource_columns(title, amounts, format_amount, medium)
-    total = _Cell(text=format_count(fleet.running_vms if fleet.shown else None))
+    total = _Cell(text=format_count(fleet.running_vms))
     return [*columns, _Column(title="GUESTS", cells=(*guests, total), rank=2, is_right=True)]
 
 

@@ -55,6 +55,10 @@ def _describe_numbers(fleet: Fleet) -> str:
     if not fleet.shown:
         return "There are no numbers to show."
     guests = f"{format_count(fleet.running_vms)} active guest{'' if fleet.running_vms == 1 else 's'}"
+    if fleet.running_vms is None:
+        guests = "The guests are not known"
+    elif fleet.without_guests:
+        guests += f", not counting those of {fleet.without_guests} of {len(fleet.rows)} hypervisors"
     age = f"the oldest numbers were read {format_age(fleet.oldest_seconds)} ago"
     hidden = len(fleet.rows) - fleet.shown
     missing = f" The totals lack {hidden} of {len(fleet.rows)}." if hidden else ""

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from exporter.model import (
     LARGE_PAGES,
+    DomainsReading,
     Flavor,
     Guest,
     GuestNumaCell,
     HostNumaCell,
-    Reading,
     ResourceClass,
 )
 from exporter.placement.claims import find_isolated_emulator_cpus
@@ -51,7 +51,7 @@ class CellRoom:
 
 
 def get_cell_rooms(
-    reading: Reading,
+    reading: DomainsReading,
     topology: Sequence[HostNumaCell],
     options: Options,
     *,
@@ -59,12 +59,9 @@ def get_cell_rooms(
 ) -> tuple[CellRoom, ...]:
     """Return what is left of each cell once every defined guest has what it claims there."""
     active = {domain.uuid for domain in reading.domains if domain.is_active}
-    guests = [guest for guest in reading.guests.values() if guest is not None]
+    guests = reading.known_guests
     isolated = frozenset().union(*(find_isolated_emulator_cpus(each, dedicated_cpus) for each in guests))
-    return tuple(
-        _room(cell, guests, active, options, pinned=cell.pinned_cpus | (isolated & cell.pcpuset))
-        for cell in topology
-    )
+    return tuple(_room(cell, guests, active, options, isolated=isolated) for cell in topology)
 
 
 def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> dict[ResourceClass | None, int]:
@@ -93,15 +90,16 @@ def _room(
     active: set[str],
     options: Options,
     *,
-    pinned: frozenset[int],
+    isolated: frozenset[int],
 ) -> CellRoom:
+    taken = isolated if cell.pinned_cpus is None else isolated | cell.pinned_cpus
     here = [(guest, part) for guest in guests for part in guest.numa_cells if part.host_cell == cell.id]
     shared_vcpus = sum(len(part.vcpus - _pinned_vcpus(guest)) for guest, part in here)
     memory_kib = sum(part.memory_kib for _, part in here)
     return CellRoom(
         shared_cpus=len(cell.cpuset),
         free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
-        free_pcpus=len(cell.pcpuset - pinned),
+        free_pcpus=len(cell.pcpuset - taken),
         memory_kib=cell.memory_kib,
         small_pages_kib=_small_pages_kib(cell),
         free_memory_kib=cell.memory_kib - memory_kib,

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from exporter.model import (
+    DomainsReading,
     Guest,
     ImageSize,
     NovaFlavor,
     Problem,
-    Reading,
     ResourceClass,
     Severity,
     UnsizedImage,
@@ -23,19 +23,18 @@ KIB_PER_MIB = 1024
 Claim = Mapping[ResourceClass, int]
 
 
-def get_claims(reading: Reading, *, dedicated_cpus: frozenset[int]) -> Claim:
+def get_claims(reading: DomainsReading, *, dedicated_cpus: frozenset[int]) -> Claim:
     """Return the sum of all guests' claims, of shut-off ones too; a guest that could not be read adds none.
 
     :param dedicated_cpus: the CPUs of cpu_dedicated_set
     """
     total: Counter[ResourceClass] = Counter()
-    for uuid, guest in reading.guests.items():
-        if guest is not None:
-            total.update(claim_of(guest, reading.images[uuid], dedicated_cpus=dedicated_cpus))
+    for guest in reading.known_guests:
+        total.update(claim_of(guest, reading.images[guest.uuid], dedicated_cpus=dedicated_cpus))
     return total
 
 
-def list_metadata_problems(reading: Reading) -> list[Problem]:
+def list_metadata_problems(reading: DomainsReading) -> list[Problem]:
     """Return a problem for each guest whose claim is not that of its flavor, because nobody can read it."""
     return [
         Problem(
@@ -45,8 +44,8 @@ def list_metadata_problems(reading: Reading) -> list[Problem]:
             message=f"domain {guest.name}: its claim is that of its libvirt configuration,"
             f" since Nova's metadata are broken: {guest.metadata_error}",
         )
-        for guest in reading.guests.values()
-        if guest is not None and guest.metadata_error is not None
+        for guest in reading.known_guests
+        if guest.metadata_error is not None
     ]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from exporter.label import fit_label
 from exporter.model import (
+    DomainsReading,
     Flavor,
     FlavorSlots,
     Guest,
     Inventory,
     Problem,
-    Reading,
     ResourceClass,
     Severity,
 )
@@ -50,7 +50,7 @@ def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
     """Return how often `amount` can still be claimed; 0 of a class that is not offered, None if unknown."""
     if inventory is None:
         return 0
-    if inventory.capacity is None or inventory.max_unit is None:
+    if inventory.capacity is None or inventory.max_unit is None or inventory.claimed is None:
         return None
     if amount > inventory.max_unit:
         return 0
@@ -58,7 +58,7 @@ def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
 
 
 def learn_flavors(
-    reading: Reading, *, known: Iterable[Flavor], dedicated_cpus: frozenset[int]
+    reading: DomainsReading, *, known: Iterable[Flavor], dedicated_cpus: frozenset[int]
 ) -> tuple[tuple[Flavor, ...], tuple[Problem, ...]]:
     """Return the flavors of the guests, as far as their names are not known, and what had to be left out.
 
@@ -67,9 +67,7 @@ def learn_flavors(
     """
     known_names = {flavor.name for flavor in known}
     seen = Counter(
-        flavor
-        for guest in reading.guests.values()
-        if guest is not None and (flavor := _flavor_of(guest, dedicated_cpus)) is not None
+        flavor for guest in reading.known_guests if (flavor := _flavor_of(guest, dedicated_cpus)) is not None
     )
     by_name: dict[str, Flavor] = {}
     for flavor, _ in sorted(seen.items(), key=_by_guests):

@@ -37,11 +37,12 @@ class Options(Protocol):
 
 
 def get_inventories(
-    totals: dict[ResourceClass, int | None], claims: Claim, options: Options
+    totals: dict[ResourceClass, int | None], claims: Claim | None, options: Options
 ) -> tuple[Inventory, ...]:
     """Return the inventory of each class that is offered: a total of 0 is none, as Placement takes none.
 
     :param totals: by class; None for one that could not be told
+    :param claims: None where nobody knows the guests
     """
     reserved = {
         ResourceClass.VCPU: options.reserved_host_cpus,
@@ -61,7 +62,7 @@ def get_inventories(
             total=total,
             reserved=reserved[each],
             allocation_ratio=ratios[each],
-            claimed=claims.get(each, 0),
+            claimed=None if claims is None else claims.get(each, 0),
         )
         for each, total in totals.items()
         if total != 0

@@ -7,18 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from exporter.config.settings import HypervisorConfig
-from exporter.errors import (
-    ConnectionLostError,
-    DomainListError,
-    HypervisorError,
-    NoAnswerError,
-    UnsupportedError,
-)
+from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError, UnsupportedError
 from exporter.label import MAX_HOSTNAME_LENGTH, fit_label
 from exporter.model import (
     Capabilities,
     Disk,
     DomainRecord,
+    DomainsReading,
     DriverStats,
     FreeNumaMemory,
     Guest,
@@ -323,12 +318,12 @@ class LibvirtDriver:
         identity = self._get_identity()
         self._guests.note_libvirt_version(identity.libvirt_version)
         node = _supported(hypervisor.get_node_info, "virNodeGetInfo", problems)
-        domains = self._list_domains(problems)
-        # Taken last: had the calls above failed, nobody would remember what the events spoke of.
-        self._guests.reconcile(domains.value, hypervisor.take_changed())
-        guests = self._guests.get_guests()
+        domains = self._read_domains(problems)
         problems.extend(self._guests.get_problems())
         problems.extend(self._node_devices.get_problems())
+        if self._capabilities is None and domains is not None:
+            # Waited for: libvirtd may have to find out about QEMU first, which takes it seconds, once.
+            self._keep_capabilities(self._connections.run(get_capabilities), node)
         capabilities = self._get_capabilities(node)
         return Reading(
             identity=identity,
@@ -336,41 +331,53 @@ class LibvirtDriver:
             node=node,
             node_memory=self._get_node_memory(),
             online_cpus=self._get_online_cpus(problems),
-            free_numa_memory=self._get_free_numa_memory(capabilities, problems),
+            free_numa_memory=self._get_free_numa_memory(capabilities, problems) if capabilities else {},
             node_devices=self._node_devices.get(),
             storage=self._get_storage(problems),
-            domains=domains.value,
-            guests=guests,
-            images=self._get_images(guests),
-            domains_age_seconds=domains.age_seconds,
-            unread_guests=self._guests.count_unread(),
-            outdated_guests=self._guests.count_outdated(),
+            domains=domains,
             problems=tuple(problems),
         )
 
-    def _list_domains(self, problems: list[Problem]) -> Answer[tuple[DomainRecord, ...]]:
-        """Return the domains, as last listed while libvirt gives no list.
+    def _read_domains(self, problems: list[Problem]) -> DomainsReading | None:
+        """Return the domains and what is known of each; None where there is no list that counts."""
+        listed = self._list_domains(problems)
+        if listed is None:
+            return None
+        # Taken only now: had the list failed, nobody would remember what the events spoke of.
+        self._guests.reconcile(listed.value, self._hypervisor.take_changed())
+        guests = self._guests.get_guests()
+        return DomainsReading(
+            domains=listed.value,
+            guests=guests,
+            images=self._get_images(guests),
+            age_seconds=listed.age_seconds,
+            unread_guests=self._guests.count_unread(),
+            outdated_guests=self._guests.count_outdated(),
+        )
+
+    def _list_domains(self, problems: list[Problem]) -> Answer[tuple[DomainRecord, ...]] | None:
+        """Return the domains, as last listed while libvirt gives no list; None when no list counts.
 
         It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
-
-        :raises DomainListError: when there is no list that counts: then nobody knows what is used
         """
         try:
-            domains = self._domains.get()
+            listed = self._domains.get()
         except NoAnswerError as error:
-            raise DomainListError(
-                f"{error}. Without it there are no numbers; they come by themselves. {_WHY_NO_LIST}"
-            ) from error
-        if domains.age_seconds:
+            listed = None
+            message = f"{error}. Until then nobody knows the guests and what they use: only what the host"
+            message += " itself tells is shown"
+        else:
+            message = "libvirt gives no list of domains now; the last list counts"
+        if listed is None or listed.age_seconds:
             problems.append(
                 Problem(
                     severity=Severity.ERROR,
                     reason="domains",
                     subject="",
-                    message=f"libvirt gives no list of domains now; the last list counts. {_WHY_NO_LIST}",
+                    message=f"{message}. {_WHY_NO_LIST}",
                 )
             )
-        return domains
+        return listed
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
         """Return the storage pools among which those are that the configuration means."""
@@ -391,14 +398,12 @@ class LibvirtDriver:
             )
         return self._identity
 
-    def _get_capabilities(self, node: NodeInfo | None) -> Capabilities:
+    def _get_capabilities(self, node: NodeInfo | None) -> Capabilities | None:
         """Return the capabilities, read anew when they are old, and if libvirt answers."""
         known = self._capabilities
-        if known is None:
-            # Waited for: libvirtd may have to find out about QEMU first, which takes it seconds, once.
-            return self._keep_capabilities(self._connections.run(get_capabilities), node)
         age = self._clock() - self._capabilities_read_at
-        if age < CAPABILITIES_MAX_AGE_SECONDS and node == self._capabilities_node:
+        is_young = age < CAPABILITIES_MAX_AGE_SECONDS and node == self._capabilities_node
+        if known is not None and is_young:
             return known
         try:
             answer = self._new_capabilities.get()
@@ -423,7 +428,14 @@ class LibvirtDriver:
         config = self._config
         if not (config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set):
             return None
-        return _supported(lambda: self._online_cpus.get().value, "virNodeGetCPUMap", problems)
+        try:
+            return _supported(lambda: self._online_cpus.get().value, "virNodeGetCPUMap", problems)
+        except NoAnswerError as error:
+            message = f"{error}. Until then the CPU sets count as they are configured"
+            problems.append(
+                Problem(severity=Severity.ERROR, reason=error.reason, subject="online CPUs", message=message)
+            )
+            return None
 
     def _get_free_numa_memory(
         self, capabilities: Capabilities, problems: list[Problem]

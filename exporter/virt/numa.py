@@ -123,18 +123,23 @@ def get_host_numa_topology(
     shared: frozenset[int] | None,
     dedicated: frozenset[int] | None,
     free: Mapping[int, FreeNumaMemory],
-    guests: Iterable[Guest],
+    guests: Iterable[Guest] | None,
 ) -> tuple[HostNumaCell, ...] | None:
     """Return Nova's NUMATopology (`_get_host_numa_topology`), with what guests and pages use of it.
 
     :param shared: the CPUs that guests share, None for all
     :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
-    :param guests: the defined ones, shut-off ones too: the scheduler keeps their CPUs for them
+    :param guests: the defined ones, shut-off ones too: the scheduler keeps their CPUs for them; None where
+        nobody knows them
     """
-    pinned = frozenset(
+    pinned = None if guests is None else _pinned_cpus(guests)
+    return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
+
+
+def _pinned_cpus(guests: Iterable[Guest]) -> frozenset[int]:
+    return frozenset(
         cpu for guest in guests for cpus in guest.vcpu_pins.values() if len(cpus) == 1 for cpu in cpus
     )
-    return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
 
 
 def _host_cell(
@@ -142,7 +147,7 @@ def _host_cell(
     shared: frozenset[int] | None,
     dedicated: frozenset[int] | None,
     free: FreeNumaMemory | None,
-    pinned: frozenset[int],
+    pinned: frozenset[int] | None,
 ) -> HostNumaCell:
     cpus = frozenset(cpu.id for cpu in cell.cpus)
     cpuset = cpus if shared is None else cpus & shared
@@ -163,5 +168,5 @@ def _host_cell(
             MemoryPages(size_kib=each.size_kib, total=each.total, free=free_pages.get(each.size_kib))
             for each in cell.pages
         ),
-        pinned_cpus=pinned & pcpuset,
+        pinned_cpus=None if pinned is None else pinned & pcpuset,
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import (
+    DomainsReading,
     DomainState,
     Flavor,
     FlavorSlots,
@@ -23,6 +24,7 @@ from exporter.model import (
     ResourceClass,
     Resources,
     Severity,
+    Storage,
     UnsizedImage,
 )
 from exporter.placement.cells import get_cell_rooms
@@ -74,17 +76,17 @@ class _Memory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _DiskOvercommit:
-    bytes: int
-    unsized_disks: int
-    problems: tuple[Problem, ...]
+    bytes: int | None = None
+    unsized_disks: int | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 def get_available_resource(reading: Reading, options: Options) -> Resources:
     """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem."""
     vcpus, cpu_problems = get_vcpu_total(reading, options)
     memory = _get_memory(reading)
-    overcommit = get_disk_over_committed_size_total(reading)
-    storage = reading.storage
+    domains, storage = reading.domains, reading.storage
+    overcommit = _DiskOvercommit() if domains is None else get_disk_over_committed_size_total(domains)
     local_gb = None if storage is None else storage.size_bytes // GIB
     totals = {
         ResourceClass.VCPU: vcpus,
@@ -92,45 +94,45 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
         ResourceClass.MEMORY_MB: memory.memory_mb,
         ResourceClass.DISK_GB: local_gb,
     }
-    claims = get_claims(reading, dedicated_cpus=get_dedicated_cpus(options))
+    claims = None if domains is None else get_claims(domains, dedicated_cpus=get_dedicated_cpus(options))
     inventories = get_inventories(totals, claims, options)
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
     topology = get_host_numa_topology(
-        capabilities.cells,
+        () if capabilities is None else capabilities.cells,
         shared=_get_vcpu_available(options),
         dedicated=_get_pcpu_available(options),
         free=reading.free_numa_memory,
-        guests=(guest for guest in reading.guests.values() if guest is not None),
+        guests=None if domains is None else domains.known_guests,
     )
-    flavor_slots, flavor_problems = _get_flavor_slots(reading, topology, inventories, options)
+    flavor_slots, flavor_problems = _get_flavor_slots(domains, topology, inventories, options)
     return Resources(
         vcpus=vcpus,
-        vcpus_used=get_vcpu_used(reading),
+        vcpus_used=None if domains is None else get_vcpu_used(domains),
         memory_mb=memory.memory_mb,
         memory_mb_used=memory.memory_mb_used,
         local_gb=local_gb,
         local_gb_used=None if storage is None else storage.used_bytes // GIB,
-        disk_available_least=None if storage is None else (storage.free_bytes - overcommit.bytes) // GIB,
+        disk_available_least=_get_disk_available_least(storage, overcommit),
         hypervisor_type=identity.hypervisor_type,
         hypervisor_version=identity.hypervisor_version,
         hypervisor_hostname=identity.hostname,
-        cpu_info=capabilities.cpu_info,
-        supported_instances=capabilities.supported_instances,
+        cpu_info=None if capabilities is None else capabilities.cpu_info,
+        supported_instances=None if capabilities is None else capabilities.supported_instances,
         numa_topology=topology,
         pci_passthrough_devices=None if devices is None else devices.pci_devices,
         host_ip=identity.host_ip,
-        uuid=capabilities.uuid,
+        uuid=None if capabilities is None else capabilities.uuid,
         libvirt_version=identity.libvirt_version,
         memory_size_bytes=memory.size_bytes,
         memory_available_bytes=memory.available_bytes,
         storage=storage,
         storage_overcommitted_bytes=overcommit.bytes,
         unsized_disks=overcommit.unsized_disks,
-        domains_by_state=count_domains_by_state(reading),
-        running_vms=sum(domain.is_active for domain in reading.domains),
-        domains_age_seconds=reading.domains_age_seconds,
-        unread_guests=reading.unread_guests,
-        outdated_guests=reading.outdated_guests,
+        domains_by_state=None if domains is None else count_domains_by_state(domains),
+        running_vms=None if domains is None else sum(domain.is_active for domain in domains.domains),
+        domains_age_seconds=None if domains is None else domains.age_seconds,
+        unread_guests=None if domains is None else domains.unread_guests,
+        outdated_guests=None if domains is None else domains.outdated_guests,
         mdev_types=None if devices is None else devices.mdev_types,
         inventories=inventories,
         flavor_slots=flavor_slots,
@@ -138,19 +140,21 @@ def get_available_resource(reading: Reading, options: Options) -> Resources:
             *reading.problems,
             *cpu_problems,
             *overcommit.problems,
-            *list_metadata_problems(reading),
+            *(() if domains is None else list_metadata_problems(domains)),
             *flavor_problems,
         ),
     )
 
 
 def _get_flavor_slots(
-    reading: Reading,
+    reading: DomainsReading | None,
     topology: tuple[HostNumaCell, ...] | None,
     inventories: tuple[Inventory, ...],
     options: Options,
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
     """Return how many more guests fit of each flavor that is configured, or learnt where that is wanted."""
+    if reading is None:
+        return (), ()
     dedicated_cpus = get_dedicated_cpus(options)
     flavors = options.flavors
     problems: tuple[Problem, ...] = ()
@@ -232,7 +236,7 @@ def _check_cpu_sets(reading: Reading, options: Options) -> Iterator[Problem]:
             )
 
 
-def get_vcpu_used(reading: Reading) -> int:
+def get_vcpu_used(reading: DomainsReading) -> int:
     """Return the active domains' current vCPUs (`_get_vcpu_used`); one that cannot be asked counts 1."""
     return sum(
         guest.vcpus if guest is not None else 1
@@ -253,7 +257,8 @@ def _get_memory(reading: Reading) -> _Memory:
         return _Memory()
     total_mib, stats = reading.node.memory_mib, reading.node_memory
     if stats is None:
-        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=_guests_kib(reading))
+        guests_kib = None if reading.domains is None else _guests_kib(reading.domains)
+        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=guests_kib)
     if stats.total_kib // KIB_PER_MIB != total_mib:
         used_kib = stats.total_kib - stats.available_kib
         return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=used_kib)
@@ -265,7 +270,9 @@ def _get_memory(reading: Reading) -> _Memory:
     )
 
 
-def _memory(*, total_mib: int, total_kib: int, used_kib: int) -> _Memory:
+def _memory(*, total_mib: int, total_kib: int, used_kib: int | None) -> _Memory:
+    if used_kib is None:
+        return _Memory(memory_mb=total_mib, size_bytes=total_kib * 1024)
     return _Memory(
         memory_mb=total_mib,
         memory_mb_used=max(0, used_kib // KIB_PER_MIB),
@@ -274,7 +281,7 @@ def _memory(*, total_mib: int, total_kib: int, used_kib: int) -> _Memory:
     )
 
 
-def _guests_kib(reading: Reading) -> int:
+def _guests_kib(reading: DomainsReading) -> int:
     """Return the active guests' memory in KiB (`_sum_domain_memory_mb`)."""
     return sum(
         guest.memory_kib
@@ -283,15 +290,19 @@ def _guests_kib(reading: Reading) -> int:
     )
 
 
-def get_disk_over_committed_size_total(reading: Reading) -> _DiskOvercommit:
+def _get_disk_available_least(storage: Storage | None, overcommit: _DiskOvercommit) -> int | None:
+    if storage is None or overcommit.bytes is None:
+        return None
+    return (storage.free_bytes - overcommit.bytes) // GIB
+
+
+def get_disk_over_committed_size_total(reading: DomainsReading) -> _DiskOvercommit:
     """Return by how much all guests' images, of shut-off guests too, may still grow.
 
     Like Nova, leave out every image of a guest of which one could not be read.
     """
     total, unsized, problems = 0, 0, []
-    for guest in reading.guests.values():
-        if guest is None:
-            continue
+    for guest in reading.known_guests:
         growth, unread = _guest_overcommit(guest, reading)
         unsized += len(unread)
         if not unread:
@@ -305,7 +316,7 @@ def get_disk_over_committed_size_total(reading: Reading) -> _DiskOvercommit:
     return _DiskOvercommit(bytes=total, unsized_disks=unsized, problems=tuple(problems))
 
 
-def _guest_overcommit(guest: Guest, reading: Reading) -> tuple[int, list[UnsizedImage]]:
+def _guest_overcommit(guest: Guest, reading: DomainsReading) -> tuple[int, list[UnsizedImage]]:
     """Return by how much the guest's images may still grow, and those whose size is not known."""
     growth, unread = 0, []
     for disk, size in zip(guest.images, reading.images[guest.uuid], strict=True):
@@ -316,7 +327,7 @@ def _guest_overcommit(guest: Guest, reading: Reading) -> tuple[int, list[Unsized
     return growth, unread
 
 
-def count_domains_by_state(reading: Reading) -> Mapping[DomainState, int]:
+def count_domains_by_state(reading: DomainsReading) -> Mapping[DomainState, int]:
     """Return how many domains are in each of libvirt's states, 0 for a state that none is in."""
     count = Counter(domain.state for domain in reading.domains)
     return {state: count[state] for state in DomainState}

@@ -76,7 +76,7 @@ def used_bar(amount: Amount) -> Bar:
     share = amount.used_share
     # vCPUs beyond the CPUs are what the ratio is for: where the capacity is known, that tells what is full.
     level = "ok" if amount.capacity is not None and (share or 0) > 1 else _level(share)
-    return _bar(amount.used or 0, amount.growth, amount.total or 0, level)
+    return _bar(amount.used or 0, amount.growth or 0, amount.total or 0, level)
 
 
 def claimed_bar(amount: Amount) -> Bar:

@@ -63,6 +63,36 @@ _LIST_SECONDS = 1.5
 # More than the exporter may have calls waiting, each of which took one of libvirtd's workers.
 _RELOADS = 8
 
+# What libvirt tells of the host without any list of domains, and whatever else is served.
+_HOST_NUMBERS = (
+    "hypervisor_info",
+    "hypervisor_vcpus",
+    "hypervisor_memory_mb",
+    "hypervisor_memory_mb_used",
+    "hypervisor_local_gb",
+    "hypervisor_local_gb_used",
+    "hypervisor_inventory",
+    "hypervisor_capacity",
+)
+
+# What has no samples where nobody knows the guests: none of it is 0.
+_GUEST_NUMBERS = (
+    "hypervisor_vcpus_used",
+    "hypervisor_running_vms",
+    "hypervisor_domains",
+    "hypervisor_domain_list_timestamp_seconds",
+    "hypervisor_unread_guests",
+    "hypervisor_outdated_guests",
+    "hypervisor_claimed",
+    "hypervisor_disk_available_least",
+    "hypervisor_storage_overcommitted_bytes",
+    "hypervisor_unsized_disks",
+    "hypervisor_numa_cell_pinned_cpus",
+    "hypervisor_flavor_slots",
+    "hypervisor_flavor_slots_limited_by",
+    "hypervisor_flavor_request",
+)
+
 # How long it may take after the thaw until all is as it was; a busy machine is slower.
 _CATCH_UP_SECONDS = 20
 
@@ -337,17 +367,17 @@ def test_a_frozen_guest_that_is_destroyed_costs_one_scrape_a_second(libvirtd: Li
 
 
 def test_a_list_of_domains_that_is_too_old_is_told(libvirtd: LibvirtDaemon) -> None:
-    """Shows that the hypervisor is up with the last list for `stale_grace`, and down after that."""
+    """Shows that the hypervisor is up with the last list for `stale_grace`; then the host alone is known."""
     _start_guests(libvirtd, 1)
     with _serve(libvirtd, stale_grace="3s") as exporter:
-        _wait_for_sizes(exporter, libvirtd)
+        before = _wait_for_sizes(exporter, libvirtd)
         start = time.monotonic()
         with being_destroyed(libvirtd, "frozen0") as destroyer:
             early = watch(exporter, libvirtd, 2.5)
             late = watch(exporter, libvirtd, 20, goes_on=destroyer.is_alive)
         assert time.monotonic() - start > 5, "it died at once"
         assert {each.scrape.value("hypervisor_up") for each in early} == {1}
-        assert late[-2].scrape.value("hypervisor_up") == 0
+        _check_host_alone(late[-2].scrape, before.scrape)
         assert len(slow([*early, *late])) <= 1
         wait_until(lambda: exporter.scrape().value("hypervisor_up") == 1, "the list to be had", seconds=3)
 
@@ -355,8 +385,9 @@ def test_a_list_of_domains_that_is_too_old_is_told(libvirtd: LibvirtDaemon) -> N
 def test_an_exporter_started_while_a_frozen_guest_is_destroyed_answers_and_finds_the_list_later(
     libvirtd: LibvirtDaemon,
 ) -> None:
-    """Shows that the port opens, that it is said what is waited for, and that all is there with the list."""
+    """Shows that the host's numbers come with the port, none of a guest's, and all with the list."""
     _start_guests(libvirtd, 1)
+    healthy = scrape_once([_hypervisor(libvirtd)])
     with being_destroyed(libvirtd, "frozen0") as destroyer:
         started = Stopwatch()
         with _serve(libvirtd) as exporter:
@@ -364,8 +395,11 @@ def test_an_exporter_started_while_a_frozen_guest_is_destroyed_answers_and_finds
             assert started.undisturbed < _COLD_SECONDS
             assert first.scrape.value("hypervisor_up") == 0
             assert first.scrape.value("hypervisor_refresh_errors_total", reason="domains") > 0
+            assert first.scrape.value("hypervisor_refresh_errors_total", reason="incomplete") > 0
             assert "a guest that is being destroyed" in exporter.log
             taken = [first, *watch(exporter, libvirtd, 20, goes_on=destroyer.is_alive)]
+            for each in taken[:-1]:
+                _check_host_alone(each.scrape, healthy)
             wait_until(lambda: exporter.scrape().value("hypervisor_up") == 1, "the list", seconds=3)
             fresh = scrape_once([_hypervisor(libvirtd)])
             _wait_for_numbers(exporter, fresh)
@@ -407,6 +441,9 @@ def test_an_exporter_started_beside_a_libvirtd_without_a_free_worker_answers(lib
             taken += watch(exporter, libvirtd, 4)
             lasting.close()
             assert seconds < _COLD_SECONDS
+            for name in _HOST_NUMBERS:
+                assert taken[0].scrape.series(name), f"{name} is missing: {taken[0].scrape.log}"
+            assert _guest_numbers(taken[0].scrape) == set()
             assert max(each.undisturbed for each in taken) < _LIST_SECONDS
             assert len(slow(taken)) <= 1
             _wait_for_numbers(exporter, healthy.scrape)
@@ -550,6 +587,21 @@ def _counts(scrape: Scrape) -> list[object]:
         *(scrape.series(name) for name in names),
         *(scrape.value("hypervisor_claimed", resource_class=each) for each in classes),
     ]
+
+
+def _check_host_alone(scrape: Scrape, healthy: Scrape) -> None:
+    """Check that there is all that the host itself tells, and nothing that depends on guests."""
+    assert scrape.value("hypervisor_up") == 0
+    assert _guest_numbers(scrape) == set()
+    expected = {name for name in healthy.names if name.startswith("hypervisor_")} - set(_GUEST_NUMBERS)
+    assert expected <= scrape.names, scrape.log
+    assert set(_HOST_NUMBERS) <= expected
+    for name in ("hypervisor_vcpus", "hypervisor_memory_mb", "hypervisor_capacity", "hypervisor_info"):
+        assert scrape.series(name) == healthy.series(name)
+
+
+def _guest_numbers(scrape: Scrape) -> set[str]:
+    return scrape.names & set(_GUEST_NUMBERS)
 
 
 def _wait_for_sizes(exporter: RunningExporter, libvirtd: LibvirtDaemon) -> Timed:

@@ -11,6 +11,7 @@ from exporter.model import (
     CpuInfo,
     Disk,
     DomainRecord,
+    DomainsReading,
     DomainState,
     DriverStats,
     FlavorSlots,
@@ -204,14 +205,13 @@ def make_reading(
     *,
     guests: Sequence[Guest] = (),
     sizes: Sequence[Sequence[ImageSize | UnsizedImage]] | None = None,
+    domains: Sequence[DomainRecord] | None = None,
     **changes: Any,
 ) -> Reading:
     """Return what was read of a hypervisor with these guests, which run unless `domains` says otherwise.
 
     :param sizes: for each guest, the sizes of its images; by default, nothing is known of any
     """
-    if sizes is None:
-        sizes = [[UnsizedImage(None)] * len(guest.images) for guest in guests]
     reading = Reading(
         identity=make_identity(),
         capabilities=make_capabilities(),
@@ -223,14 +223,30 @@ def make_reading(
         free_numa_memory={},
         node_devices=None,
         storage=make_storage(),
-        domains=tuple(
+        domains=make_domains_reading(guests, sizes=sizes, domains=domains),
+    )
+    return replace(reading, **changes)
+
+
+def make_domains_reading(
+    guests: Sequence[Guest] = (),
+    *,
+    sizes: Sequence[Sequence[ImageSize | UnsizedImage]] | None = None,
+    domains: Sequence[DomainRecord] | None = None,
+) -> DomainsReading:
+    """Return the part of `make_reading` that depends on guests."""
+    if sizes is None:
+        sizes = [[UnsizedImage(None)] * len(guest.images) for guest in guests]
+    if domains is None:
+        domains = tuple(
             DomainRecord(uuid=guest.uuid, name=guest.name, id=number, state=DomainState.RUNNING)
             for number, guest in enumerate(guests, start=1)
-        ),
+        )
+    return DomainsReading(
+        domains=tuple(domains),
         guests={guest.uuid: guest for guest in guests},
         images={guest.uuid: each for guest, each in zip(guests, sizes, strict=True)},
     )
-    return replace(reading, **changes)
 
 
 def make_inventory(

@@ -16,7 +16,15 @@ from exporter.placement.claims import (
     get_claims,
     list_metadata_problems,
 )
-from tests.support.records import GIB, KIB, make_disk, make_domain, make_guest, make_reading, make_uuid
+from tests.support.records import (
+    GIB,
+    KIB,
+    make_disk,
+    make_domain,
+    make_domains_reading,
+    make_guest,
+    make_uuid,
+)
 
 VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
 NOTHING_DEDICATED = frozenset[int]()
@@ -130,7 +138,7 @@ def test_extra_specs_claim_in_the_flavors_place() -> None:
 def test_all_defined_guests_claim_and_one_that_cannot_be_read_does_not() -> None:
     guests = [make_guest(number, nova_flavor=make_nova_flavor(vcpus=number)) for number in (1, 2)]
     domains = (make_domain(1), make_domain(2, DomainState.SHUTOFF), make_domain(3))
-    read = make_reading(guests=guests, domains=domains)
+    read = make_domains_reading(guests, domains=domains)
     reading = replace(read, guests={**read.guests, make_uuid(3): None})
     assert get_claims(reading, dedicated_cpus=NOTHING_DEDICATED) == {
         VCPU: 3,
@@ -142,7 +150,7 @@ def test_all_defined_guests_claim_and_one_that_cannot_be_read_does_not() -> None
 
 def test_broken_metadata_cost_a_guest_its_flavor_and_are_told_once() -> None:
     guests = [make_guest(1, metadata_error="<nova:vcpus> is 'x', not a whole number"), make_guest(2)]
-    (problem,) = list_metadata_problems(make_reading(guests=guests))
+    (problem,) = list_metadata_problems(make_domains_reading(guests))
     assert (problem.severity, problem.reason, problem.subject) == (Severity.ERROR, "metadata", "guest1")
     assert "<nova:vcpus> is 'x'" in problem.message
 

@@ -9,14 +9,56 @@ import pytest
 from exporter import own, scrape
 from exporter.collectors import COLLECTORS, flavors, info, target
 from exporter.config import kinds
+from exporter.config.settings import HypervisorConfig
 from exporter.metric import Collector, Metric
-from tests.support.records import make_snapshot
+from exporter.virt.resources import get_available_resource
+from tests.support.records import make_capabilities, make_reading, make_snapshot
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda collector: collector.name)
 def test_it_exports_all_that_it_declares_and_nothing_else(collector: Collector) -> None:
     exported = {sample.metric.name for sample in collector.collect(make_snapshot())}
     assert exported == {metric.name for metric in collector.metrics}
+
+
+def test_without_a_list_of_domains_nothing_that_depends_on_guests_has_a_sample() -> None:
+    """Shows that what is not known is no 0, and that all that the host itself tells is there."""
+    reading = replace(make_reading(capabilities=make_capabilities()), domains=None)
+    resources = get_available_resource(reading, HypervisorConfig(uri="test:///default"))
+    snapshot = replace(make_snapshot(), resources=resources)
+    exported = {sample.metric.name for each in COLLECTORS for sample in each.collect(snapshot)}
+    declared = {metric.name for each in COLLECTORS for metric in each.metrics}
+    assert declared - exported == {
+        "hypervisor_vcpus_used",
+        "hypervisor_running_vms",
+        "hypervisor_domains",
+        "hypervisor_domain_list_timestamp_seconds",
+        "hypervisor_unread_guests",
+        "hypervisor_outdated_guests",
+        "hypervisor_claimed",
+        "hypervisor_flavor_slots",
+        "hypervisor_flavor_slots_limited_by",
+        "hypervisor_flavor_request",
+        "hypervisor_disk_available_least",
+        "hypervisor_storage_overcommitted_bytes",
+        "hypervisor_unsized_disks",
+        "hypervisor_numa_cell_pinned_cpus",
+        # What this reading has not got, whatever is known of guests.
+        "hypervisor_numa_cell_memory_free_bytes",
+        "hypervisor_numa_cell_pages_free",
+        "hypervisor_pci_devices",
+        "hypervisor_mdev_available_instances",
+    }
+
+
+def test_what_a_hypervisor_is_has_empty_labels_where_its_capabilities_are_not_known() -> None:
+    (sample,) = (
+        each
+        for each in info.COLLECTOR.collect(make_snapshot(cpu_info=None, uuid=None))
+        if each.metric is info.INFO
+    )
+    empty = {name for name, value in sample.labels.items() if not value}
+    assert empty == {"arch", "model", "vendor", "sockets", "cores", "threads", "uuid"}
 
 
 def test_its_names_are_those_of_its_flags_and_its_module() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,17 +12,26 @@ from typing import Any
 
 import pytest
 
+from exporter.compute.host_state import verify_resources
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
     DaemonError,
-    DomainListError,
     GoneError,
     HypervisorError,
     UnsupportedError,
 )
-from exporter.model import DomainInfo, ImageSize, NodeInfo, NodeMemory, ResourceClass, Resources, Severity
+from exporter.model import (
+    DomainInfo,
+    Flavor,
+    ImageSize,
+    NodeInfo,
+    NodeMemory,
+    ResourceClass,
+    Resources,
+    Severity,
+)
 from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
@@ -258,19 +268,65 @@ def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
     bench = Bench()
     bench.read()
     bench.driver.configure(resync_interval=60, stale_grace=0.5)
-    with bench.libvirt.held("list"), pytest.raises(DomainListError, match=r"older than 0\.5 s"):
-        bench.read()
+    with bench.libvirt.held("list"):
+        resources = bench.read()
+    assert (resources.vcpus_used, resources.memory_mb) == (None, 16 * KIB)
+    (problem,) = resources.problems
+    assert re.search(r"older than 0\.5 s", problem.message)
 
 
-def test_where_there_was_no_list_of_domains_yet_it_is_said_what_is_waited_for() -> None:
+def test_without_any_list_of_domains_there_is_what_the_host_itself_tells_and_why_no_more() -> None:
     """Shows that nothing is invented for it, and that nobody is sent to restart a libvirt that is well."""
-    bench = Bench()
-    with bench.libvirt.held("list"), pytest.raises(DomainListError) as error:
+    bench = Bench(flavors=(Flavor(name="m1", vcpus=1, memory_mb=1, disk_gb=0),))
+    bench.add_guest(1, vcpus=2)
+    with bench.libvirt.held("list"):
+        resources = bench.read()
+        asked_at = bench.clock.now
         bench.read()
-    assert error.value.reason == "domains"
+        assert bench.clock.now == asked_at, "it is not waited for again"
+    assert (resources.vcpus, resources.memory_mb, resources.memory_mb_used) == (8, 16 * KIB, 16 * KIB)
+    assert resources.local_gb is not None
+    assert resources.uuid == UUID
+    assert verify_resources(resources) == ("vcpus_used",)
+    (problem,) = resources.problems
+    assert (problem.reason, problem.severity) == ("domains", Severity.ERROR)
     for text in ("the list of domains: no answer from libvirt for 1 s", "a guest that is being destroyed"):
-        assert text in str(error.value)
-    assert bench.read().problems == ()
+        assert text in problem.message
+    resources = bench.read()
+    assert (resources.vcpus_used, resources.problems) == (2, ())
+    assert [each.flavor for each in resources.flavor_slots] == ["m1"]
+
+
+def test_what_events_said_while_there_was_no_list_of_domains_is_not_forgotten() -> None:
+    bench = Bench()
+    bench.add_guest(1, vcpus=2)
+    bench.read()
+    bench.add_guest(1, vcpus=8)
+    bench.hypervisor.changed.add(make_uuid(1))
+    bench.driver.configure(resync_interval=60, stale_grace=0.5)
+    with bench.libvirt.held("list"):
+        assert bench.read().vcpus_used is None
+    assert bench.read().vcpus_used == 8
+
+
+def test_a_libvirt_that_serves_urgent_calls_only_costs_a_start_a_few_seconds_and_no_host_number() -> None:
+    """Shows that the capabilities, too, are not waited for for ever where all workers are taken."""
+    bench = Bench(cpu_dedicated_set="0-1")
+    bench.add_guest(1, vcpus=2)
+    with bench.libvirt.held("list", "capabilities", "online CPUs"):
+        started_at = bench.clock.now
+        resources = bench.read()
+        assert bench.clock.now - started_at < 4
+        asked_at = bench.clock.now
+        bench.read()
+        assert bench.clock.now == asked_at, "nothing is waited for again"
+    assert (resources.memory_mb, resources.memory_mb_used) == (16 * KIB, 16 * KIB)
+    assert (resources.hypervisor_hostname, resources.uuid) == ("kvm01.example", None)
+    assert verify_resources(resources) == ("cpu_info", "vcpus_used")
+    assert [each.reason for each in resources.problems] == ["domains", "timeout"]
+    resources = bench.read()
+    assert (resources.vcpus_used, resources.uuid, verify_resources(resources)) == (2, UUID, ())
+    assert resources.problems == ()
 
 
 def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:

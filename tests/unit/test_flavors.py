@@ -29,7 +29,7 @@ from exporter.model import (
 )
 from exporter.placement.cells import CellRoom, get_cell_rooms
 from exporter.placement.flavors import MAX_LEARNT_FLAVORS, get_flavor_slots, learn_flavors
-from tests.support.records import make_domain, make_guest, make_inventory, make_reading
+from tests.support.records import make_domain, make_domains_reading, make_guest, make_inventory
 
 VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
 NOTHING_DEDICATED = frozenset[int]()
@@ -298,7 +298,7 @@ def test_small_pages_of_guests_that_name_no_size_are_taken() -> None:
     """Shows it for a guest that runs in one cell of the host."""
     guest = make_numa_guest(1, page_size_kib=None, memory_kib=2**20)
     (room,) = get_cell_rooms(
-        make_reading(guests=[guest]), [make_host_cell()], OPTIONS, dedicated_cpus=frozenset()
+        make_domains_reading([guest]), [make_host_cell()], OPTIONS, dedicated_cpus=frozenset()
     )
     assert room.free_pages_kib[4] == 3 * 2**20
 
@@ -349,7 +349,7 @@ def test_a_cell_has_left_what_guests_that_lie_in_it_do_not_claim() -> None:
     topology = [make_host_cell(pinned_cpus=frozenset({2, 3})), make_host_cell(1)]
     options = replace(OPTIONS, cpu_allocation_ratio=2.0, ram_allocation_ratio=1.5)
     first, _ = get_cell_rooms(
-        make_reading(guests=guests), topology, options, dedicated_cpus=frozenset(range(2, 8))
+        make_domains_reading(guests), topology, options, dedicated_cpus=frozenset(range(2, 8))
     )
     assert first == CellRoom(
         shared_cpus=2,
@@ -366,7 +366,7 @@ def test_a_cell_has_left_what_guests_that_lie_in_it_do_not_claim() -> None:
 def test_an_isolated_emulator_takes_a_cpu_of_its_cell() -> None:
     guest = make_guest(vcpu_pins={0: frozenset({2})}, emulator_pins=frozenset({5}))
     (room,) = get_cell_rooms(
-        make_reading(guests=[guest]),
+        make_domains_reading([guest]),
         [make_host_cell(pinned_cpus=frozenset({2}))],
         OPTIONS,
         dedicated_cpus=frozenset(range(2, 8)),
@@ -392,7 +392,7 @@ def test_of_a_cells_huge_pages_what_is_neither_claimed_nor_in_use_is_left(
     domains = tuple(make_domain(number, state) for number, state in enumerate(states, start=1))
     pages = (MemoryPages(size_kib=4, total=1, free=0), MemoryPages(size_kib=2048, total=100, free=free))
     (room,) = get_cell_rooms(
-        make_reading(guests=guests, domains=domains),
+        make_domains_reading(guests, domains=domains),
         [make_host_cell(mempages=pages)],
         OPTIONS,
         dedicated_cpus=NOTHING_DEDICATED,
@@ -418,7 +418,7 @@ def make_nova_flavor(name: str = "m1.large", **changes: Any) -> NovaFlavor:
 def learn(
     *guests: Any, known: Sequence[Flavor] = (), dedicated: frozenset[int] = NOTHING_DEDICATED
 ) -> tuple[list[Flavor], tuple[Problem, ...]]:
-    learnt, problems = learn_flavors(make_reading(guests=guests), known=known, dedicated_cpus=dedicated)
+    learnt, problems = learn_flavors(make_domains_reading(guests), known=known, dedicated_cpus=dedicated)
     return list(learnt), problems
 
 

@@ -61,6 +61,44 @@ def test_totals_are_sums_of_what_is_known() -> None:
     assert (fleet.up, fleet.shown) == (2, 2)
 
 
+NO_GUESTS = {
+    "vcpus_used": None,
+    "running_vms": None,
+    "domains_by_state": None,
+    "storage_overcommitted_bytes": None,
+    "inventories": (make_inventory(ResourceClass.VCPU, 64, claimed=None),),
+}
+
+
+def test_a_host_whose_guests_are_not_known_is_in_no_total_that_depends_on_them() -> None:
+    """Shows that its CPUs do not count as free, and that nobody says how far all images may grow."""
+    known = make_inventory(ResourceClass.VCPU, 8, claimed=4)
+    views = [view("a", inventories=(known,), storage_overcommitted_bytes=GIB), view("b", **NO_GUESTS)]
+    fleet = make_fleet(views)
+    assert (fleet.cpu.total, fleet.cpu.used, fleet.cpu.free) == (8, 4, 4)
+    assert (fleet.cpu.capacity, fleet.cpu.claimed) == (8, 4)
+    assert (fleet.memory.total, fleet.disk.total) == (200 * MIB, 200 * GIB)
+    assert (fleet.disk.growth, fleet.disk.over) == (None, 0)
+    assert (fleet.running_vms, fleet.shown, fleet.without_guests) == (41, 2, 1)
+    assert "41 active guests, not counting those of 1 of 2 hypervisors" in describe_fleet(fleet).detail
+
+
+def test_where_no_guest_is_known_nothing_is_said_of_any() -> None:
+    row = make_row(view(**NO_GUESTS))
+    assert (row.cpu.amount.total, row.cpu.amount.used, row.cpu.amount.free) == (8, None, None)
+    assert (row.cpu.amount.capacity, row.cpu.amount.claimed, row.cpu.amount.left) == (64, None, None)
+    assert (row.running_vms, row.domains, row.disk_available_least) == (None, {}, None)
+    assert row.memory.amount.used_share == 0.5
+    fleet = make_fleet([view(**NO_GUESTS)])
+    assert (fleet.cpu.total, fleet.cpu.capacity, fleet.running_vms) == (None, None, None)
+    assert describe_fleet(fleet).detail.startswith("The guests are not known; the oldest numbers")
+    page = render_page(fleet, metrics_path="/metrics", address="kvm01:9177").body.decode()
+    guests = re.search(r'<td class="guests" data-v="-1">(.*?)</td>', page, re.DOTALL)
+    assert guests is not None
+    assert "not known" in guests[1]
+    assert "grow by" not in page
+
+
 def test_nothing_known_is_no_zero() -> None:
     fleet = make_fleet([down()])
     assert fleet.cpu.total is None
@@ -172,8 +210,12 @@ def test_slots_add_up_and_name_the_roomiest() -> None:
         (down(reason="duplicate"), HostStatus.DUPLICATE),
         (down(snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
         (down(reason="timeout", snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
-        (down(reason="domains", snapshot=make_snapshot(), age_seconds=40.0), HostStatus.STALE),
+        (down(reason="domains", snapshot=make_snapshot(), age_seconds=1.0), HostStatus.INCOMPLETE),
         (down(reason="incomplete", snapshot=make_snapshot(), age_seconds=1.0), HostStatus.INCOMPLETE),
+        (
+            down(reason="incomplete", snapshot=make_snapshot(**NO_GUESTS), age_seconds=1.0),
+            HostStatus.INCOMPLETE,
+        ),
         (
             down(problems=(), refresh=None, seconds_since_success=None, is_refreshing=True),
             HostStatus.WAITING,

@@ -12,8 +12,9 @@ import pytest
 from exporter.model import Problem, Resources, Severity
 from exporter.overview.document import render_json
 from exporter.overview.fleet import Fleet, make_fleet
+from exporter.overview.quantity import UNKNOWN
 from exporter.overview.table import Medium, find_medium, render_table
-from tests.support.records import make_snapshot, make_view
+from tests.support.records import make_inventory, make_snapshot, make_view
 from tests.support.simulated_hypervisors import mixed_fleet
 
 TERMINAL = Medium(width=160, has_bars=True, has_colours=True, has_blocks=True)
@@ -158,3 +159,28 @@ def test_the_document_has_the_numbers() -> None:
     )
     assert last["memory"]["total_bytes"] is None
     assert document["fleet"]["up"] == 5
+
+
+def test_guests_that_are_not_known_are_a_dash_and_null() -> None:
+    """Shows it where libvirt gives no list of domains: no 0, which would mean that all is free."""
+    unknown = {
+        "vcpus_used": None,
+        "running_vms": None,
+        "domains_by_state": None,
+        "storage_overcommitted_bytes": None,
+        "inventories": (make_inventory(claimed=None),),
+        "flavor_slots": (),
+    }
+    seen = make_fleet([make_view(snapshot=make_snapshot(**unknown))])
+    _, row, total = render_table(seen, Medium()).splitlines()[2:5]
+    assert re.split(r"  +", row)[2:5] == ["1 min", UNKNOWN, UNKNOWN]
+    assert (re.split(r"  +", row)[-1], re.split(r"  +", total)[-1]) == (UNKNOWN, UNKNOWN)
+    document = json.loads(render_json(seen, now=1.75e9))
+    (host,) = document["hypervisors"]
+    assert host["cpu"] == {
+        "total": 11, "used": None, "free": None, "capacity": 72, "claimed": None,
+        "used_share": None, "claimed_share": None,
+    }  # fmt: skip
+    assert (host["running_vms"], host["domains"], host["disk"]["growth_bytes"]) == (None, {}, None)
+    assert host["memory"]["used_bytes"] is not None
+    assert document["fleet"]["running_vms"] is None

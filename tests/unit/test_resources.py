@@ -14,6 +14,8 @@ from exporter.compute.host_state import verify_resources
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     DomainState,
+    Flavor,
+    FreeNumaMemory,
     ImageSize,
     NodeInfo,
     NodeMemory,
@@ -61,7 +63,10 @@ def compute_memory(node_mib: int, memory: NodeMemory | None, **changes: Any) -> 
 
 def hide_xml(reading: Reading, *numbers: int) -> Reading:
     """Return the reading as it is when these guests' XML could not be read."""
-    return replace(reading, guests={**reading.guests, **{make_uuid(number): None for number in numbers}})
+    domains = reading.domains
+    assert domains is not None
+    unread = {make_uuid(number): None for number in numbers}
+    return replace(reading, domains=replace(domains, guests={**domains.guests, **unread}))
 
 
 def node_memory(*, total_kib: int, available_kib: int) -> NodeMemory:
@@ -527,3 +532,53 @@ def test_problems_of_the_reading_are_passed_on_first() -> None:
 def test_a_hypervisor_that_tells_neither_node_nor_storage_lacks_four_fields() -> None:
     resources = compute(make_reading(node=None, storage=None))
     assert verify_resources(resources) == ("memory_mb", "local_gb", "memory_mb_used", "local_gb_used")
+
+
+WITHOUT_GUESTS = (
+    "vcpus_used",
+    "disk_available_least",
+    "storage_overcommitted_bytes",
+    "unsized_disks",
+    "domains_by_state",
+    "running_vms",
+    "domains_age_seconds",
+    "unread_guests",
+    "outdated_guests",
+)
+
+
+def test_without_a_list_of_domains_what_depends_on_guests_is_not_known_and_all_else_is() -> None:
+    """Shows that nobody takes a hypervisor for empty of which nobody knows the guests."""
+    options = configure(
+        flavors=(Flavor(name="m1", vcpus=1, memory_mb=1, disk_gb=0),), cpu_dedicated_set="2-3"
+    )
+    free = {0: FreeNumaMemory(free_bytes=5, free_pages={})}
+    known = compute(make_reading(free_numa_memory=free), options)
+    unknown = compute(replace(make_reading(free_numa_memory=free), domains=None), options)
+    expected = dict.fromkeys(WITHOUT_GUESTS)
+    assert {name: getattr(unknown, name) for name in WITHOUT_GUESTS} == expected
+    assert known.numa_topology is not None
+    assert unknown == replace(
+        known,
+        **expected,
+        numa_topology=tuple(replace(cell, pinned_cpus=None) for cell in known.numa_topology),
+        inventories=tuple(replace(each, claimed=None) for each in known.inventories),
+        flavor_slots=(),
+    )
+    assert known.flavor_slots != ()
+    assert verify_resources(unknown) == ("vcpus_used",)
+
+
+def test_a_driver_without_memory_statistics_tells_no_use_of_memory_without_its_guests() -> None:
+    """Shows it for libvirt drivers whose guests' memory stands in for what is used."""
+    resources = compute(replace(make_reading(node_memory=None), domains=None))
+    assert (resources.memory_mb, resources.memory_size_bytes) == (16 * KIB, 16 * GIB)
+    assert (resources.memory_mb_used, resources.memory_available_bytes) == (None, None)
+
+
+def test_without_capabilities_what_they_tell_is_not_known() -> None:
+    resources = compute(make_reading(capabilities=None))
+    unknown = (resources.cpu_info, resources.supported_instances, resources.numa_topology, resources.uuid)
+    assert unknown == (None, None, None, None)
+    assert resources.vcpus == 8
+    assert verify_resources(resources) == ("cpu_info",)
