@@ -196,6 +196,7 @@ class GuestCache:
                 kind=_KIND,
                 ask=partial(self._ask_xml, entry),
                 may_wait_for_monitor=self._may_xml_wait,
+                is_first=entry.read_at is None,
             )
             for entry in entries
         ]

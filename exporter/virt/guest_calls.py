@@ -32,12 +32,14 @@ class GuestJob:
     :ivar kind: what is asked for: a guest may be waited for by one call of each kind
     :ivar ask: makes the calls and keeps what they answer; raises ConnectionLostError and NoAnswerError only
     :ivar may_wait_for_monitor: whether it is in vain while the guest's monitor is busy
+    :ivar is_first: whether the guest never answered this process, so that it may have hung for long already
     """
 
     uuid: str
     kind: str
     ask: Callable[[WaitingHypervisor], None]
     may_wait_for_monitor: bool = True
+    is_first: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -87,6 +89,12 @@ class GuestCalls:
         with self._lock:
             return sum(not attempt.is_over for attempt in self._waiting.values())
 
+    @property
+    def slow(self) -> frozenset[str]:
+        """The UUIDs of the guests that did not answer when they were last asked, or were busy."""
+        with self._lock:
+            return self._slow
+
     def clear(self) -> None:
         """Forget which guests were slow: after a reconnection all are asked alike."""
         with self._lock:
@@ -132,12 +140,12 @@ class GuestCalls:
     def is_worth_asking(self, hypervisor: WaitingHypervisor, job: GuestJob) -> bool:
         """Whether to make the call now. Whatever is wrong with one guest may be so with others.
 
-        Only where a guest is known not to answer, libvirt is asked first whether this one is busy: that call
-        waits for nobody, and spares a worker.
+        Only where a guest is known not to answer, or this one was never asked, libvirt is asked first whether
+        this one is busy: that call waits for nobody, and spares a worker.
         """
         with self._lock:
             is_trouble = bool(self._waiting) or bool(self._slow)
-        if not is_trouble or not job.may_wait_for_monitor:
+        if not job.may_wait_for_monitor or not (is_trouble or job.is_first):
             return True
         try:
             is_busy = hypervisor.is_guest_busy(job.uuid)
@@ -150,14 +158,18 @@ class GuestCalls:
         return not is_busy
 
     def do(self, job: GuestJob, hypervisor: WaitingHypervisor) -> None:
-        """Make the call, and take note of whether the guest answers. An answer that comes late is none."""
+        """Make the call, and take note of whether the guest answers.
+
+        An answer that comes late is none, and one that waits for no guest says nothing of it.
+        """
         began_at = self._clock()
         try:
             job.ask(hypervisor)
         except NoAnswerError:
             self._note_slow(job.uuid)
             return
-        if job.uuid in self._slow and self._clock() - began_at < self._timeout:
+        is_quick = self._clock() - began_at < self._timeout
+        if job.may_wait_for_monitor and is_quick and job.uuid in self._slow:
             with self._lock:
                 self._slow -= {job.uuid}
 

@@ -37,7 +37,7 @@ RETRY_GUEST_SECONDS = 5.0
 # looked at again for that. (One that is seen to run may freeze just then: then one more may hang.)
 MAX_HUNG_GUESTS = 2
 MAX_HUNG_RUNNING_GUESTS = 3
-LOOK_AGAIN_SECONDS = 2.0
+LOOK_AGAIN_SECONDS = 1.0
 _KIND = "image sizes"
 _DOES_NOT_ANSWER = "its size is not known, as the guest does not answer"
 _MAY_NOT_ANSWER = "its size is not asked for, as other guests do not answer and this one is not seen to run"
@@ -121,14 +121,16 @@ class ImageSizes:
         """
         self._ask_for_volumes()
         due = self._list_due()
-        self._liveness.forget_others(self._wanted.keys())
-        self._liveness.look(due.keys() | self._liveness.busy)
+        # Those that do not answer are looked at though they may have no image that is known.
+        slow = self._calls.slow | self._liveness.busy
+        self._liveness.forget_others(self._wanted.keys() | slow)
+        self._liveness.look(due.keys() | slow)
         running = [uuid for uuid in due if self._liveness.is_running(uuid)]
-        slow = self._ask_guests(running, due, may_hang=MAX_HUNG_RUNNING_GUESTS)
+        unanswered = self._ask_guests(running, due, may_hang=MAX_HUNG_RUNNING_GUESTS)
         others = [uuid for uuid in due if uuid not in running and self._lacks_a_size(uuid, due[uuid])]
-        slow |= self._ask_guests(others, due, may_hang=MAX_HUNG_GUESTS)
+        unanswered |= self._ask_guests(others, due, may_hang=MAX_HUNG_GUESTS)
         for uuid, images in self._list_due().items():
-            if uuid in slow:
+            if uuid in unanswered:
                 self._put_off(uuid, images, _DOES_NOT_ANSWER, seconds=RETRY_GUEST_SECONDS)
             elif uuid in due:
                 self._put_off(uuid, images, _MAY_NOT_ANSWER, seconds=LOOK_AGAIN_SECONDS)

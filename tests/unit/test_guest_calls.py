@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -165,6 +166,23 @@ def test_where_one_guest_hangs_the_others_are_asked_only_if_they_are_not_busy() 
         assert bench.answered == ["b", "e"]
         assert bench.calls.hung == 1
     assert bench.calls.hung == 0
+
+
+def test_a_guest_that_never_answered_is_asked_first_whether_it_is_busy() -> None:
+    """Shows that an exporter that starts beside frozen guests leaves no call waiting where others hang."""
+    bench = Bench()
+    bench.libvirt.busy = {"a"}
+    jobs = [replace(bench.make_job(uuid), is_first=True) for uuid in ("a", "b")]
+    assert bench.calls.ask(jobs, seconds=20).slow == {"a"}
+    assert bench.libvirt.take_asked() == [("busy", "a"), ("busy", "b"), ("XML", "b")]
+
+
+def test_an_answer_that_waits_for_no_guest_does_not_show_that_it_answers_again() -> None:
+    bench = Bench()
+    bench.libvirt.busy = {"a"}
+    bench.calls.ask([replace(bench.make_job("a"), is_first=True)], seconds=20)
+    bench.calls.ask([bench.make_job("a", "info", may_wait_for_monitor=False)], seconds=20)
+    assert bench.calls.slow == {"a"}
 
 
 def test_in_health_no_guest_is_asked_whether_it_is_busy() -> None:

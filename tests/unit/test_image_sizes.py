@@ -7,7 +7,7 @@ import pytest
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import DomainInfo, ImageSize, UnsizedImage
 from exporter.virt.disks import UnopenedImage
-from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.image_sizes import (
     ASK_GUEST_AGAIN_SECONDS,
     LOOK_AGAIN_SECONDS,
@@ -232,6 +232,21 @@ def test_guests_that_hang_because_of_others_leave_fewer_to_this_process() -> Non
     bench.sizes.want({uuid: [REMOTE] for uuid in frozen})
     bench.libvirt.busy = set(frozen[-MAX_HUNG_GUESTS:])
     assert bench.asked_for_sizes() == set()
+
+
+def test_guests_that_hang_count_even_if_nothing_is_known_of_their_images() -> None:
+    """Shows the same for guests whose XML could not be had: which images they have, nobody knows."""
+    bench = Bench()
+    unread = [f"unread{number}" for number in range(MAX_HUNG_GUESTS)]
+    bench.run("a", *unread)
+    bench.libvirt.busy = set(unread)
+    jobs = [GuestJob(uuid=uuid, kind="XML", ask=lambda _: None, is_first=True) for uuid in unread]
+    assert bench.calls.ask(jobs, seconds=20).slow == set(unread)
+    bench.sizes.want({"a": [REMOTE]})
+    assert bench.asked_for_sizes() == set()
+    bench.libvirt.busy = set()
+    bench.clock.now += LOOK_AGAIN_SECONDS + 1
+    assert bench.asked_for_sizes() == {"a"}
 
 
 def test_a_guest_that_froze_since_it_was_seen_to_run_takes_no_more_than_one_further_call() -> None:
