@@ -47,18 +47,20 @@ class Attempt(Generic[T]):
     :param call: may never return; it then keeps this one thread
     :param clock: monotonic seconds
     :ivar started_at: when it began, on the clock
+    :ivar ended_at: when it came to an end; None while it is under way
     :ivar outcome: what came of it; None while it is under way
     """
 
     def __init__(self, call: Callable[[], T], *, name: str, clock: Callable[[], float]) -> None:
         self.started_at = clock()
+        self.ended_at: float | None = None
         self.outcome: Success[T] | Failure | None = None
         self._call = call
+        self._clock = clock
         self._over = threading.Event()
         started = attempt(threading.Thread(target=self._work, name=name, daemon=True).start)
         if isinstance(started, Failure):  # the process may have no more threads
-            self.outcome = started
-            self._over.set()
+            self._end(started)
 
     @property
     def is_over(self) -> bool:
@@ -71,7 +73,11 @@ class Attempt(Generic[T]):
         return self.outcome
 
     def _work(self) -> None:
-        self.outcome = attempt(self._call)
+        self._end(attempt(self._call))
+
+    def _end(self, outcome: Success[T] | Failure) -> None:
+        self.ended_at = self._clock()
+        self.outcome = outcome
         self._over.set()
 
 

@@ -42,7 +42,7 @@ def overcommitted_bytes(disk: Disk, size: ImageSize) -> int:
 
 
 class ImageReader:
-    """Reads images' sizes; a header is read again only when its file changed."""
+    """Reads images' sizes; a header is read again only when its file changed. For any thread."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str | None], tuple[_Identity, ImageSize]] = {}
@@ -67,7 +67,8 @@ class ImageReader:
 
     def forget_others(self, paths: Collection[str]) -> None:
         """Forget every image that is not at one of these paths."""
-        self._seen = {key: seen for key, seen in self._seen.items() if key[0] in paths}
+        # Of a copy: a thread that was given up may come back now, and add what it has read.
+        self._seen = {key: seen for key, seen in self._seen.copy().items() if key[0] in paths}
 
     def _read(self, key: tuple[str, str | None]) -> ImageSize | UnopenedImage:
         path, driver_format = key

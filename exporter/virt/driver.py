@@ -39,13 +39,14 @@ from exporter.virt.connections import (
 )
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.disks import ImageReader, UnopenedImage
-from exporter.virt.files import Hung, PatientReader
+from exporter.virt.files import Hung, HungReads, PatientReader
 from exporter.virt.guest_cache import GuestCache
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
 from exporter.virt.host_ip import get_host_ip
 from exporter.virt.image_sizes import ImageSizes, WantedImage
 from exporter.virt.node_devices import NodeDeviceCache, NodeDeviceHypervisor
 from exporter.virt.numa import NumaMemory, has_outgrown
+from exporter.virt.patience import Patience
 from exporter.virt.resources import get_available_resource
 from exporter.virt.slow_calls import Answer, SlowCall
 from exporter.virt.storage import (
@@ -172,9 +173,15 @@ class LibvirtDriver:
             clock=clock,
         )
         self._guests = GuestCache(self._guest_calls, resync_interval=resync_interval, clock=clock)
-        self._file_systems = PatientReader(get_instances_info, path=_instances_path)
+        self._hung_reads = HungReads()
+        self._file_systems = PatientReader(
+            get_instances_info, path=_instances_path, hung=self._hung_reads, clock=clock
+        )
         self._images = ImageReader()
-        self._image_files = PatientReader(self._images.read, path=_image_path)
+        self._image_files = PatientReader(
+            self._images.read, path=_image_path, hung=self._hung_reads, clock=clock
+        )
+        self._patience = Patience(clock=clock)
         self._volume_sizes = VolumeSizes(self._storage_connections)
         self._image_sizes = ImageSizes(
             self._guest_calls,
@@ -201,6 +208,7 @@ class LibvirtDriver:
         :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
         """
         self._take_settings()
+        self._patience = Patience(clock=self._clock, begin_others=self._begin_slow_calls)
         is_new = self._connect()
         try:
             reading = self._read()
@@ -236,8 +244,7 @@ class LibvirtDriver:
                     self._volume_sizes.hung,
                     self._guest_calls.hung,
                     self._node_devices.hung,
-                    self._file_systems.hung,
-                    self._image_files.hung,
+                    len(self._hung_reads),
                 )
             ),
         )
@@ -361,7 +368,7 @@ class LibvirtDriver:
         It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
         """
         try:
-            listed = self._domains.get()
+            listed = self._domains.get(self._patience)
         except NoAnswerError as error:
             listed = None
             message = f"{error}. Until then nobody knows the guests and what they use: only what the host"
@@ -378,6 +385,15 @@ class LibvirtDriver:
                 )
             )
         return listed
+
+    def _begin_slow_calls(self) -> None:
+        """Begin, beside a call that takes long, what this refresh is going to ask after it."""
+        if self._capabilities is None:
+            self._new_capabilities.begin(self._patience)
+        if _needs_online_cpus(self._config):
+            self._online_cpus.begin(self._patience)
+        if _needs_pools(self._config):
+            self._pools.begin(self._patience)
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
         """Return the storage pools among which those are that the configuration means."""
@@ -406,7 +422,7 @@ class LibvirtDriver:
         if known is not None and is_young:
             return known
         try:
-            answer = self._new_capabilities.get()
+            answer = self._new_capabilities.get(self._patience)
         except NoAnswerError:
             return known
         return known if answer.age_seconds else self._keep_capabilities(answer.value, node)
@@ -425,11 +441,12 @@ class LibvirtDriver:
             return None
 
     def _get_online_cpus(self, problems: list[Problem]) -> frozenset[int] | None:
-        config = self._config
-        if not (config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set):
+        if not _needs_online_cpus(self._config):
             return None
         try:
-            return _supported(lambda: self._online_cpus.get().value, "virNodeGetCPUMap", problems)
+            return _supported(
+                lambda: self._online_cpus.get(self._patience).value, "virNodeGetCPUMap", problems
+            )
         except NoAnswerError as error:
             message = f"{error}. Until then the CPU sets count as they are configured"
             problems.append(
@@ -450,7 +467,7 @@ class LibvirtDriver:
         try:
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
                 return self._get_back_end_info(problems)
-            if config.storage_pool or not config.is_local:
+            if _needs_pools(config):
                 return get_pools_info(self._get_pools(problems), config.storage_pool)
             return self._get_instances_info()
         except StorageError as error:
@@ -469,7 +486,7 @@ class LibvirtDriver:
 
         :raises NoAnswerError: when there is no such answer, or it is too old
         """
-        pools = self._pools.get()
+        pools = self._pools.get(self._patience)
         if pools.age_seconds:
             message = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
             problems.append(
@@ -510,7 +527,7 @@ class LibvirtDriver:
 
         :raises StorageError: also when its file system does not answer
         """
-        (info,) = self._file_systems.run([self._config.instances_path])
+        (info,) = self._file_systems.run([self._config.instances_path], self._patience)
         if isinstance(info, Hung):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
         return info
@@ -542,7 +559,7 @@ class LibvirtDriver:
         self._images.forget_others({disk.path for disk in disks if disk.path})
         return [
             UnsizedImage(f"{size.path}: its file system does not answer") if isinstance(size, Hung) else size
-            for size in self._image_files.run(disks)
+            for size in self._image_files.run(disks, self._patience)
         ]
 
 
@@ -556,6 +573,14 @@ def _storage_options(config: HypervisorConfig) -> tuple[object, ...]:
         config.images_rbd_ceph_conf,
         config.rbd_user,
     )
+
+
+def _needs_online_cpus(config: HypervisorConfig) -> bool:
+    return bool(config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set)
+
+
+def _needs_pools(config: HypervisorConfig) -> bool:
+    return bool(config.storage_pool) or not config.is_local or config.images_type in ("lvm", "rbd")
 
 
 def _image_path(disk: Disk) -> str:

@@ -1,27 +1,33 @@
 """Reads of files that a hung mount cannot stall.
 
 A stat or statvfs on an NFS server that is gone may block for ever, and nothing can interrupt it. So such
-reads run in a thread that is given up when it makes no progress. The mount it hangs on is remembered and not
-asked again until that thread comes back, or until something else is mounted in its place.
+reads run in a thread that is given up when it makes no progress. As long as all is well, one thread reads
+everything. When a read takes long, each other mount is read in a thread of its own meanwhile, so that what is
+well is read in time, however many mounts hang; and what else lies on the same mount is read in a second one.
+(One path proves little: it may be a link to somewhere else.) What hangs then is remembered and not asked
+again until its thread comes back, or until something else is mounted in its place.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from exporter.attempt import Failure, Success, attempt
+from exporter.virt.mounts import Mount, Mounts
+from exporter.virt.patience import SHORT_SECONDS, Patience
 
 K = TypeVar("K")
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 1.0
-_HUNG_PATHS_OF_A_HUNG_MOUNT = 2
+_LOOK_SECONDS = 0.1  # a read that has taken so long may be about to hang
+_LEAST_SECONDS = 0.001  # less is not worth waiting for
+_MAX_THREADS_OF_A_MOUNT = 2
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -33,35 +39,80 @@ class Hung:
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """A mount as mountinfo has it.
-
-    :ivar number: changes when its point is mounted anew; it stays taken while a read hangs on the mount
-    """
-
-    number: str
-    point: str
-
-
-@dataclass(frozen=True, slots=True)
 class _HungRead:
-    """A read that has not come to an end, and the mount that its path lay on."""
+    """A read that was given up, and the mount that its path lay on."""
 
     path: str
     mount: Mount
     thread: threading.Thread
 
 
+class HungReads:
+    """The reads that were given up and have not come to an end, a thread each: two for each mount at most.
+
+    What reads files of the same mounts shares one of these. Not for two threads at once.
+
+    :param mountinfo: Linux's /proc/self/mountinfo
+    """
+
+    def __init__(self, *, mountinfo: Path = _MOUNTINFO) -> None:
+        self._mountinfo = mountinfo
+        self._reads: tuple[_HungRead, ...] = ()
+        self._doubted: frozenset[Mount] = frozenset()
+
+    def __len__(self) -> int:
+        return sum(each.thread.is_alive() for each in self._reads)
+
+    def forget_ended(self) -> None:
+        """Forget the reads that have come to an end."""
+        self._reads = tuple(each for each in self._reads if each.thread.is_alive())
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no mount is known to be other than well."""
+        return not self._reads and not self._doubted
+
+    def read_mounts(self) -> Mounts:
+        """Read what is mounted where now."""
+        return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
+
+    def note(self, path: str, mount: Mount, thread: threading.Thread) -> None:
+        """Take note of a read that is given up; its mount has to show that it is well again."""
+        self._reads = (*self._reads, _HungRead(path, mount, thread))
+        self._doubted |= {mount}
+
+    def forget_gone(self, mounts: Mounts) -> None:
+        """Forget what was thought of mounts that are not there any more."""
+        self._doubted = frozenset(each for each in self._doubted if each in mounts)
+
+    def trust(self, mount: Mount) -> None:
+        """Take note that a mount answered in time."""
+        self._doubted -= {mount}
+
+    def is_doubted(self, mount: Mount) -> bool:
+        """Whether the mount has not answered in time since it last hung."""
+        return mount in self._doubted
+
+    def list_on(self, mount: Mount, mounts: Mounts) -> list[str]:
+        """Return the paths of the reads that hang on a mount.
+
+        A read that hangs on a mount that was taken away since (umount --lazy) may hang for ever, and says
+        nothing about what is there now.
+        """
+        return [each.path for each in self._reads if each.mount == mount == mounts.find(each.path)]
+
+
 class PatientReader(Generic[K, T]):
-    """Reads files one after the other, and waits for each no longer than its patience.
+    """Reads files, and waits for those that hang no longer than a refresh has patience.
 
     A path that hangs is not asked again before it has answered; neither is its mount once two of its paths
-    hang. (One path proves little: it may be a link to somewhere else.) Not for two threads at once.
+    hang. Not for two threads at once.
 
-    :param read: reads what a key stands for; what it raises ends the whole run
+    :param read: reads what a key stands for, for several threads at once; what it raises ends the whole run
     :param path: tells the key's path
-    :param patience: seconds without progress after which a read counts as hung
-    :param mountinfo: Linux's /proc/self/mountinfo
+    :param hung: remembers what hangs
+    :param clock: monotonic seconds
+    :param wait: waits for an event for so many seconds at most
     """
 
     def __init__(
@@ -69,114 +120,275 @@ class PatientReader(Generic[K, T]):
         read: Callable[[K], T],
         *,
         path: Callable[[K], str],
-        patience: float = PATIENCE_SECONDS,
-        mountinfo: Path = _MOUNTINFO,
+        hung: HungReads,
+        clock: Callable[[], float],
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         self._read = read
         self._path = path
-        self._patience = patience
-        self._mountinfo = mountinfo
-        self._hung: tuple[_HungRead, ...] = ()
+        self._hung = hung
+        self._clock = clock
+        self._wait = wait
 
-    @property
-    def hung(self) -> int:
-        """How many reads have not come to an end, a thread each."""
-        return sum(each.thread.is_alive() for each in self._hung)
-
-    def run(self, keys: Sequence[K]) -> list[T | Hung]:
+    def run(self, keys: Sequence[K], patience: Patience) -> list[T | Hung]:
         """Return what was read for each key, or that it hangs."""
-        self._hung = tuple(each for each in self._hung if each.thread.is_alive())
-        results: dict[int, T | Hung] = {}
-        while len(results) < len(keys):
-            results = {**self._answer_for_hung(keys), **results}
-            left = [index for index in range(len(keys)) if index not in results]
-            batch = _Batch(self._read, [keys[index] for index in left])
-            read = batch.wait(self._patience)
-            results.update(zip(left, read, strict=False))
-            if len(read) < len(left):
-                self._note_hung(self._path(keys[left[len(read)]]), batch.thread)
-        return [results[index] for index in range(len(keys))]
-
-    def _note_hung(self, path: str, thread: threading.Thread) -> None:
-        mount = find_mount(path, self._read_mountinfo())
-        self._hung = (*self._hung, _HungRead(path, mount, thread))
-
-    def _answer_for_hung(self, keys: Sequence[K]) -> dict[int, T | Hung]:
-        """Answer for what is not to be asked.
-
-        A read that hangs on a mount that was taken away since (umount --lazy) may hang for ever, and says
-        nothing about what is there now.
-        """
-        if not self._hung:
-            return {}
-        mountinfo = self._read_mountinfo()
-        hung = [each for each in self._hung if find_mount(each.path, mountinfo) == each.mount]
-        paths, mounts = {each.path for each in hung}, Counter(each.mount for each in hung)
-        return {
-            index: Hung(path)
-            for index, path in enumerate(map(self._path, keys))
-            if path in paths or mounts[find_mount(path, mountinfo)] >= _HUNG_PATHS_OF_A_HUNG_MOUNT
-        }
-
-    def _read_mountinfo(self) -> str:
-        return os.fsdecode(self._mountinfo.read_bytes())
+        if not keys:
+            return []
+        run = _Run(self._read, keys, list(map(self._path, keys)), self._hung, self._clock)
+        run.begin(patience)
+        waited = run.wait(self._wait, begin_others=patience.begin_others)
+        patience.spend(waited)
+        return run.finish()
 
 
-class _Batch(Generic[K, T]):
-    """Reads under way in a thread of their own."""
+class _Run(Generic[K, T]):
+    """One run of a reader: its threads, and what has come of each key."""
 
-    def __init__(self, read: Callable[[K], T], keys: Sequence[K]) -> None:
+    def __init__(
+        self,
+        read: Callable[[K], T],
+        keys: Sequence[K],
+        paths: Sequence[str],
+        hung: HungReads,
+        clock: Callable[[], float],
+    ) -> None:
         self._read = read
         self._keys = keys
-        self._results: list[T] = []
-        self._is_given_up = False
-        self._outcome: Success[None] | Failure | None = None
-        self._done = threading.Event()
-        self.thread = threading.Thread(target=self._work, name="read files", daemon=True)
-        self.thread.start()
+        self._paths = paths
+        self._hung = hung
+        self._clock = clock
+        self._known_mounts: Mounts | None = None
+        self._ended = threading.Event()
+        self._threads: list[_Thread[K, T]] = []
+        self._results: dict[int, T | Hung] = {}
 
-    def wait(self, patience: float) -> list[T]:
-        """Wait for the end and return what was read, which is less than wanted if a read hangs.
+    @property
+    def _mounts(self) -> Mounts:
+        """What is mounted where: asked only where something hangs."""
+        if self._known_mounts is None:
+            self._known_mounts = self._hung.read_mounts()
+        return self._known_mounts
+
+    def begin(self, patience: Patience) -> None:
+        """Begin to read, but for what is known to hang."""
+        self._hung.forget_ended()
+        well: list[int] = list(range(len(self._keys)))
+        if not self._hung.says_nothing:
+            well, doubted = self._sort_out(well)
+            for mount, indices in doubted.items():
+                self._start(indices, mount=mount, patience=min(SHORT_SECONDS, patience.left))
+        if well:
+            self._start(well, mount=None, patience=max(SHORT_SECONDS, patience.left))
+
+    def wait(
+        self, wait: Callable[[threading.Event, float], bool], *, begin_others: Callable[[], None]
+    ) -> float:
+        """Wait until all is read or given up; return for how many seconds there was no progress somewhere.
+
+        :param begin_others: begins what else the refresh needs; called when a read takes long
+        """
+        waited, looked_at = 0.0, self._clock()
+        while running := self._list_running():
+            wait(self._ended, min(_LOOK_SECONDS, *(each.patience for each in running)))
+            self._ended.clear()
+            # What took longer was this process waiting for a CPU, or stopped: nothing to blame a mount for.
+            now = self._clock()
+            elapsed, looked_at = min(now - looked_at, _LOOK_SECONDS), now
+            waited += max(each.note_progress(now, elapsed) for each in running)
+            for thread in running:
+                if thread.idle_seconds >= _LOOK_SECONDS and not thread.is_over:
+                    begin_others()
+                    self._read_others_beside(thread)
+        return waited
+
+    def finish(self) -> list[T | Hung]:
+        """Return what has come of each key.
 
         :raises Exception: what a read raised
         """
-        progress = 0
-        while not self._done.wait(patience) and len(self._results) > progress:
-            progress = len(self._results)
-        self._is_given_up = True
-        if isinstance(self._outcome, Failure):
-            raise self._outcome.error
-        return list(self._results)
+        for thread in self._threads:
+            if thread.is_given_up:
+                continue
+            if isinstance(thread.outcome, Failure):
+                raise thread.outcome.error
+            self._results.update(thread.results)
+            # One read that hangs is enough for doubt: the kernel's cache may have answered the others.
+            if thread.mount is not None and not self._hung.list_on(thread.mount, self._mounts):
+                self._hung.trust(thread.mount)
+        return [self._results[index] for index in range(len(self._keys))]
 
-    def _work(self) -> None:
-        self._outcome = attempt(self._read_all)
-        self._done.set()
+    def _sort_out(self, indices: Iterable[int]) -> tuple[list[int], dict[Mount, list[int]]]:
+        """Answer for what is not to be asked, and return the rest: of mounts that are well, and of others."""
+        well: list[int] = []
+        doubted: dict[Mount, list[int]] = {}
+        hung: dict[Mount, list[str]] = {}
+        self._hung.forget_gone(self._mounts)
+        for index in indices:
+            path = self._paths[index]
+            mount = self._mounts.find(path)
+            if mount not in hung:
+                hung[mount] = self._hung.list_on(mount, self._mounts)
+            if path in hung[mount] or len(hung[mount]) >= _MAX_THREADS_OF_A_MOUNT:
+                self._results[index] = Hung(path)
+            elif self._hung.is_doubted(mount):
+                doubted.setdefault(mount, []).append(index)
+            else:
+                well.append(index)
+        return well, doubted
+
+    def _list_running(self) -> list[_Thread[K, T]]:
+        """Give up the threads whose time is over, and return the others that have not ended."""
+        running = [each for each in self._threads if not (each.is_over or each.is_given_up)]
+        for thread in running:
+            if thread.patience < _LEAST_SECONDS:
+                self._give_up(thread)
+        return [each for each in running if not each.is_given_up]
+
+    def _read_others_beside(self, thread: _Thread[K, T]) -> None:
+        """Have other threads read what waits behind a read that takes long."""
+        if thread.mount is not None and self._count_threads(thread.mount) >= _MAX_THREADS_OF_A_MOUNT:
+            return
+        under_way, rest = thread.take_rest()
+        if under_way is None:
+            return
+        thread.mount = self._mounts.find(self._paths[under_way])
+        by_mount: dict[Mount, list[int]] = {}
+        for index in rest:
+            by_mount.setdefault(self._mounts.find(self._paths[index]), []).append(index)
+        for mount, indices in by_mount.items():
+            self._start(indices, mount=mount, patience=max(thread.left, _LOOK_SECONDS))
+
+    def _count_threads(self, mount: Mount) -> int:
+        """Return how many threads are at a mount, of this run and of those before."""
+        waited_for = (each for each in self._threads if not (each.is_over or each.is_given_up))
+        given_up = self._hung.list_on(mount, self._mounts)
+        return sum(each.mount == mount for each in waited_for) + len(given_up)
+
+    def _start(self, indices: Iterable[int], *, mount: Mount | None, patience: float) -> None:
+        work = [(index, self._keys[index]) for index in indices]
+        self._threads.append(
+            _Thread(self._read, work, mount=mount, patience=patience, ended=self._ended, clock=self._clock)
+        )
+
+    def _give_up(self, thread: _Thread[K, T]) -> None:
+        """Take what a thread has read, and let it come to its end when it may."""
+        results, left = thread.give_up()
+        self._results.update(results)
+        if not left:
+            return
+        self._results.update({index: Hung(self._paths[index]) for index in left})
+        path = self._paths[left[0]]
+        thread.mount = thread.mount or self._mounts.find(path)
+        self._hung.note(path, thread.mount, thread.thread)
+
+
+class _Thread(Generic[K, T]):
+    """A thread that reads files one after the other.
+
+    It goes on when it was given up: when it has come to its end, its mount has answered.
+
+    :ivar mount: which all of its files lie on; None while that is not known
+    :ivar patience: seconds without progress until it is to be given up
+    :ivar idle_seconds: for how long it has made none
+    :ivar results: by index
+    :ivar outcome: None while it runs
+    """
+
+    def __init__(
+        self,
+        read: Callable[[K], T],
+        work: Iterable[tuple[int, K]],
+        *,
+        mount: Mount | None,
+        patience: float,
+        ended: threading.Event,
+        clock: Callable[[], float],
+    ) -> None:
+        self.mount = mount
+        self.patience = patience
+        self.idle_seconds = 0.0
+        self.results: dict[int, T] = {}
+        self.outcome: Success[None] | Failure | None = None
+        self.is_given_up = False
+        self._read = read
+        self._work = deque(work)
+        self._under_way: int | None = None
+        self._lock = threading.Lock()
+        self._ended = ended
+        self._clock = clock
+        self._seen = 0
+        self._read_at = clock()
+        self._owed = 0.0
+        self.thread = threading.Thread(target=self._run, name="read files", daemon=True)
+        started = attempt(self.thread.start)
+        if isinstance(started, Failure):  # the process may have no more threads
+            self.outcome = started
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end."""
+        return self.outcome is not None
+
+    @property
+    def left(self) -> float:
+        """Seconds of its patience that will be left if what it reads now goes on hanging."""
+        return self.patience - self._owed
+
+    def note_progress(self, now: float, elapsed: float) -> float:
+        """Look whether it has read something since the last look; return what it costs if it has not.
+
+        :param now: on the clock
+        :param elapsed: seconds since the last look
+        :returns: seconds without progress, which its patience is less now
+        """
+        if self.is_over:
+            return 0.0
+        seen, self._seen = self._seen, len(self.results)
+        if self._seen > seen:
+            self.idle_seconds = self._owed = min(now - self._read_at, elapsed)
+            return 0.0
+        cost, self._owed = elapsed + self._owed, 0.0
+        self.idle_seconds += elapsed
+        self.patience -= cost
+        return cost
+
+    def take_rest(self) -> tuple[int | None, list[int]]:
+        """Return which read is under way and what was to follow it, which this thread leaves to others then.
+
+        Before the first read, and after the last, none is under way: then nothing is taken from it.
+        """
+        with self._lock:
+            under_way = self._get_under_way()
+            if not under_way:
+                return None, []
+            rest = [index for index, _ in self._work]
+            self._work.clear()
+            return under_way[0], rest
+
+    def give_up(self) -> tuple[dict[int, T], list[int]]:
+        """Return what was read in time, and what was not; the latter is none if it has just ended."""
+        with self._lock:
+            self.is_given_up = True
+            left = [*self._get_under_way(), *(index for index, _ in self._work)]
+            return self.results.copy(), left
+
+    def _get_under_way(self) -> list[int]:
+        """Return the read that is under way, if one is."""
+        index = self._under_way
+        return [] if index is None or index in self.results else [index]
+
+    def _run(self) -> None:
+        self.outcome = attempt(self._read_all)
+        self._ended.set()
 
     def _read_all(self) -> None:
-        for key in self._keys:
-            if self._is_given_up:
-                return
-            self._results.append(self._read(key))
-
-
-def find_mount(path: str, mountinfo: str) -> Mount:
-    """Return the mount that a path lies on, by its text alone: resolving a link may hang, too.
-
-    Of several on one point it is the last: that is the one which covers the others.
-
-    :param mountinfo: lines as proc_pid_mountinfo(5) describes them: a mount's number in the first field, its
-        point in the fifth
-    """
-    mounts = [
-        Mount(number=fields[0], point=_unescape(fields[4]))
-        for fields in (line.split() for line in reversed(mountinfo.splitlines()))
-    ]
-    under = [each for each in mounts if path == each.point or path.startswith(each.point.rstrip("/") + "/")]
-    return max(under, key=lambda each: len(each.point), default=Mount(number="", point="/"))
-
-
-def _unescape(field: str) -> str:
-    """Undo mountinfo's escapes of blank, tab, line feed and backslash."""
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(escape, character)
-    return field
+        read, work, results, lock = self._read, self._work, self.results, self._lock
+        while True:
+            with lock:
+                if not work:
+                    self._under_way = None
+                    return
+                index, key = work.popleft()
+                self._under_way = index
+            results[index] = read(key)
+            self._read_at = self._clock()

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from exporter.attempt import Attempt, Failure
 from exporter.errors import NoAnswerError
 from exporter.virt.connections import Connections, LentHypervisor
+from exporter.virt.patience import SHORT_SECONDS, Patience
 
 H = TypeVar("H", bound=LentHypervisor)
 T = TypeVar("T")
@@ -25,10 +26,11 @@ class Answer(Generic[T]):
 
 
 class SlowCall(Generic[H, T]):
-    """A call that each refresh makes anew, but waits for no longer than `timeout`.
+    """A call that each refresh makes anew, but waits for no longer than `timeout`, and than it has patience.
 
     A call that takes longer goes on by itself, and no second one is made beside it. Until it ends, its last
-    answer counts, and nobody waits for it any more. Not for two threads at once.
+    answer counts, and nobody waits for it any more. The one after it has a short time only, until one was
+    answered within `timeout`. Not for two threads at once.
 
     :param call: makes the call; may block for ever
     :param what: what is asked for, to begin a message: "the list of domains"
@@ -53,14 +55,17 @@ class SlowCall(Generic[H, T]):
         self._clock = clock
         self._timeout = timeout
         self._attempt: Attempt[T] | None = None
+        self._begun_in: Patience | None = None
+        self._given_up: Attempt[T] | None = None
         self._is_outdated = False
+        self._was_late = False
         self._last: tuple[T, float] | None = None
 
     @property
     def hung(self) -> int:
-        """How many calls are under way for longer than anybody waits for: 0 or 1."""
-        attempt = self._attempt
-        return int(attempt is not None and not attempt.is_over and self._left(attempt) <= 0)
+        """How many calls are under way that nobody waits for any more: 0 or 1."""
+        given_up = self._given_up
+        return int(given_up is not None and given_up is self._attempt and not given_up.is_over)
 
     def configure(self, *, max_age: float) -> None:
         """Let the last answer count for so many seconds from now on."""
@@ -68,53 +73,65 @@ class SlowCall(Generic[H, T]):
 
     def abandon(self) -> None:
         """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
-        self._attempt, self._is_outdated = None, False
+        self._attempt, self._is_outdated, self._was_late = None, False, False
 
     def forget(self) -> None:
         """Forget the last answer, and let that of a call under way count for nothing: others are wanted."""
         self._last = None
         self._is_outdated = self._attempt is not None
 
-    def get(self) -> Answer[T]:
-        """Ask, and return the answer; the last one while this one takes too long.
+    def begin(self, patience: Patience) -> None:
+        """Ask, if the refresh has not done so and no call is under way, and do not wait.
 
+        :param patience: that of the refresh that wants the answer
+        """
+        if patience is not self._begun_in:
+            self._begin(patience)
+
+    def get(self, patience: Patience) -> Answer[T]:
+        """Ask, if that has not begun, and return the answer; the last one while this one takes too long.
+
+        :param patience: that of the refresh that wants the answer
         :raises NoAnswerError: when there is no last answer, or it is too old
         :raises HypervisorError: what the call raised
         """
-        if self._attempt is not None and (self._attempt.is_over or self._is_outdated):
-            self._end(self._attempt)
-        if self._attempt is None:
-            self._attempt = self._connections.start(self._call, name=self._what)
-        attempt = self._attempt
-        outcome = None if self._is_outdated else attempt.wait(self._left(attempt))
+        attempt = self._begin(patience)
+        if self._begun_in is not patience or self._is_outdated:
+            return self._get_last(attempt)
+        timeout = min(SHORT_SECONDS, self._timeout) if self._was_late else self._timeout
+        outcome = patience.wait(attempt, timeout=timeout)
         if outcome is None:
+            self._given_up = attempt
             return self._get_last(attempt)
         self._take(attempt)
         if isinstance(outcome, Failure):
             raise outcome.error
         return Answer(outcome.value, 0.0)
 
-    def _end(self, attempt: Attempt[T]) -> None:
-        """Take what came too late for the refresh that began it, or what nobody wants any more."""
-        attempt.wait(self._left(attempt))
-        if attempt.is_over:
-            self._take(attempt)
-
-    def _left(self, attempt: Attempt[T]) -> float:
-        return self._timeout - (self._clock() - attempt.started_at)
+    def _begin(self, patience: Patience) -> Attempt[T]:
+        """Return the call that is under way, or a new one."""
+        attempt = self._attempt
+        if attempt is not None and attempt.is_over and self._begun_in is not patience:
+            self._take(attempt)  # too late for the refresh that began it
+        if self._attempt is None:
+            self._attempt = self._connections.start(self._call, name=self._what)
+            self._begun_in = patience
+        return self._attempt
 
     def _take(self, attempt: Attempt[T]) -> None:
         is_wanted, self._is_outdated = not self._is_outdated, False
         self._attempt = None
+        ended_at = self._clock() if attempt.ended_at is None else attempt.ended_at
+        self._was_late = ended_at - attempt.started_at > self._timeout
         if is_wanted and attempt.outcome is not None and not isinstance(attempt.outcome, Failure):
-            self._last = (attempt.outcome.value, self._clock())
+            self._last = (attempt.outcome.value, attempt.started_at)
 
     def _get_last(self, attempt: Attempt[T]) -> Answer[T]:
         waiting = f"{self._what}: no answer from libvirt for {self._clock() - attempt.started_at:.0f} s"
         if self._last is None:
             raise NoAnswerError(waiting)
-        value, answered_at = self._last
-        age = self._clock() - answered_at
+        value, asked_at = self._last
+        age = self._clock() - asked_at
         if age > self._max_age:
             raise NoAnswerError(f"{waiting}, and the last one is older than {self._max_age:g} s")
         return Answer(value, age)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,49 @@ def test_a_hung_mount_stalls_no_scrape(libvirtd: LibvirtDaemon, tmp_path: Path) 
         )
 
 
+def test_mounts_that_hang_at_once_cost_one_scrape_a_second(libvirtd: LibvirtDaemon, tmp_path: Path) -> None:
+    """Shows that eight cost no more than one, that no image beside them is missed, and that all come back."""
+    mounts = _define_guests_on_mounts(libvirtd, tmp_path)
+    with _serve(libvirtd) as exporter:
+        before = _scrape(exporter)
+        assert before.value("hypervisor_unsized_disks") == 0
+        with contextlib.ExitStack() as stack:
+            for mount in mounts:
+                stack.enter_context(hung_mount(mount))
+            refreshes = []
+            for _ in range(5):
+                scrape = _scrape(exporter)
+                assert scrape.value("hypervisor_up") == 1
+                assert scrape.value("hypervisor_unsized_disks") == 2 * len(mounts)
+                assert _overcommitted(scrape) == 2 * GIB - _allocated(libvirtd.images / "good")
+                assert scrape.value("hypervisor_hung_calls") == 2 * len(mounts)
+                refreshes.append(scrape.value("hypervisor_refresh_duration_seconds"))
+            # One after the other they would take sixteen seconds.
+            assert 1 <= refreshes[0] < 4
+            assert max(refreshes[1:]) < 1
+        wait_until(lambda: _with_unsized(exporter, 0), "what was under the mounts")
+        scrape = _scrape(exporter)
+        assert _overcommitted(scrape) == _overcommitted(before)
+        assert scrape.value("hypervisor_hung_calls") == 0
+
+
+def test_an_exporter_that_starts_beside_hung_mounts_has_all_other_numbers_at_once(
+    libvirtd: LibvirtDaemon, tmp_path: Path
+) -> None:
+    """Shows that the first audit, which the port waits for, is over before anybody can ask."""
+    mounts = _define_guests_on_mounts(libvirtd, tmp_path)
+    with contextlib.ExitStack() as stack:
+        for mount in mounts:
+            stack.enter_context(hung_mount(mount))
+        exporter = stack.enter_context(_serve(libvirtd))
+        scrape = _scrape(exporter)
+        assert exporter.log.index("hypervisor resource view") < exporter.log.index("listening")
+        assert scrape.value("hypervisor_up") == 1
+        assert scrape.value("hypervisor_unsized_disks") == 2 * len(mounts)
+        assert _overcommitted(scrape) == 2 * GIB - _allocated(libvirtd.images / "good")
+        assert scrape.value("hypervisor_refresh_duration_seconds") < 1, "the audit has waited for all"
+
+
 def test_a_hung_instances_path_stalls_no_scrape(libvirtd: LibvirtDaemon, tmp_path: Path) -> None:
     """Shows that statvfs that never returns costs the disk numbers and nothing else."""
     libvirtd.start_guest(guest_xml("guest", vcpus=3))
@@ -175,7 +218,7 @@ def _hypervisor(libvirtd: LibvirtDaemon) -> dict[str, Any]:
     return {"name": "kvm", "uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images)}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _serve(libvirtd: LibvirtDaemon, *, as_nobody: bool = False) -> Iterator[RunningExporter]:
     with serve({**_TIMES, "hypervisors": [_hypervisor(libvirtd)]}, as_nobody=as_nobody) as exporter:
         yield exporter
@@ -184,6 +227,23 @@ def _serve(libvirtd: LibvirtDaemon, *, as_nobody: bool = False) -> Iterator[Runn
 
 def _scrape(exporter: RunningExporter) -> Scrape:
     return exporter.scrape(seconds=HANGS)
+
+
+def _define_guests_on_mounts(libvirtd: LibvirtDaemon, folder: Path) -> list[Path]:
+    """Define a guest beside eight mount points, and one on each that has two images; return the points."""
+    libvirtd.define(guest_xml("good", disks=[file_disk(make_qcow2(libvirtd.images / "good", 2 * GIB))]))
+    points = [folder / f"mount{number}" for number in range(8)]
+    for point in points:
+        for disk in ("a", "b"):
+            (point / disk).mkdir(parents=True)
+        first, second = (make_qcow2(point / disk / "disk", GIB) for disk in ("a", "b"))
+        disks = [file_disk(first), file_disk(second, target="vdb")]
+        libvirtd.define(guest_xml(point.name, disks=disks))
+    return points
+
+
+def _allocated(image: Path) -> int:
+    return image.stat().st_blocks * 512
 
 
 def _overcommitted(scrape: Scrape) -> float:

@@ -370,6 +370,36 @@ def test_a_storage_daemon_that_is_not_there_costs_the_disk_numbers_only(options:
     assert resources.problems == ()
 
 
+def test_whatever_hangs_at_once_costs_one_refresh_a_second_and_the_next_ones_nothing() -> None:
+    """Shows that the list of domains, pools and online CPUs are waited for together, and all count on."""
+    bench = Bench(storage_pool=("vms",), cpu_shared_set="0-1")
+    bench.add_guest(1, vcpus=2)
+    bench.libvirt.pools = (make_pool("vms"),)
+    known = bench.read()
+    with bench.libvirt.held("list", "pools", "online CPUs"):
+        waited = []
+        for _ in range(4):
+            asked_at = bench.clock.now
+            resources = bench.read()
+            waited.append(bench.clock.now - asked_at)
+            assert (resources.vcpus_used, resources.local_gb) == (known.vcpus_used, known.local_gb)
+            assert resources.vcpus == known.vcpus
+        assert waited == [pytest.approx(1.0, abs=0.1), 0, 0, 0]
+        assert bench.driver.get_stats().hung == 3
+    assert bench.driver.get_stats().hung == 0
+
+
+def test_what_answers_is_new_in_the_refresh_in_which_something_else_hangs() -> None:
+    bench = Bench(storage_pool=("vms",))
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.read()
+    with bench.libvirt.held("list"):
+        bench.libvirt.pools = (make_pool("vms", capacity_bytes=7 * GIB),)
+        resources = bench.read()
+    assert resources.local_gb == 7
+    assert [problem.reason for problem in resources.problems] == ["domains"]
+
+
 def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:
     """Shows that a restart of libvirtd costs no scrape, and that nothing read before it is trusted."""
     bench = Bench()
