@@ -4,8 +4,8 @@ A stat or statvfs on an NFS server that is gone may block for ever, and nothing 
 reads run in a thread that is given up when it makes no progress. As long as all is well, one thread reads
 everything. When a read takes long, each other mount is read in a thread of its own meanwhile, so that what is
 well is read in time, however many mounts hang; and what else lies on the same mount is read in a second one.
-(One path proves little: it may be a link to somewhere else.) What hangs then is remembered and not asked
-again until its thread comes back, or until something else is mounted in its place.
+(One path proves little: before it was ever read, it may be a link to somewhere else.) What hangs then is
+remembered and not asked again until its thread comes back, or until something else is mounted in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -40,9 +40,14 @@ class Hung:
 
 @dataclass(frozen=True, slots=True)
 class _HungRead:
-    """A read that was given up, and the mount that its path lay on."""
+    """A read that was given up.
+
+    :ivar place: where its path leads, if that is known; else its path
+    :ivar mount: the one that this lay on
+    """
 
     path: str
+    place: str
     mount: Mount
     thread: threading.Thread
 
@@ -76,9 +81,9 @@ class HungReads:
         """Read what is mounted where now."""
         return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
 
-    def note(self, path: str, mount: Mount, thread: threading.Thread) -> None:
+    def note(self, path: str, place: str, mount: Mount, thread: threading.Thread) -> None:
         """Take note of a read that is given up; its mount has to show that it is well again."""
-        self._reads = (*self._reads, _HungRead(path, mount, thread))
+        self._reads = (*self._reads, _HungRead(path, place, mount, thread))
         self._doubted |= {mount}
 
     def forget_gone(self, mounts: Mounts) -> None:
@@ -99,7 +104,7 @@ class HungReads:
         A read that hangs on a mount that was taken away since (umount --lazy) may hang for ever, and says
         nothing about what is there now.
         """
-        return [each.path for each in self._reads if each.mount == mount == mounts.find(each.path)]
+        return [each.path for each in self._reads if each.mount == mount == mounts.find(each.place)]
 
 
 class PatientReader(Generic[K, T]):
@@ -113,6 +118,7 @@ class PatientReader(Generic[K, T]):
     :param hung: remembers what hangs
     :param clock: monotonic seconds
     :param wait: waits for an event for so many seconds at most
+    :param resolve: tells where a path leads; may block as a read may
     """
 
     def __init__(
@@ -123,22 +129,36 @@ class PatientReader(Generic[K, T]):
         hung: HungReads,
         clock: Callable[[], float],
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+        resolve: Callable[[str], str] = os.path.realpath,
     ) -> None:
         self._read = read
         self._path = path
         self._hung = hung
         self._clock = clock
         self._wait = wait
+        self._resolve = resolve
+        self._places: dict[str, str] = {}
 
     def run(self, keys: Sequence[K], patience: Patience) -> list[T | Hung]:
         """Return what was read for each key, or that it hangs."""
         if not keys:
             return []
-        run = _Run(self._read, keys, list(map(self._path, keys)), self._hung, self._clock)
+        paths = list(map(self._path, keys))
+        if len(self._places) > 2 * len(paths):
+            self._places = {path: self._places[path] for path in paths if path in self._places}
+        run = _Run(self._read_and_learn, keys, paths, self._places, self._hung, self._clock)
         run.begin(patience)
         waited = run.wait(self._wait, begin_others=patience.begin_others)
         patience.spend(waited)
         return run.finish()
+
+    def _read_and_learn(self, key: K) -> T:
+        """Read it, and find out once where its path leads: when it hangs, nobody can tell any more."""
+        result = self._read(key)
+        path = self._path(key)
+        if path not in self._places:
+            self._places[path] = self._resolve(path)
+        return result
 
 
 class _Run(Generic[K, T]):
@@ -149,12 +169,14 @@ class _Run(Generic[K, T]):
         read: Callable[[K], T],
         keys: Sequence[K],
         paths: Sequence[str],
+        places: Mapping[str, str],
         hung: HungReads,
         clock: Callable[[], float],
     ) -> None:
         self._read = read
         self._keys = keys
         self._paths = paths
+        self._places = places
         self._hung = hung
         self._clock = clock
         self._known_mounts: Mounts | None = None
@@ -168,6 +190,13 @@ class _Run(Generic[K, T]):
         if self._known_mounts is None:
             self._known_mounts = self._hung.read_mounts()
         return self._known_mounts
+
+    def _find_mount(self, index: int) -> Mount:
+        return self._mounts.find(self._find_place(index))
+
+    def _find_place(self, index: int) -> str:
+        """Return where a path leads, as far as it was ever read; else the path itself."""
+        return self._places.get(self._paths[index], self._paths[index])
 
     def begin(self, patience: Patience) -> None:
         """Begin to read, but for what is known to hang."""
@@ -225,7 +254,7 @@ class _Run(Generic[K, T]):
         self._hung.forget_gone(self._mounts)
         for index in indices:
             path = self._paths[index]
-            mount = self._mounts.find(path)
+            mount = self._find_mount(index)
             if mount not in hung:
                 hung[mount] = self._hung.list_on(mount, self._mounts)
             if path in hung[mount] or len(hung[mount]) >= _MAX_THREADS_OF_A_MOUNT:
@@ -251,10 +280,10 @@ class _Run(Generic[K, T]):
         under_way, rest = thread.take_rest()
         if under_way is None:
             return
-        thread.mount = self._mounts.find(self._paths[under_way])
+        thread.mount = self._find_mount(under_way)
         by_mount: dict[Mount, list[int]] = {}
         for index in rest:
-            by_mount.setdefault(self._mounts.find(self._paths[index]), []).append(index)
+            by_mount.setdefault(self._find_mount(index), []).append(index)
         for mount, indices in by_mount.items():
             self._start(indices, mount=mount, patience=max(thread.left, _LOOK_SECONDS))
 
@@ -277,9 +306,8 @@ class _Run(Generic[K, T]):
         if not left:
             return
         self._results.update({index: Hung(self._paths[index]) for index in left})
-        path = self._paths[left[0]]
-        thread.mount = thread.mount or self._mounts.find(path)
-        self._hung.note(path, thread.mount, thread.thread)
+        thread.mount = thread.mount or self._find_mount(left[0])
+        self._hung.note(self._paths[left[0]], self._find_place(left[0]), thread.mount, thread.thread)
 
 
 class _Thread(Generic[K, T]):

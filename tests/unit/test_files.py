@@ -33,6 +33,7 @@ class Bench:
         self.clock = Clock()
         self.hanging = set(hanging)
         self.slow: dict[str, float] = {}
+        self.link = ""  # a folder that leads to the mount /1
         self.reads: list[str] = []
         self.mountinfo = mountinfo
         self.mount(*range(10))
@@ -45,7 +46,12 @@ class Bench:
 
     def make_reader(self) -> PatientReader[str, str]:
         return PatientReader(
-            self._read, path=lambda path: path, hung=self.hung, clock=self.clock, wait=self._wait
+            self._read,
+            path=lambda path: path,
+            hung=self.hung,
+            clock=self.clock,
+            wait=self._wait,
+            resolve=lambda path: path.replace(self.link, "/1", 1) if self.link else path,
         )
 
     def mount(self, *numbers: int, generation: int = 0) -> None:
@@ -160,6 +166,23 @@ def test_one_path_that_hangs_costs_itself_only(bench: Bench) -> None:
         ]
         assert bench.waited == pytest.approx(seconds)
     assert bench.reads.count("/link") == len(bench.hung) == 1
+
+
+def test_a_folder_that_is_a_link_to_a_mount_that_hangs_takes_nothing_along_that_lies_beside_it(
+    bench: Bench,
+) -> None:
+    """Shows that where a path leads is remembered from when it was read, as nobody can ask when it hangs."""
+    bench.link = "/instances"
+    linked, beside = [f"/instances/{number}" for number in range(5)], ["/a", "/b"]
+    assert bench.run([*linked, *beside]) == _contents([*linked, *beside])
+    bench.hanging = {"/instances/"}
+    for seconds in (TOTAL_SECONDS, 0, 0):
+        assert bench.run([*linked, *beside]) == [*_hung(linked), *_contents(beside)]
+        assert bench.waited == pytest.approx(seconds)
+        assert len(bench.hung) == 2
+    bench.hanging = {"/instances/", "/1/"}
+    assert bench.run([*_on(1), "/c"]) == [*_hung(_on(1)), *_contents(["/c"])]
+    assert bench.waited == 0, "both are one mount"
 
 
 def test_all_mounts_that_hang_at_once_cost_one_second_and_nothing_that_is_well(bench: Bench) -> None:
