@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.programs import path_with, write_program
+from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 QUIETLY = CHECKOUT / "scripts/quietly"
@@ -65,7 +68,7 @@ def test_what_is_there_is_not_installed_again(apt: Path) -> None:
 
 def test_a_command_that_takes_long_says_what_it_is_at() -> None:
     """Shows that the last line is shown while the command runs, and no other."""
-    quick = QUIETLY.read_text().replace("interval=15", "interval=1")
+    quick = QUIETLY.read_text().replace("first=5", "first=1")
     said = subprocess.run(
         ["bash", "-c", quick, QUIETLY, "sh", "-c", "printf 'old\\nUnpacking libvirt\\n'; sleep 2.5"],
         capture_output=True,
@@ -75,6 +78,37 @@ def test_a_command_that_takes_long_says_what_it_is_at() -> None:
     )
     assert re.search(r"^    [12] s: Unpacking libvirt$", said.stdout, re.MULTILINE)
     assert "old" not in said.stdout
+
+
+def test_how_long_it_takes_is_told_by_the_clock(tmp_path: Path) -> None:
+    """Shows it with a sleep that takes six times as long, as on a busy machine: a line comes all the same."""
+    write_program(tmp_path, "sleep", "exec sleep 6")
+    said = subprocess.run(
+        [QUIETLY, "/bin/sleep", "7.5"],
+        env={"PATH": path_with(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.fullmatch(r"    [67] s: it has said nothing so far\n", said.stdout)
+
+
+def test_a_command_that_is_interrupted_says_nothing(tmp_path: Path) -> None:
+    """Shows that what pip says to Ctrl-C is not called a failure, and that the caller sees what ended it."""
+    begun = tmp_path / "begun"
+    script = f"trap 'echo cancelled; exit 1' INT; touch {begun}; sleep 60"
+    with subprocess.Popen(
+        [QUIETLY, "sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until(begun.exists, "the command to run")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == -signal.SIGINT
 
 
 def test_a_command_that_fails_is_heard_whole() -> None:
