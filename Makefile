@@ -11,7 +11,7 @@ BASE ?= trixie
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL_PACKAGES := PYTHON='$(PYTHON)' scripts/install-packages
+INSTALL_PACKAGES := scripts/install-packages
 QUIETLY := scripts/quietly
 PIP_INSTALL := $(QUIETLY) $(BIN)/python -m pip install --progress-bar off --editable
 SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
@@ -20,7 +20,7 @@ SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
 NOVA := /usr/lib/python3/dist-packages/nova
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export URI
+export PYTHON URI
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -160,19 +160,13 @@ clean: ## Remove everything that make made here
 	@rm -rf --one-file-system $(VENV) .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps lie in the virtual environment, so that they vanish with it. The checks of the system come first, and
-# only when there is something to install.
-$(VENV)/.python:
-	@if command -v '$(PYTHON)' >/dev/null; then \
-	    '$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-	        echo "hypervisor-exporter needs Python 3.10 or newer, and '$(PYTHON)' is" \
-	            "$$('$(PYTHON)' -c 'import platform; print(platform.python_version())')." \
-	            "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
-	fi
-	@$(INSTALL_PACKAGES) run
-	@echo "==> Making a virtual environment in $(VENV) ($$('$(PYTHON)' --version))"
-	@'$(PYTHON)' -m venv --clear $(VENV)
-	@touch $@
+# The stamps lie in the virtual environment, so that they vanish with it. Whether that is sound is looked at each time;
+# the checks of the system come only when there is something to install.
+.PHONY: FORCE
+FORCE:
+
+$(VENV)/.python: FORCE
+	@GOALS='$(MAKECMDGOALS)' scripts/make-venv $(VENV)
 
 $(VENV)/.run: pyproject.toml $(VENV)/.python
 	@echo '==> Installing hypervisor-exporter into $(VENV) (pip; compiles libvirt-python)'
