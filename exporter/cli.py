@@ -21,7 +21,7 @@ from exporter.compute.host_state import HostState
 from exporter.compute.tracker import MakeHost, ResourceTracker
 from exporter.config.load import load_config
 from exporter.config.settings import Config, HypervisorConfig
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, LibvirtMissingError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
 from exporter.model import HostView
@@ -34,7 +34,6 @@ from exporter.scrape import collect_families
 from exporter.service import Service
 from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
-from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
 from exporter.web.access import Access, Door, open_door
 from exporter.web.exposition import render_text
 from exporter.web.probe import ProbeTargets
@@ -63,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = [str(path) for path in (command.config_file, command.web_config_file) if path is not None]
         print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
         return 0
+    try:
+        # Only here: --help, --version and --config.check need no libvirt, and work without.
+        from exporter.virt.hypervisor import start_event_loop
+    except LibvirtMissingError as error:
+        log.error("%s", error)
+        return 1
     start_event_loop()
     if not command.once:
         return asyncio.run(_serve(loaded, command))
@@ -212,7 +217,9 @@ def _give_up_output(error: OSError) -> int:
 
 
 def _host_maker(own: OwnMetrics) -> MakeHost:
-    """Return what makes a HostState with everything below it."""
+    """Return what makes a HostState with everything below it; libvirt has been loaded by then."""
+    from exporter.virt.hypervisor import LibvirtHypervisor
+
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
 
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:

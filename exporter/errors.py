@@ -18,6 +18,10 @@ class ConfigError(ExporterError):
         self.mistakes = mistakes
 
 
+class LibvirtMissingError(ExporterError):
+    """libvirt's library, or its Python binding, is not there or cannot be loaded."""
+
+
 class HypervisorError(ExporterError):
     """A hypervisor could not be read; `reason` is the label of hypervisor_refresh_errors_total."""
 

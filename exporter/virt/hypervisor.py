@@ -24,6 +24,7 @@ from exporter.errors import (
     DeniedError,
     GoneError,
     HypervisorError,
+    LibvirtMissingError,
     UnsupportedError,
 )
 from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
@@ -36,11 +37,15 @@ from exporter.virt.daemons import (
     is_forbidden,
 )
 from exporter.virt.libvirt_log import take_libvirt_log
+from exporter.virt.missing import explain_missing
 from exporter.virt.opening import OpeningTimeoutError, PatientOpener
 from exporter.virt.storage import parse_source_name
 
-with take_libvirt_log():
-    import libvirt
+try:
+    with take_libvirt_log():
+        import libvirt
+except ImportError as error:
+    raise LibvirtMissingError(explain_missing(error)) from error
 
 T = TypeVar("T")
 

@@ -216,3 +216,51 @@ def test_libvirts_own_warnings_come_through_the_log() -> None:
     (warning,) = (line for line in lines if line["source"] == "libvirt")
     assert warning["level"] == "warning"
     assert warning["msg"].startswith("getaddrinfo failed for 'nothing-resolves-this'")
+
+
+def without_libvirt(folder: Path, module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where `import libvirt` finds this module.
+
+    What the dynamic linker says of a missing library is what the real binding raises as well.
+    """
+    (folder / "libvirt.py").write_text(module)
+    result = subprocess.run(
+        [sys.executable, "-m", "exporter", *flags],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("raise ModuleNotFoundError(\"No module named 'libvirt'\", name='libvirt')", "python3-libvirt"),
+        (
+            "import ctypes\ntry: ctypes.CDLL('libvirt.so.99')\nexcept OSError as e: raise ImportError(e)",
+            "libvirt0",
+        ),
+        ("raise ImportError('libvirtmod.so: undefined symbol: virGone')", "--force-reinstall"),
+    ],
+    ids=["binding", "library", "misfit"],
+)
+def test_a_missing_libvirt_is_one_line_that_names_the_package(
+    tmp_path: Path, module: str, package: str
+) -> None:
+    result = without_libvirt(tmp_path, module, "--once")
+    (line,) = result.stderr.splitlines()
+    assert "level=error" in line
+    assert package in line
+    assert result.returncode == 1
+
+
+def test_what_asks_no_hypervisor_needs_no_libvirt(tmp_path: Path) -> None:
+    """Shows that a configuration is checked, say in CI, on a machine without libvirt."""
+    for flag in ("--version", "--help", "--config.check"):
+        result = without_libvirt(tmp_path, "raise ImportError('libvirt.so.0')", flag)
+        assert (result.returncode, result.stderr) == (0, ""), flag
