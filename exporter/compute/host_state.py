@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Protocol
 
@@ -121,6 +121,7 @@ class HostState:
         self._cache_hits = 0
         self._errors = Counter(dict.fromkeys(REASONS, 0))
         self._problems: dict[tuple[str, str], Problem] = {}
+        self._told = dict(self._problems)  # those in the log whose end is not
         self._has_reported_view = False
 
     async def get_host_stats(self, *, refresh: bool, deadline: float) -> HostView:
@@ -158,17 +159,19 @@ class HostState:
 
     def note_duplicate(self, owner: str | None) -> None:
         """Take note that another target has this host name already (None: that it has no longer)."""
-        problems = dict(self._problems)
-        problems.pop(("duplicate", ""), None)
-        if owner is not None:
-            self._errors["duplicate"] += 1
-            problems["duplicate", ""] = Problem(
-                severity=Severity.FATAL,
-                reason="duplicate",
-                subject="",
-                message=f"host name {self._hostname} is already that of target {owner}: not shown twice",
-            )
-        self._log_changes(problems)
+        key = ("duplicate", "")
+        if owner is None:
+            self._problems.pop(key, None)
+            self._tell_over({key})
+            return
+        self._errors["duplicate"] += 1
+        self._problems[key] = Problem(
+            severity=Severity.FATAL,
+            reason="duplicate",
+            subject="",
+            message=f"host name {self._hostname} is already that of target {owner}: not shown twice",
+        )
+        self._tell_begun()
 
     def configure(self, config: Config) -> None:
         """Go by this configuration's times from now on."""
@@ -244,13 +247,13 @@ class HostState:
             return
         self._is_late = True
         self._errors["timeout"] += 1
-        late = Problem(
+        self._problems["timeout", ""] = Problem(
             severity=Severity.FATAL,
             reason="timeout",
             subject="",
             message="no answer within the scrape's deadline; still waiting, and showing the last numbers",
         )
-        self._log_changes({**self._problems, ("timeout", ""): late})
+        self._tell_begun()
 
     async def _refresh_once(self) -> None:
         """Read the hypervisor once, however long it takes; once more if its settings changed meanwhile."""
@@ -322,6 +325,7 @@ class HostState:
         if self._is_up:
             self._succeeded_at = self._snapshot_taken
         self._take_problems(problems)
+        self._tell_over(self._told.keys() - self._problems.keys())
         self._report_hypervisor_resource_view(self._snapshot.resources)
 
     def _check_hostname(self, resources: Resources) -> list[Problem]:
@@ -342,19 +346,23 @@ class HostState:
         # Duplicates are found by the tracker, after the refresh: only it knows when one is over.
         if ("duplicate", "") in self._problems:
             now["duplicate", ""] = self._problems["duplicate", ""]
-        self._log_changes(now)
+        self._problems = now
+        self._tell_begun()
 
-    def _log_changes(self, problems: dict[tuple[str, str], Problem]) -> None:
-        """Say what is newly wrong, and what is over; each once."""
-        for key, problem in problems.items():
-            if key not in self._problems:
+    def _tell_begun(self) -> None:
+        """Say what is newly wrong, once."""
+        for key, problem in self._problems.items():
+            if key not in self._told:
                 level = logging.WARNING if problem.severity is Severity.NOTE else logging.ERROR
                 log.log(level, problem.message, extra={"target": self.target, "reason": problem.reason})
-        for key, problem in self._problems.items():
-            if key not in problems:
-                extra = {"target": self.target, "reason": problem.reason, "was": problem.message}
-                log.info("no longer a problem", extra=extra)
-        self._problems = problems
+            self._told[key] = problem
+
+    def _tell_over(self, keys: Set[tuple[str, str]]) -> None:
+        """Say what is over, once; a refresh that fails tells it of nothing."""
+        for key in [key for key in self._told if key in keys]:
+            problem = self._told.pop(key)
+            extra = {"target": self.target, "reason": problem.reason, "was": problem.message}
+            log.info("no longer a problem", extra=extra)
 
     def _report_hypervisor_resource_view(self, resources: Resources) -> None:
         """Log what is free (ResourceTracker._report_hypervisor_resource_view): first loud, then low."""

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.compute.host_state import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
-from exporter.errors import ConnectError, HypervisorError, UnsupportedError
+from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, Severity
 from tests.support.hosts import Host
 from tests.support.records import make_resources
@@ -172,6 +172,36 @@ def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest.LogCa
     asyncio.run(scrape_through_an_outage())
     assert messages(caplog, logging.ERROR) == ["nobody listens"]
     assert messages(caplog, logging.INFO)[0] == "no longer a problem"
+
+
+def test_while_nothing_is_known_nothing_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    """Shows it for a guest's problem and for a lost connection, when the host then cannot be reached."""
+
+    def read_log() -> list[tuple[str, str]]:
+        records = [record for record in caplog.records if hasattr(record, "reason")]
+        caplog.clear()
+        return [(record.levelname, record.reason) for record in records]
+
+    async def lose_the_host() -> None:
+        host = Host(config=Config(cache_ttl=0))
+        guest = Problem(severity=Severity.ERROR, reason="guest_xml", subject="a", message="odd")
+        host.driver.resources = make_resources(problems=(guest,))
+        await ask(host)
+        assert read_log() == [("ERROR", "guest_xml")]
+        for error in (ConnectionLostError("gone"), ConnectError("refused"), ConnectError("refused")):
+            host.driver.error = error
+            await ask(host)
+            host.state.note_duplicate(None)
+        assert read_log() == [("ERROR", "connection_lost"), ("ERROR", "connect")]
+        host.driver.error = None
+        await ask(host)
+        assert read_log() == [("INFO", "connection_lost"), ("INFO", "connect")]
+        host.driver.resources = make_resources()
+        await ask(host)
+        assert read_log() == [("INFO", "guest_xml")]
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(lose_the_host())
 
 
 def test_what_only_concerns_a_part_leaves_the_rest_up(caplog: pytest.LogCaptureFixture) -> None:
