@@ -23,9 +23,16 @@ class LibvirtMissingError(ExporterError):
 
 
 class HypervisorError(ExporterError):
-    """A hypervisor could not be read; `reason` is the label of hypervisor_refresh_errors_total."""
+    """A hypervisor could not be read; `reason` is the label of hypervisor_refresh_errors_total.
+
+    `advice` is what to do about this one; empty where the reason alone says it.
+    """
 
     reason = "libvirt"
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class ConnectError(HypervisorError):

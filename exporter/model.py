@@ -332,6 +332,7 @@ class Problem:
     reason: str  # the label's value in hypervisor_refresh_errors_total
     subject: str  # which option, pool, or domain; with the reason it tells one problem from the next
     message: str
+    advice: str = ""  # what to do about it, where the reason alone does not say it: "Start libvirtd"
 
 
 class DriverStats(NamedTuple):

@@ -300,7 +300,8 @@ class HostState:
         is_expected = isinstance(error, HypervisorError)
         reason = error.reason if isinstance(error, HypervisorError) else "internal"
         message = str(error) if is_expected else f"unexpected {type(error).__name__}: {error}"
-        problem = Problem(severity=Severity.FATAL, reason=reason, subject="", message=message)
+        advice = error.advice if isinstance(error, HypervisorError) else ""
+        problem = Problem(severity=Severity.FATAL, reason=reason, subject="", message=message, advice=advice)
         if not is_expected and (reason, "") not in self._problems:
             log.error("a defect of this program", exc_info=error, extra={"target": self.target})
         self._has_answered = False
@@ -354,7 +355,9 @@ class HostState:
         for key, problem in self._problems.items():
             if key not in self._told:
                 level = logging.WARNING if problem.severity is Severity.NOTE else logging.ERROR
-                log.log(level, problem.message, extra={"target": self.target, "reason": problem.reason})
+                # Each a sentence, as the page has them one below the other.
+                text = f"{problem.message}. {problem.advice}" if problem.advice else problem.message
+                log.log(level, "%s", text, extra={"target": self.target, "reason": problem.reason})
             self._told[key] = problem
 
     def _tell_over(self, keys: Set[tuple[str, str]]) -> None:

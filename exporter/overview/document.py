@@ -72,12 +72,11 @@ def _amount(amount: Amount, unit: str) -> dict[str, Any]:
 
 
 def _problem(trouble: Trouble) -> dict[str, Any]:
-    advice = get_advice(trouble.reason)
     return {
         "reason": trouble.reason,
         "message": trouble.message,
-        "meaning": advice.meaning,
-        "action": advice.action,
+        "meaning": get_advice(trouble.reason).meaning,
+        "action": trouble.action,
         "is_note": trouble.is_note,
     }
 

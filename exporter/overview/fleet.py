@@ -88,6 +88,7 @@ class Trouble:
     name: str
     reason: str
     message: str
+    action: str  # what to do about it
     is_note: bool  # a property of the host rather than a fault
 
 
@@ -139,9 +140,10 @@ class HostRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TroubleGroup:
-    """The hypervisors that have the same trouble."""
+    """The hypervisors that have the same trouble, about which there is the same to do."""
 
     reason: str
+    action: str
     troubles: tuple[Trouble, ...]
     is_note: bool
 
@@ -328,17 +330,18 @@ def _trouble(name: str, problem: Problem) -> Trouble:
         name=name,
         reason=problem.reason,
         message=problem.message,
+        action=f"{problem.advice}." if problem.advice else get_advice(problem.reason).action,
         is_note=problem.severity is Severity.NOTE,
     )
 
 
 def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
     """Put together what has one reason, and so one remedy; faults come before notes."""
-    groups: dict[tuple[bool, str], list[Trouble]] = {}
+    groups: dict[tuple[bool, str, str], list[Trouble]] = {}
     for trouble in troubles:
-        groups.setdefault((trouble.is_note, trouble.reason), []).append(trouble)
-    for (is_note, reason), members in sorted(groups.items(), key=lambda each: each[0][0]):
-        yield TroubleGroup(reason=reason, troubles=tuple(members), is_note=is_note)
+        groups.setdefault((trouble.is_note, trouble.reason, trouble.action), []).append(trouble)
+    for (is_note, reason, action), members in sorted(groups.items(), key=lambda each: each[0][0]):
+        yield TroubleGroup(reason=reason, action=action, troubles=tuple(members), is_note=is_note)
 
 
 def _sum(amounts: Iterable[Amount]) -> Amount:

@@ -220,8 +220,8 @@ def _describe_troubles(groups: Sequence[TroubleGroup], title: str, medium: Mediu
         yield ""
         yield _paint(title, "bold") if medium.has_colours else title
     for group in groups:
-        advice = get_advice(group.reason)
-        yield from _wrap(f"{advice.meaning}. {advice.action}", medium, indent="  ")
+        meaning = get_advice(group.reason).meaning
+        yield from _wrap(f"{meaning}. {group.action}", medium, indent="  ")
         for trouble in group.troubles[:TROUBLES_SHOWN]:
             name = printable(trouble.name, NAME_CHARACTERS)
             message = printable(trouble.message, MESSAGE_CHARACTERS)

@@ -10,20 +10,9 @@ from __future__ import annotations
 
 import errno
 
-from exporter.config.libvirt_uri import LibvirtUri
-
 STORAGE = "virtstoraged"
 NODE_DEVICES = "virtnodedevd"
 
-_HYPERVISORS = {
-    "bhyve": "virtbhyved",
-    "ch": "virtchd",
-    "lxc": "virtlxcd",
-    "qemu": "virtqemud",
-    "vbox": "virtvboxd",
-    "xen": "virtxend",
-}
-_NOBODY_LISTENS = {errno.ENOENT, errno.ECONNREFUSED}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
@@ -65,43 +54,3 @@ def explain_denied(daemon: str | None, message: str) -> str:
         f"{by} denies it: {message}. Look at access_drivers and unix_sock_ro_perms in its configuration"
         f"{'' if daemon is None else f', /etc/libvirt/{daemon}.conf'}"
     )
-
-
-def explain_no_connection(uri: str, message: str, error_number: int) -> str:
-    """Return what to say when no connection could be opened.
-
-    :param uri: as it is configured; it may hold a password, and is not quoted
-    :param message: libvirt's own, without a password
-    :param error_number: the system's (errno); 0 where it was not the system that refused
-    """
-    advice = _advise(uri, error_number)
-    return f"{message}. {advice}" if advice else message
-
-
-def _advise(uri: str, error_number: int) -> str:
-    try:
-        parsed = LibvirtUri.parse(uri)
-    except ValueError:
-        return ""
-    daemon = _HYPERVISORS.get(parsed.driver)
-    if daemon is None:
-        return ""
-    if parsed.is_local and error_number in _NOBODY_LISTENS:
-        return (
-            "libvirt does not run here, or listens elsewhere. As one daemon it is libvirtd, with the socket"
-            " /run/libvirt/libvirt-sock-ro (systemctl enable --now libvirtd); as several it is"
-            f" {daemon}, with /run/libvirt/{daemon}-sock-ro (systemctl enable --now {daemon}.socket)"
-        )
-    if parsed.is_local and error_number in _FORBIDDEN:
-        return (
-            "This user may not open that socket: add the user to the socket's group, or let everybody open"
-            f" the read-only one (unix_sock_ro_perms in libvirtd.conf or {daemon}.conf, SocketMode in"
-            f" libvirtd-ro.socket or {daemon}-ro.socket)"
-        )
-    if error_number in _NOBODY_LISTENS and parsed.transport in ("tcp", "tls", None):
-        kind = parsed.transport or "tls"
-        return (
-            f"On that host nothing listens for {kind.upper()}: it is libvirtd-{kind}.socket there, or with"
-            f" modular daemons virtproxyd-{kind}.socket"
-        )
-    return ""

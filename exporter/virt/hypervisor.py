@@ -7,6 +7,7 @@ none of them may be made on a thread that somebody waits for without a deadline.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,11 +29,11 @@ from exporter.errors import (
     UnsupportedError,
 )
 from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.virt.connecting import advise, find_test_file
 from exporter.virt.daemons import (
     NODE_DEVICES,
     STORAGE,
     explain_denied,
-    explain_no_connection,
     explain_unreachable,
     is_forbidden,
 )
@@ -188,9 +189,13 @@ class LibvirtHypervisor:
             try:
                 connection = self._opener.open()
             except libvirt.libvirtError as error:
+                message = self._describe(error)
                 raise ConnectError(
-                    explain_no_connection(self._uri, self._describe(error), _error_number(error))
+                    message, advice=advise(self._uri, message, _error_number(error))
                 ) from error
+            except OSError as error:
+                message = f"{os.fsdecode(error.filename)} cannot be read: {error.strerror}"
+                raise ConnectError(message, advice=advise(self._uri, message, 0)) from error
             except OpeningTimeoutError as error:
                 raise ConnectError(str(error)) from error
             self._connection = connection
@@ -522,6 +527,10 @@ class LibvirtHypervisor:
             log.debug("connection closed", extra={"reason": reason})
 
     def _open(self) -> Any:
+        path = find_test_file(self._uri)
+        if path is not None:
+            # libxml2 writes of a file that is not there to standard error, whatever libvirt does (9.0).
+            os.close(os.open(path, os.O_RDONLY))
         return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
 
     def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:

@@ -141,7 +141,6 @@ def _environment() -> Environment:
         "rank": lambda row: _STATUSES.index(row.status),
         "inactive": _inactive,
         "meaning": lambda reason: get_advice(reason).meaning,
-        "action": lambda reason: get_advice(reason).action,
         "used_bar": used_bar,
         "claimed_bar": claimed_bar,
     }

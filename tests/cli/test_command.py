@@ -264,3 +264,14 @@ def test_what_asks_no_hypervisor_needs_no_libvirt(tmp_path: Path) -> None:
     for flag in ("--version", "--help", "--config.check"):
         result = without_libvirt(tmp_path, "raise ImportError('libvirt.so.0')", flag)
         assert (result.returncode, result.stderr) == (0, ""), flag
+
+
+def test_a_file_that_the_test_driver_cannot_read_is_one_line() -> None:
+    """Shows that libxml2 does not write of it to standard error by itself, and nobody is sent to a daemon."""
+    result = run("--once", "--format=table", "--libvirt.uri", UNREACHABLE)
+    (line,) = result.stderr.splitlines()
+    message = "/nonexistent/hypervisor.xml cannot be read: No such file or directory"
+    assert message in line
+    assert message in result.stdout
+    assert "check the path" in " ".join(result.stdout.split())
+    assert "virtqemud" not in result.stdout

@@ -257,6 +257,16 @@ def test_the_same_trouble_is_told_once_with_all_it_befell() -> None:
     ]
 
 
+def test_what_is_to_be_done_about_one_problem_wins_over_its_reason() -> None:
+    """Shows that two hypervisors which fail for different causes are not given one advice."""
+    unknown = Problem(severity=Severity.FATAL, reason="connect", subject="", message="x", advice="Ask DNS")
+    groups = make_fleet([down("a"), down("b", problems=(unknown,)), down("c")]).troubles
+    assert [(group.action, len(group.troubles)) for group in groups] == [
+        (ADVICE["connect"].action, 2),
+        ("Ask DNS.", 1),
+    ]
+
+
 @pytest.mark.parametrize("reason", REASONS)
 def test_every_reason_has_its_advice(reason: str) -> None:
     assert get_advice(reason) is ADVICE[reason]
