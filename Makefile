@@ -12,8 +12,7 @@ BASE ?= trixie
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL_PACKAGES := scripts/install-packages
-QUIETLY := scripts/quietly
-PIP_INSTALL := $(QUIETLY) $(BIN)/python -m pip install --progress-bar off --editable
+INSTALL_HERE := scripts/install-here $(VENV)
 SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
 
 # Nova comes from Debian's packages only; elsewhere there is nothing to compare with, and make says so.
@@ -170,10 +169,10 @@ $(VENV)/.python: FORCE
 
 $(VENV)/.run: pyproject.toml $(VENV)/.python
 	@echo '==> Installing hypervisor-exporter into $(VENV) (pip; compiles libvirt-python)'
-	@$(PIP_INSTALL) .
+	@$(INSTALL_HERE) .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@echo '==> Installing the development tools into $(VENV) (pip)'
-	@$(PIP_INSTALL) '.[dev]'
+	@$(INSTALL_HERE) '.[dev]'
 	@touch $@

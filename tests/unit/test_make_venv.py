@@ -84,7 +84,8 @@ def test_in_a_checkout_that_was_moved_it_is_made_anew(folder: Path) -> None:
 def test_without_its_interpreter_it_is_made_anew(folder: Path) -> None:
     make_venv(folder)
     (folder / ".venv/bin/python").unlink()
-    assert make_venv(folder) == (0, f"==> .venv is made anew: its Python 3.11 is gone\n{MAKING}")
+    why = "its Python 3.11 is gone, or does not start"
+    assert make_venv(folder) == (0, f"==> .venv is made anew: {why}\n{MAKING}")
 
 
 def test_under_another_python_it_is_made_anew(folder: Path) -> None:
@@ -113,3 +114,16 @@ def test_one_that_was_not_finished_is_made_anew(folder: Path) -> None:
     make_venv(folder)
     (folder / ".venv/.python").unlink()
     assert make_venv(folder) == (0, MAKING)
+
+
+def test_the_way_to_the_checkout_is_ascii_wherever_that_lies(tmp_path: Path) -> None:
+    """Shows that a Python which reads it by an ASCII locale (3.11 with LC_ALL=C) starts; pip is played."""
+    folder = tmp_path / "rücken"
+    packages = folder / ".venv/lib/python3.11/site-packages"
+    packages.mkdir(parents=True)
+    (folder / ".venv/bin").mkdir()
+    path = packages / "_editable_impl_hypervisor_exporter.pth"
+    write_program(folder / ".venv/bin", "python", f"echo '{folder}' > '{path}'")
+    subprocess.run([CHECKOUT / "scripts/install-here", ".venv", "."], cwd=folder, timeout=60, check=True)
+    written = path.read_bytes().decode("ascii").rstrip("\n")
+    assert (packages / written).resolve() == folder
