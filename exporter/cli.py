@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
@@ -179,7 +180,12 @@ def _bind(address: str) -> socket.socket:
     try:
         return bind(address)
     except OSError as error:
-        raise OSError(error.errno, f"{address}: {error.strerror}") from error
+        way_out = ""
+        if error.errno == errno.EADDRINUSE:
+            way_out = (
+                ". Listen elsewhere: --web.listen-address=:PORT, or web.listen_address in the configuration"
+            )
+        raise OSError(error.errno, f"{address}: {error.strerror}{way_out}") from error
 
 
 async def _once(config: Config, form: str) -> int:

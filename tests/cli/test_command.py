@@ -160,14 +160,15 @@ def test_an_unknown_flag_is_answered_by_the_nearest() -> None:
 
 
 def test_a_port_that_is_taken_is_one_error(write: Path) -> None:
-    """Told before any hypervisor is asked: this one would take its time."""
+    """Told before any hypervisor is asked: this one would take its time. The way out is named."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         result = run("--libvirt.uri", "test:///default", "--web.listen-address", address)
     assert result.returncode == 1
     errors = [line for line in result.stderr.splitlines() if "level=error" in line]
     assert len(errors) == 1
-    assert f'msg="cannot listen: {address}: Address already in use"' in errors[0]
+    assert f'msg="cannot listen: {address}: Address already in use. Listen elsewhere:' in errors[0]
+    assert "--web.listen-address=:PORT" in errors[0]
     assert "hypervisor resource view" not in result.stderr
 
 
