@@ -101,7 +101,10 @@ def _advise_on_uri(uri: LibvirtUri, path: str) -> str:
     if uri.driver not in _DAEMONS and uri.driver not in _OTHER_DRIVERS:
         return f"libvirt has no driver {uri.driver}: check the URI; for QEMU and KVM it begins with qemu"
     if uri.driver == "test" and not uri.transport and not uri.host:
-        return "libvirt's test driver plays the hypervisor that a file describes: check the path, or take test:///default"
+        return (
+            "libvirt's test driver plays the hypervisor that a file describes: check the path and what is"
+            " there, or take test:///default"
+        )
     if uri.driver == "qemu" and path not in _QEMU_PATHS:
         return (
             "The path in the URI of QEMU is /system, or /session for the guests of one user: qemu:///system"

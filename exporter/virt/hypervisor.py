@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from exporter.config.libvirt_uri import redact_in
@@ -529,8 +530,8 @@ class LibvirtHypervisor:
     def _open(self) -> Any:
         path = find_test_file(self._uri)
         if path is not None:
-            # libxml2 writes of a file that is not there to standard error, whatever libvirt does (9.0).
-            os.close(os.open(path, os.O_RDONLY))
+            # libxml2 writes of what is no readable file to standard error, whatever libvirt does (9.0).
+            Path(os.fsdecode(path)).open("rb").close()
         return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
 
     def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import sys
 
 
-def explain_missing(error: ImportError, *, executable: str = sys.executable) -> str:
+def explain_missing(
+    error: ImportError,
+    *,
+    executable: str = sys.executable,
+    is_virtual: bool = sys.prefix != sys.base_prefix,
+) -> str:
     """Return, in one line, what is missing and what to install.
 
     :param error: what importing libvirt-python raised: ModuleNotFoundError without it; otherwise the message
         is the dynamic linker's: "libvirt.so.0: cannot open shared object file: No such file or directory"
     :param executable: the interpreter that it is missing for
+    :param is_virtual: whether that is a virtual environment's, which does not see the system's packages
     """
     message = " ".join(str(error).split())
-    if isinstance(error, ModuleNotFoundError) and error.name == "libvirt":
-        return (
-            f"libvirt-python, libvirt's Python binding, is missing for {executable}. Install it:"
-            " apt-get install python3-libvirt, dnf install python3-libvirt, or into a virtual environment"
-            " pip install libvirt-python; after make run, make clean run"
-        )
     if message.startswith("libvirt") and "cannot open shared object file" in message:
         return (
             f"libvirt's C library is missing: {message}. Install it: apt-get install libvirt0,"
             " or dnf install libvirt-libs"
         )
-    return (
-        f"libvirt-python, libvirt's Python binding, cannot be loaded: {message}. Install it again:"
-        " apt-get install --reinstall python3-libvirt libvirt0, dnf reinstall python3-libvirt libvirt-libs,"
-        f" or {executable} -m pip install --force-reinstall --no-cache-dir libvirt-python"
+    if isinstance(error, ModuleNotFoundError) and error.name == "libvirt":
+        wrong = f"is missing for {executable}. Install it"
+        pip, apt, dnf = "install", "install", "install"
+    else:
+        wrong = f"cannot be loaded by {executable}: {message}. Install it again"
+        pip, apt, dnf = "install --force-reinstall --no-cache-dir", "install --reinstall", "reinstall"
+    action = (
+        f"{executable} -m pip {pip} libvirt-python (in a checkout: make clean run)"
+        if is_virtual
+        else f"apt-get {apt} python3-libvirt, or dnf {dnf} python3-libvirt"
     )
+    return f"libvirt-python, libvirt's Python binding, {wrong}: {action}"

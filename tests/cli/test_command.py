@@ -241,12 +241,12 @@ def without_libvirt(folder: Path, module: str, *flags: str) -> subprocess.Comple
 @pytest.mark.parametrize(
     ("module", "package"),
     [
-        ("raise ModuleNotFoundError(\"No module named 'libvirt'\", name='libvirt')", "python3-libvirt"),
+        ("raise ModuleNotFoundError(\"No module named 'libvirt'\", name='libvirt')", "libvirt-python, "),
         (
             "import ctypes\ntry: ctypes.CDLL('libvirt.so.99')\nexcept OSError as e: raise ImportError(e)",
             "libvirt0",
         ),
-        ("raise ImportError('libvirtmod.so: undefined symbol: virGone')", "--force-reinstall"),
+        ("raise ImportError('libvirtmod.so: undefined symbol: virGone')", "virGone"),
     ],
     ids=["binding", "library", "misfit"],
 )
@@ -265,6 +265,11 @@ def test_what_asks_no_hypervisor_needs_no_libvirt(tmp_path: Path) -> None:
     for flag in ("--version", "--help", "--config.check"):
         result = without_libvirt(tmp_path, "raise ImportError('libvirt.so.0')", flag)
         assert (result.returncode, result.stderr) == (0, ""), flag
+
+
+def test_a_folder_is_no_file_for_the_test_driver(tmp_path: Path) -> None:
+    (line,) = run("--once", "--libvirt.uri", f"test://{tmp_path}").stderr.splitlines()
+    assert f"{tmp_path} cannot be read: Is a directory" in line
 
 
 def test_a_file_that_the_test_driver_cannot_read_is_one_line() -> None:
