@@ -1,7 +1,9 @@
 """The exporter, for hypervisors of libvirt's test driver, each of which gets a host name of its own.
 
 The test driver answers with the machine's host name, so that all of them would be refused as the first one's
-duplicates. Here the name of a hypervisor's file is put after it; nothing else differs from the real command.
+duplicates. Here the name of a hypervisor's file is put after it. The paths of the test driver lead nowhere, so
+that the exporter would ask its pools; here they are read, as those of a real hypervisor are. Nothing else
+differs from the real command.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import sys
 from pathlib import PurePath
 
 from exporter import cli
+from exporter.config.settings import HypervisorConfig
+from exporter.virt import hypervisor
 from exporter.virt.hypervisor import LibvirtHypervisor
 
 
@@ -26,5 +30,6 @@ class NamedHypervisor(LibvirtHypervisor):
 
 
 if __name__ == "__main__":
-    cli.LibvirtHypervisor = NamedHypervisor  # type: ignore[misc]
+    hypervisor.LibvirtHypervisor = NamedHypervisor  # type: ignore[misc]
+    HypervisorConfig.is_local = True  # type: ignore[assignment, method-assign]
     sys.exit(cli.main())

@@ -5,6 +5,7 @@ What is measured is the exporter alone; the test driver lives in its process, an
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -35,9 +36,19 @@ def measure_hypervisors(hypervisors: int, *, scrapes: int, guests: int = GUESTS_
         }
         command = [sys.executable, "-m", "bench.named_exporter"]
         with serve(settings, command=command) as exporter, client(exporter.address) as prometheus:
-            prometheus.scrape()
+            check_up(prometheus.scrape().decode(), hypervisors)
             measure(cost, prometheus.scrape, scrapes=scrapes, pid=exporter.process.pid)
     return cost
+
+
+def check_up(text: str, hypervisors: int) -> None:
+    """Check that so many hypervisors have all their numbers: else less would be measured than is said.
+
+    :raises RuntimeError: when they have not
+    """
+    up = re.findall(r"^hypervisor_up\{.*\} 1\.0$", text, re.MULTILINE)
+    if len(up) != hypervisors:
+        raise RuntimeError(f"{len(up)} of {hypervisors} hypervisors are up:\n{text}")
 
 
 def node_xml(images: list[Path]) -> str:
