@@ -1,7 +1,7 @@
 """The exporter, for hypervisors of libvirt's test driver, each of which gets a host name of its own.
 
 The test driver answers with the machine's host name, so that all of them would be refused as the first one's
-duplicates. Here the name of a hypervisor's file is put after it. The paths of the test driver lead nowhere, so
+duplicates. Here the name of a hypervisor's file is put after it. Paths of the test driver lead nowhere, so
 that the exporter would ask its pools; here they are read, as those of a real hypervisor are. Nothing else
 differs from the real command.
 """

@@ -15,7 +15,7 @@ SMALL = ["--guests=2", "--no-frozen", "--hypervisors=2", "--test-guests=2", "--r
 
 
 def test_everybody_is_measured_and_the_page_written(tmp_path: Path) -> None:
-    """What a person wrote on the page stays; a cold scrape makes a warm one's calls, connects, and reads guests."""
+    """What a person wrote on the page stays; a cold scrape connects and reads guests, a warm one does not."""
     page = tmp_path / "performance.md"
     page.write_text("# Performance\n\nWritten by a person.\n")
     subprocess.run(
