@@ -30,7 +30,8 @@ from exporter.virt.volumes import VolumeSizes
 ASK_SECONDS = 60.0
 # An image that is enlarged in place, without a storage pool, is noticed by asking its guest again.
 ASK_GUEST_AGAIN_SECONDS = 3600.0
-# After an error, an image is asked for again only so much later; a guest that did not answer, sooner.
+# After an error, an image is asked for again only so much later, and so is one whose size is known of a guest
+# that does not run, as while it is paused; a guest that did not answer, sooner.
 RETRY_SECONDS = 60.0
 RETRY_GUEST_SECONDS = 5.0
 # Guests whose monitors may hang at once; beyond that, a guest is asked only once it is seen to run, and soon
@@ -133,7 +134,10 @@ class ImageSizes:
             if uuid in unanswered:
                 self._put_off(uuid, images, _DOES_NOT_ANSWER, seconds=RETRY_GUEST_SECONDS)
             elif uuid in due:
-                self._put_off(uuid, images, _MAY_NOT_ANSWER, seconds=LOOK_AGAIN_SECONDS)
+                seconds = LOOK_AGAIN_SECONDS
+                if self._liveness.is_still(uuid) and not self._lacks_a_size(uuid, images):
+                    seconds = RETRY_SECONDS  # nothing is missing meanwhile
+                self._put_off(uuid, images, _MAY_NOT_ANSWER, seconds=seconds)
 
     def _ask_guests(
         self, uuids: Sequence[str], images: Mapping[str, Sequence[WantedImage]], *, may_hang: int

@@ -25,12 +25,14 @@ MAX_GAP_SECONDS = 10.0
 class _Look:
     """What was seen of a guest.
 
+    :ivar is_compared: whether an earlier look was recent enough to show by this one whether the guest runs
     :ivar is_busy: whether its monitor has not answered somebody for a while
     :ivar is_running: whether it can be taken to answer now
     """
 
     at: float
     cpu_time_ns: int
+    is_compared: bool = False
     is_busy: bool = False
     is_running: bool = False
 
@@ -56,6 +58,11 @@ class Liveness:
         """Whether the guest was seen to run when it was last looked at, or has no process that could hang."""
         look = self._looks.get(uuid)
         return look is not None and look.is_running
+
+    def is_still(self, uuid: str) -> bool:
+        """Whether the guest used no CPU time between the last two looks, which were close to each other."""
+        look = self._looks.get(uuid)
+        return look is not None and look.is_compared and not look.is_running
 
     def forget_others(self, uuids: Collection[str]) -> None:
         """Forget guests that are not among these."""
@@ -86,5 +93,9 @@ class Liveness:
         is_recent = before is not None and now - before.at <= MAX_GAP_SECONDS
         has_grown = before is not None and cpu_time_ns > before.cpu_time_ns
         self._looks[uuid] = _Look(
-            now, cpu_time_ns, is_busy=is_busy, is_running=is_recent and has_grown and not is_busy
+            now,
+            cpu_time_ns,
+            is_compared=is_recent,
+            is_busy=is_busy,
+            is_running=is_recent and has_grown and not is_busy,
         )

@@ -27,6 +27,7 @@ from tests.support.frozen_guests import (
     is_job_held,
     migrating,
 )
+from tests.support.guest_metrics import GUEST_METRICS
 from tests.support.guests import GIB, MIB, file_disk, guest_xml, make_qcow2, make_raw, write
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.waiting import wait_until
@@ -73,24 +74,6 @@ _HOST_NUMBERS = (
     "hypervisor_local_gb_used",
     "hypervisor_inventory",
     "hypervisor_capacity",
-)
-
-# What has no samples where nobody knows the guests: none of it is 0.
-_GUEST_NUMBERS = (
-    "hypervisor_vcpus_used",
-    "hypervisor_running_vms",
-    "hypervisor_domains",
-    "hypervisor_domain_list_timestamp_seconds",
-    "hypervisor_unread_guests",
-    "hypervisor_outdated_guests",
-    "hypervisor_claimed",
-    "hypervisor_disk_available_least",
-    "hypervisor_storage_overcommitted_bytes",
-    "hypervisor_unsized_disks",
-    "hypervisor_numa_cell_pinned_cpus",
-    "hypervisor_flavor_slots",
-    "hypervisor_flavor_slots_limited_by",
-    "hypervisor_flavor_request",
 )
 
 # How long it may take after the thaw until all is as it was; a busy machine is slower.
@@ -593,7 +576,7 @@ def _check_host_alone(scrape: Scrape, healthy: Scrape) -> None:
     """Check that there is all that the host itself tells, and nothing that depends on guests."""
     assert scrape.value("hypervisor_up") == 0
     assert _guest_numbers(scrape) == set()
-    expected = {name for name in healthy.names if name.startswith("hypervisor_")} - set(_GUEST_NUMBERS)
+    expected = {name for name in healthy.names if name.startswith("hypervisor_")} - GUEST_METRICS
     assert expected <= scrape.names, scrape.log
     assert set(_HOST_NUMBERS) <= expected
     for name in ("hypervisor_vcpus", "hypervisor_memory_mb", "hypervisor_capacity", "hypervisor_info"):
@@ -601,7 +584,7 @@ def _check_host_alone(scrape: Scrape, healthy: Scrape) -> None:
 
 
 def _guest_numbers(scrape: Scrape) -> set[str]:
-    return scrape.names & set(_GUEST_NUMBERS)
+    return scrape.names & GUEST_METRICS
 
 
 def _wait_for_sizes(exporter: RunningExporter, libvirtd: LibvirtDaemon) -> Timed:

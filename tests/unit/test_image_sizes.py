@@ -278,6 +278,10 @@ def test_what_is_known_is_asked_again_only_of_a_guest_that_is_seen_to_run() -> N
     bench.clock.now += LOOK_AGAIN_SECONDS + 1
     assert bench.asked_for_sizes() == set()
     assert bench.sizes.get("a", REMOTE) == SIZE
+    bench.clock.now += RETRY_SECONDS
+    assert not bench.sizes.needs_reading(), "a guest that is paused is not looked at every second"
+    bench.clock.now += 1
+    assert bench.asked_for_sizes() == set()
     bench.clock.now += LOOK_AGAIN_SECONDS + 1
     bench.run("a")
     assert bench.asked_for_sizes() == {"a"}
