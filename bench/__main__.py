@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.many_hypervisors import measure_hypervisors
 from bench.report import Measurements, write_page
 from bench.side_by_side import (
     Effort,
@@ -14,7 +15,6 @@ from bench.side_by_side import (
     measure_side_by_side,
     start_guest,
 )
-from bench.test_driver import measure_hypervisors
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.sandbox import SandboxError
 

@@ -26,10 +26,10 @@ from exporter.errors import ConfigError, LibvirtMissingError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
 from exporter.model import HostView
-from exporter.overview.document import render_json
-from exporter.overview.fleet import make_fleet
-from exporter.overview.table import find_medium, render_table
 from exporter.own import OwnMetrics
+from exporter.page.document import render_json
+from exporter.page.fleet import make_fleet
+from exporter.page.table import find_medium, render_table
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families
 from exporter.service import Service

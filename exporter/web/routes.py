@@ -15,12 +15,12 @@ from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
 from exporter.metric import Collector
 from exporter.model import HostView
-from exporter.overview.fleet import make_fleet
 from exporter.own import OwnMetrics
+from exporter.page.fleet import make_fleet
 from exporter.scrape import collect_families
 from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
-from exporter.web.overview import render_page
+from exporter.web.page import render_page
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.server import Request, Response
 
@@ -28,9 +28,9 @@ from exporter.web.server import Request, Response
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 
-# A person waits no longer for the overview. The audit goes on, by the deadline that a scrape has: to look at
+# A person waits no longer for the page. The audit goes on, by the deadline that a scrape has: to look at
 # the page must not make a hypervisor late that no scrape would call so.
-OVERVIEW_PATIENCE_SECONDS = 2.0
+PAGE_TIMEOUT_SECONDS = 2.0
 
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
@@ -71,7 +71,7 @@ class Web:
         self._read_anew = reload
         self._access = access
         self._clock = clock
-        self._audit: asyncio.Task[list[HostView]] | None = None  # the overview's
+        self._audit: asyncio.Task[list[HostView]] | None = None  # the page's
 
     def configure(self, config: Config) -> None:
         """Go by this configuration from now on."""
@@ -107,7 +107,7 @@ class Web:
     def _find_route(self, path: str) -> tuple[Sequence[str], Route | None]:
         routes: dict[str, tuple[Sequence[str], Route]] = {
             self._config.web.telemetry_path: (_READ_METHODS, self._metrics),
-            "/": (_READ_METHODS, self._overview),
+            "/": (_READ_METHODS, self._page),
             "/probe": (_READ_METHODS, self._probe),
             "/sd": (_READ_METHODS, self._service_discovery),
             "/-/healthy": (_READ_METHODS, self._healthy),
@@ -155,14 +155,14 @@ class Web:
         ]
         return Response(body=json.dumps(groups).encode(), content_type="application/json")
 
-    async def _overview(self, request: Request) -> Response:
+    async def _page(self, request: Request) -> Response:
         """Answer with the page for people, soon: what takes longer is shown by the next look at it."""
         if self._audit is None or self._audit.done():
             audit = self._tracker.update_available_resource(deadline=self._deadline(request))
             self._audit = asyncio.get_running_loop().create_task(audit)
-        done, _pending = await asyncio.wait({self._audit}, timeout=OVERVIEW_PATIENCE_SECONDS)
+        done, _pending = await asyncio.wait({self._audit}, timeout=PAGE_TIMEOUT_SECONDS)
         views = self._audit.result() if done else self._tracker.get_views()
-        return await asyncio.to_thread(_render_overview, views, self._config.web.telemetry_path, request)
+        return await asyncio.to_thread(_render_page, views, self._config.web.telemetry_path, request)
 
     async def _healthy(self, _request: Request) -> Response:
         return _plain(HTTPStatus.OK, "Healthy")
@@ -248,7 +248,7 @@ def _render(
     return _compress(response, headers)
 
 
-def _render_overview(views: Sequence[HostView], metrics_path: str, request: Request) -> Response:
+def _render_page(views: Sequence[HostView], metrics_path: str, request: Request) -> Response:
     address = request.headers.get("host", "")
     page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
     response = Response(

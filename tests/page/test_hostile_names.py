@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from exporter.model import Problem, Severity
-from exporter.overview.fleet import make_fleet
-from exporter.overview.table import Medium, render_table
+from exporter.page.fleet import make_fleet
+from exporter.page.table import Medium, render_table
 from tests.support.browser import visit
 from tests.support.exporter_process import Scrape, serve
 from tests.support.guests import file_disk, guest_xml, make_qcow2

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.model import DomainState, HostView, Inventory, Problem, ResourceClass, Resources, Severity
-from exporter.overview.advice import get_advice
+from exporter.page.advice import get_advice
 
 MIB = 2**20
 GIB = 2**30

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from exporter.overview.advice import get_advice
-from exporter.overview.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostStatus, TroubleGroup
-from exporter.overview.quantity import (
+from exporter.page.advice import get_advice
+from exporter.page.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostStatus, TroubleGroup
+from exporter.page.quantity import (
     UNKNOWN,
     format_age,
     format_bytes,
@@ -19,7 +19,7 @@ from exporter.overview.quantity import (
     format_share,
     printable,
 )
-from exporter.overview.words import describe_fleet
+from exporter.page.words import describe_fleet
 
 BAR_CELLS = 8
 NAME_CHARACTERS = 120

@@ -1,4 +1,4 @@
-"""The overview page at `/`: one HTML document with everything in it, for browsers with or without scripts."""
+"""The page at `/`: one HTML document with everything in it, for browsers with or without scripts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from exporter import __version__
 from exporter.model import DomainState
-from exporter.overview import quantity, words
-from exporter.overview.advice import get_advice
-from exporter.overview.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostRow, HostStatus
+from exporter.page import quantity, words
+from exporter.page.advice import get_advice
+from exporter.page.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostRow, HostStatus
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,7 +58,7 @@ def render_page(fleet: Fleet, *, metrics_path: str, address: str) -> Page:
     :param metrics_path: where the metrics are
     :param address: what the browser called this exporter, its Host header
     """
-    template = _environment().get_template("overview.html.jinja")
+    template = _environment().get_template("page.html.jinja")
     text = template.render(
         fleet=fleet,
         headline=words.describe_fleet(fleet),
@@ -150,12 +150,12 @@ def _environment() -> Environment:
 @cache
 def _style() -> str:
     # The policy allows no style attributes: lengths are classes.
-    return _read("overview.css") + "".join(f".p{n}{{--p:{n}%}}" for n in range(101))
+    return _read("page.css") + "".join(f".p{n}{{--p:{n}%}}" for n in range(101))
 
 
 @cache
 def _script() -> str:
-    return _read("overview.js").replace("REFRESH_MS", str(REFRESH_SECONDS * 1000))
+    return _read("page.js").replace("REFRESH_MS", str(REFRESH_SECONDS * 1000))
 
 
 def _read(name: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from exporter.model import Problem, Resources, Severity
-from exporter.overview.document import render_json
-from exporter.overview.fleet import Fleet, make_fleet
-from exporter.overview.quantity import UNKNOWN
-from exporter.overview.table import Medium, find_medium, render_table
+from exporter.page.document import render_json
+from exporter.page.fleet import Fleet, make_fleet
+from exporter.page.quantity import UNKNOWN
+from exporter.page.table import Medium, find_medium, render_table
 from tests.support.records import make_inventory, make_snapshot, make_view
 from tests.support.simulated_hypervisors import mixed_fleet
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.overview.fleet import Fleet, HostRow, HostStatus
-from exporter.overview.quantity import format_age, format_count
+from exporter.page.fleet import Fleet, HostRow, HostStatus
+from exporter.page.quantity import format_age, format_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from exporter.overview.advice import get_advice
-from exporter.overview.fleet import Amount, Fleet, HostRow, Trouble
+from exporter.page.advice import get_advice
+from exporter.page.fleet import Amount, Fleet, HostRow, Trouble
 
 VERSION = 1
 

@@ -1,4 +1,4 @@
-"""The overview's record of the fleet, and its words."""
+"""The record of the fleet, and its words."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from exporter.compute.host_state import REASONS
 from exporter.model import FlavorSlots, HostView, Problem, ResourceClass, Severity, Storage
-from exporter.overview.advice import ADVICE, UNKNOWN, get_advice
-from exporter.overview.fleet import HostStatus, make_fleet, make_row
-from exporter.overview.quantity import (
+from exporter.page.advice import ADVICE, UNKNOWN, get_advice
+from exporter.page.fleet import HostStatus, make_fleet, make_row
+from exporter.page.quantity import (
     format_age,
     format_bytes,
     format_count,
@@ -21,8 +21,8 @@ from exporter.overview.quantity import (
     format_share_of,
     printable,
 )
-from exporter.overview.words import describe_fleet
-from exporter.web.overview import render_page
+from exporter.page.words import describe_fleet
+from exporter.web.page import render_page
 from tests.support.records import GIB, make_inventory, make_snapshot, make_view
 
 MIB = 2**20
