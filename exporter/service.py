@@ -1,4 +1,4 @@
-"""The service's life, in Nova's order: init_host, pre_start_hook (the first audit), listen, serve, stop."""
+"""The service's life, in Nova's order: bind, pre_start_hook (the first audit), listen, serve, stop."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class Service:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        sockets = self.init_host(open_sockets)
+        # First, so that an address that is in use is reported at once. Nobody is let in yet.
+        sockets = open_sockets()
         serving = asyncio.get_running_loop().create_task(self._serve(sockets, first_audit_timeout))
         stopping = asyncio.get_running_loop().create_task(self._stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -76,10 +77,6 @@ class Service:
         serving.cancel()
         await self._server.close(hurry=self._let_go)
         self._let_go()
-
-    def init_host(self, open_sockets: Callable[[], list[socket.socket]]) -> list[socket.socket]:
-        """Take the addresses, so that one that is taken already is told at once; nobody is let in yet."""
-        return open_sockets()
 
     def _let_go(self) -> None:
         """Close the hypervisors' connections; whoever waits for a refresh waits no longer."""

@@ -1,15 +1,15 @@
-"""NUMA cells: what each of the host's still has for guests that have to fit into it.
+"""NUMA cells: what each cell of the host still has for guests that must fit into cells.
 
-A guest with pinned vCPUs or huge pages is laid out cell by cell; what the host has as a whole does not
-help it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
+A guest with pinned vCPUs or huge pages is placed cell by cell: what is free on the host as a whole does not
+count for it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     LARGE_PAGES,
     DomainsReading,
@@ -24,36 +24,32 @@ from exporter.placement.claims import find_isolated_emulator_cpus
 KIB_PER_MIB = 1024
 
 
-class Options(Protocol):
-    """Of a hypervisor's configuration, what its cells depend on; each is Nova's option of that name."""
-
-    @property
-    def cpu_allocation_ratio(self) -> float:
-        """vCPUs that may be placed on each CPU."""
-
-    @property
-    def ram_allocation_ratio(self) -> float:
-        """MiB that may be claimed for each MiB there is."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellRoom:
-    """What guests may still take of one NUMA cell. Counts may be below zero where too much was taken."""
+    """What one NUMA cell still has for guests. A count is below zero if guests have more than there is."""
 
-    shared_cpus: int  # as many vCPUs as that may one guest have here at most
+    shared_cpus: int  # upper bound for the unpinned vCPUs of one guest here
     free_vcpus: int
     free_pcpus: int
-    memory_kib: int  # as much may one guest have here at most
-    small_pages_kib: int | None  # so much of it is in pages of the usual size; None where pages are not told
+    memory_kib: int  # upper bound for the memory of one guest here
+    small_pages_kib: int | None  # how much of it is in pages of the usual size; None if not known
     free_memory_kib: int  # for pinned guests, whose memory is not over-committed
     free_overcommit_kib: int  # for the others
     free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittingInCells:
+    """How many guests of a flavor fit into the host's cells."""
+
+    guests: int
+    by_class: Mapping[ResourceClass, int]  # how many would fit if only this resource were limited
+
+
 def get_cell_rooms(
     reading: DomainsReading,
     topology: Sequence[HostNumaCell],
-    options: Options,
+    options: HypervisorConfig,
     *,
     dedicated_cpus: frozenset[int],
 ) -> tuple[CellRoom, ...]:
@@ -64,8 +60,8 @@ def get_cell_rooms(
     return tuple(_room(cell, guests, active, options, isolated=isolated) for cell in topology)
 
 
-def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> dict[ResourceClass | None, int]:
-    """Return how many guests fit into the cells, by each class alone and, under None, by all of them."""
+def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> FittingInCells:
+    """Return how many guests of a flavor fit into the cells."""
     parts = flavor.numa_cells
     classes: tuple[ResourceClass, ...] = tuple(
         each
@@ -77,18 +73,17 @@ def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> dict[Re
         if amount
     )
     by_room = [{each: _COUNT[each](room, flavor) for each in classes} for room in rooms]
-    found: dict[ResourceClass | None, int] = {
-        each: _count_guests([counts[each] for counts in by_room], parts) for each in classes
-    }
-    found[None] = _count_guests([min(counts.values()) for counts in by_room], parts)
-    return found
+    return FittingInCells(
+        guests=_count_guests([min(counts.values()) for counts in by_room], parts),
+        by_class={each: _count_guests([counts[each] for counts in by_room], parts) for each in classes},
+    )
 
 
 def _room(
     cell: HostNumaCell,
     guests: Sequence[Guest],
     active: set[str],
-    options: Options,
+    options: HypervisorConfig,
     *,
     isolated: frozenset[int],
 ) -> CellRoom:
@@ -126,11 +121,11 @@ def _free_pages_kib(
 ) -> dict[int, int]:
     """Return the KiB of pages that are neither claimed nor in use.
 
-    A guest that names no size has pages of the smallest. The scheduler subtracts what guests claim; but
-    others than guests take huge pages, too, so what the kernel says is free, less what guests that are shut
-    off will take, is the most that there can be.
+    A guest that names no size has pages of the smallest size. The scheduler subtracts what guests claim. But
+    other programs use huge pages, too: so no more is free than what the kernel says is free, less the claims
+    of guests that are shut off.
 
-    :param still_to_come: those of the claims whose pages are still free, since their guests do not run
+    :param still_to_come: the claims of guests that do not run, so that their pages are still free
     """
     free: dict[int, int] = {}
     smallest = min((each.size_kib for each in cell.mempages), default=None)
@@ -159,9 +154,9 @@ def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
 
 
 def _count_memory(room: CellRoom, flavor: Flavor) -> int:
-    """Return how many parts' memory the cell has room for: also of huge pages, which are part of it.
+    """Return for how many parts the cell has memory. Huge pages are a part of its memory.
 
-    Where no size is wanted the pages are small ones, of which guests with pinned vCPUs share none.
+    A flavor without a page size has small pages. With pinned vCPUs these are not over-committed.
     """
     amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
     if amount_kib > room.memory_kib:
@@ -203,9 +198,9 @@ _COUNT: Mapping[ResourceClass, Callable[[CellRoom, Flavor], int]] = {
 
 
 def _count_guests(parts_by_cell: Sequence[int], parts: int) -> int:
-    """Return how many guests of so many parts fit, each of a guest's parts into another cell.
+    """Return how many guests fit that have so many parts each, all parts of a guest in different cells.
 
-    k guests fit if the cells have room for parts * k parts, of which no cell takes more than one of a guest.
+    k guests fit if the cells have room for parts * k parts, with at most one part of each guest in a cell.
     """
     low, high = 0, sum(parts_by_cell) // parts
     while low < high:

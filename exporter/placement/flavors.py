@@ -118,9 +118,9 @@ def _slots_of(
     slots = min(fitting.values())
     if flavor.numa_cells and rooms is not None:
         in_cells = count_fitting_in_cells(flavor, rooms)
-        slots = min(slots, in_cells.pop(None))
-        fitting |= {each: min(fitting[each], count) for each, count in in_cells.items() if each is not None}
+        slots = min(slots, in_cells.guests)
+        fitting |= {each: min(fitting[each], count) for each, count in in_cells.by_class.items()}
     scarcest = frozenset(each for each, count in fitting.items() if count == slots)
-    # No class is too scarce by itself where one cell has the memory and another the CPUs: both are then.
+    # If no single class explains the count (CPUs free in one cell, memory in another), name all of them.
     limited_by = scarcest or frozenset(fitting) - {ResourceClass.DISK_GB}
     return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by, request=request)

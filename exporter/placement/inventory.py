@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from exporter.config.settings import HypervisorConfig
 from exporter.model import Inventory, ResourceClass
 from exporter.placement.claims import Claim, convert_mb_to_ceil_gb
 
 
-class Options(Protocol):
-    """Of a hypervisor's configuration, what its inventories depend on; each is Nova's option of that name."""
-
-    @property
-    def reserved_host_cpus(self) -> int:
-        """CPUs that are kept for the host."""
-
-    @property
-    def reserved_host_memory_mb(self) -> int:
-        """MiB of memory that are kept for the host."""
-
-    @property
-    def reserved_host_disk_mb(self) -> int:
-        """MiB of disk that are kept for the host."""
-
-    @property
-    def cpu_allocation_ratio(self) -> float:
-        """vCPUs that may be placed on each CPU."""
-
-    @property
-    def ram_allocation_ratio(self) -> float:
-        """MiB that may be claimed for each MiB there is."""
-
-    @property
-    def disk_allocation_ratio(self) -> float:
-        """GiB that may be claimed for each GiB there is."""
-
-
 def get_inventories(
-    totals: dict[ResourceClass, int | None], claims: Claim | None, options: Options
+    totals: dict[ResourceClass, int | None], claims: Claim | None, options: HypervisorConfig
 ) -> tuple[Inventory, ...]:
     """Return the inventory of each class that is offered: a total of 0 is none, as Placement takes none.
 

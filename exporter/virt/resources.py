@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from exporter.config.settings import HypervisorConfig
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import (
     DomainsReading,
     DomainState,
-    Flavor,
     FlavorSlots,
     Guest,
     HostNumaCell,
@@ -30,38 +29,12 @@ from exporter.model import (
 from exporter.placement.cells import get_cell_rooms
 from exporter.placement.claims import get_claims, list_metadata_problems
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
-from exporter.placement.inventory import Options as InventoryOptions
 from exporter.placement.inventory import get_inventories
 from exporter.virt.disks import overcommitted_bytes
 from exporter.virt.numa import get_host_numa_topology
 
-MIB = 2**20
 GIB = 2**30
 KIB_PER_MIB = 2**10
-
-
-class Options(InventoryOptions, Protocol):
-    """Of a hypervisor's configuration, what the arithmetic depends on; each is Nova's option of that name."""
-
-    @property
-    def vcpu_pin_set(self) -> str | None:
-        """CPUs for guests, by the older option, which still wins."""
-
-    @property
-    def cpu_shared_set(self) -> str | None:
-        """CPUs that guests share."""
-
-    @property
-    def cpu_dedicated_set(self) -> str | None:
-        """CPUs that guests are pinned to."""
-
-    @property
-    def flavors(self) -> tuple[Flavor, ...]:
-        """The flavors of which it is told how many more guests fit."""
-
-    @property
-    def flavors_from_guests(self) -> bool:
-        """Whether the guests' flavors are among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +54,7 @@ class _DiskOvercommit:
     problems: tuple[Problem, ...] = ()
 
 
-def get_available_resource(reading: Reading, options: Options) -> Resources:
+def get_available_resource(reading: Reading, options: HypervisorConfig) -> Resources:
     """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem."""
     vcpus, cpu_problems = get_vcpu_total(reading, options)
     memory = _get_memory(reading)
@@ -150,7 +123,7 @@ def _get_flavor_slots(
     reading: DomainsReading | None,
     topology: tuple[HostNumaCell, ...] | None,
     inventories: tuple[Inventory, ...],
-    options: Options,
+    options: HypervisorConfig,
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
     """Return how many more guests fit of each flavor that is configured, or learnt where that is wanted."""
     if reading is None:
@@ -167,7 +140,7 @@ def _get_flavor_slots(
     return get_flavor_slots(flavors, inventories, rooms), problems
 
 
-def get_vcpu_total(reading: Reading, options: Options) -> tuple[int | None, tuple[Problem, ...]]:
+def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | None, tuple[Problem, ...]]:
     """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and why not.
 
     Without any CPU set these are the node's online CPUs; a hypervisor that cannot tell them counts 0.
@@ -183,7 +156,7 @@ def get_vcpu_total(reading: Reading, options: Options) -> tuple[int | None, tupl
     return reading.node.online_cpus, ()
 
 
-def _get_vcpu_available(options: Options) -> frozenset[int] | None:
+def _get_vcpu_available(options: HypervisorConfig) -> frozenset[int] | None:
     """Return the CPUs that guests share (`_get_vcpu_available`); None for all that are online."""
     shared = options.vcpu_pin_set or options.cpu_shared_set
     if shared:
@@ -191,11 +164,11 @@ def _get_vcpu_available(options: Options) -> frozenset[int] | None:
     return frozenset() if options.cpu_dedicated_set else None
 
 
-def _get_pcpu_available(options: Options) -> frozenset[int] | None:
+def _get_pcpu_available(options: HypervisorConfig) -> frozenset[int] | None:
     """Return the CPUs that vCPUs may be pinned to; None for all that are online.
 
-    Without cpu_dedicated_set these are the shared ones, as before Nova had that option, unless cpu_shared_set
-    says that it is known here (`_get_host_numa_topology`).
+    If cpu_dedicated_set is unset: those of vcpu_pin_set, or all CPUs (as Nova did before 20.0); none if
+    cpu_shared_set is set (`_get_host_numa_topology`).
     """
     if options.cpu_dedicated_set:
         return parse_cpu_spec(options.cpu_dedicated_set)
@@ -204,12 +177,12 @@ def _get_pcpu_available(options: Options) -> frozenset[int] | None:
     return _get_vcpu_available(options)
 
 
-def get_dedicated_cpus(options: Options) -> frozenset[int]:
+def get_dedicated_cpus(options: HypervisorConfig) -> frozenset[int]:
     """Return the CPUs of cpu_dedicated_set; none where it is not set."""
     return parse_cpu_spec(options.cpu_dedicated_set) if options.cpu_dedicated_set else frozenset()
 
 
-def get_pcpu_total(reading: Reading, options: Options) -> int | None:
+def get_pcpu_total(reading: Reading, options: HypervisorConfig) -> int | None:
     """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None where one is not online."""
     dedicated = get_dedicated_cpus(options)
     if reading.online_cpus is not None and not dedicated <= reading.online_cpus:
@@ -217,7 +190,7 @@ def get_pcpu_total(reading: Reading, options: Options) -> int | None:
     return len(dedicated)
 
 
-def _check_cpu_sets(reading: Reading, options: Options) -> Iterator[Problem]:
+def _check_cpu_sets(reading: Reading, options: HypervisorConfig) -> Iterator[Problem]:
     """Name every configured CPU that is not online (`_get_vcpu_available`, `_get_pcpu_available`)."""
     online = reading.online_cpus
     for option in ("vcpu_pin_set", "cpu_shared_set", "cpu_dedicated_set"):
