@@ -1,7 +1,7 @@
-"""Declarations: what a metric family is called, means and is labelled with, and what a collector is.
+"""Declarations: the name, meaning and labels of each metric family, and what a collector is.
 
-`/metrics`, docs/metrics.md and the tests all come from the same declarations. A wrong name fails at import, a
-wrong label in the collector that made the sample.
+`/metrics`, docs/metrics.md and the tests all use these declarations. A wrong name fails at import. A wrong
+label fails in the collector that makes the sample.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Metric:
 
     :param name: as it is exposed: a counter's ends in `_total`, an info's in `_info`
     :param more_labels: whether labels that the configuration names may follow the declared ones
-    :param unit: of its values; derived from the name's end where that tells it
+    :param unit: of its values; derived from the name's end (`_seconds`, `_bytes`)
     :param source: the libvirt API or Nova function that it comes from
     """
 
@@ -57,7 +57,7 @@ class Metric:
             object.__setattr__(self, "unit", unit)
 
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
-        """Return one sample with the declared labels, or none for a value that could not be told.
+        """Return one sample with the declared labels, or none for a value that is not known.
 
         :raises ValueError: when a label is missing or was not declared
         :raises OverflowError: when no sample can hold the value
@@ -69,7 +69,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Collector:
-    """Maps a hypervisor's snapshot to samples of the metric families it declares; asks nobody.
+    """Turns a hypervisor's snapshot into samples of its metric families. It makes no calls.
 
     :param name: its module's name, the NAME of `--collector.NAME`, and the value of `collect[]`
     """

@@ -1,4 +1,4 @@
-"""What the exporter says of itself: its build, its process, its configuration, its refreshes."""
+"""Metrics about the exporter itself: its build, its process, its configuration, its refreshes."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ except ImportError:
 
 BUILD_INFO = Metric(
     name="hypervisor_exporter_build_info",
-    help="What this exporter was built from; always 1.",
+    help="Version and revision of this exporter. Always 1.",
     type="info",
     labels=("version", "revision", "python_version"),
     source="the package's metadata",
 )
 REFRESH_DURATION_SECONDS = Metric(
     name="hypervisor_exporter_refresh_duration_seconds",
-    help="How long refreshes took, of all hypervisors.",
+    help="How long refreshes took, over all hypervisors.",
     type="histogram",
     labels=(),
     source="exporter.compute.host_state",
 )
 RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_config_last_reload_successful",
-    help="Whether the configuration was last loaded without a mistake; if not, the one before is in force.",
+    help="1 if the configuration was last loaded without mistakes. If 0, the previous one stays in use.",
     labels=(),
     source="exporter.reload",
 )
 RELOAD_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_exporter_config_last_reload_success_timestamp_seconds",
-    help="When the configuration in force was loaded, in seconds since the epoch.",
+    help="When the configuration in use was loaded, in seconds since the epoch.",
     labels=(),
     source="exporter.reload",
 )
 WEB_RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_web_config_last_reload_successful",
-    help="Whether the web configuration in force is what its files say; if not, the one before is.",
+    help="1 if the web configuration in use is the one in its files. If 0, the previous one stays in use.",
     labels=(),
     source="exporter.web.access",
 )
 WEB_CERTIFICATE_EXPIRY = Metric(
     name="hypervisor_exporter_web_certificate_expiry_timestamp_seconds",
-    help="When the served certificate ends, in seconds since the epoch; absent without TLS.",
+    help="When the served certificate expires, in seconds since the epoch. Absent without TLS.",
     labels=(),
     source="the certificate's notAfter",
 )
@@ -87,7 +87,7 @@ class OwnMetrics:
         self._reload_timestamp = _gauge(RELOAD_TIMESTAMP_SECONDS, self._registry)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every family, without the series `_created` that prometheus_client adds unasked."""
+        """Yield every family, without the `_created` series that prometheus_client adds."""
         for family in self._registry.collect():
             family.samples = [each for each in family.samples if not each.name.endswith("_created")]
             yield family
@@ -95,30 +95,30 @@ class OwnMetrics:
     def watch_web(
         self, *, is_up_to_date: Callable[[], bool], read_expiry: Callable[[], float | None]
     ) -> None:
-        """Export what these say of the web configuration whenever somebody scrapes.
+        """Export the state of the web configuration, read anew on each scrape.
 
-        :param read_expiry: returns when the certificate ends, in seconds since the epoch; None without one
+        :param read_expiry: returns when the certificate expires, in seconds since the epoch; None without one
         """
         gauge = _gauge(WEB_RELOAD_SUCCESSFUL, self._registry)
         gauge.set_function(lambda: float(is_up_to_date()))
         self._registry.register(_CertificateExpiry(read_expiry))
 
     def observe_refresh(self, duration_seconds: float) -> None:
-        """Take note of how long a refresh took."""
+        """Record how long a refresh took."""
         self._refreshes.observe(duration_seconds)
 
     def note_loaded(self, *, now: float) -> None:
-        """Take note that a configuration was loaded and is in force, at this time since the epoch."""
+        """Record that a configuration was loaded at this time, in seconds since the epoch."""
         self._reload_successful.set(1)
         self._reload_timestamp.set(now)
 
     def note_refused(self) -> None:
-        """Take note that a configuration was refused."""
+        """Record that a configuration was refused."""
         self._reload_successful.set(0)
 
 
 class _CertificateExpiry:
-    """A gauge that is not there while there is no certificate."""
+    """A gauge that is absent while there is no certificate."""
 
     def __init__(self, read_expiry: Callable[[], float | None]) -> None:
         self._read_expiry = read_expiry

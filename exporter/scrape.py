@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 
 COLLECTOR_SUCCESS = Metric(
     name="hypervisor_exporter_collector_success",
-    help="Whether the collector mapped every hypervisor's snapshot.",
+    help="1 if the collector worked for every hypervisor, 0 if it failed for one.",
     labels=("collector",),
     source="exporter.scrape",
 )
 COLLECTOR_DURATION_SECONDS = Metric(
     name="hypervisor_exporter_collector_duration_seconds",
-    help="How long the collector took for all hypervisors.",
+    help="How long the collector took, for all hypervisors together.",
     labels=("collector",),
     source="exporter.scrape",
 )
@@ -78,7 +78,7 @@ def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample]:
 
 
 def _group(samples: Iterable[Sample]) -> list[Family]:
-    """Group samples by metric, as the exposition formats want them, in the order in which they first came."""
+    """Group samples by metric, as the exposition formats require, in order of first appearance."""
     families: dict[str, Family] = {}
     for sample in samples:
         metric = sample.metric

@@ -15,17 +15,17 @@ _HEAD = """# Metrics
 
 Made by `make docs` from the declarations in `exporter/`; do not edit.
 
-Every metric that describes a hypervisor has the label `hypervisor_hostname`; every one that describes
-reaching it has `target`, its configured name or else its URI without any password. `hypervisor_info` has both
-and joins them. Nova's names keep Nova's units (MiB, GiB); everything else is in base units. What could not be
-told has no sample: never a zero, never NaN.
+Metrics that describe a hypervisor have the label `hypervisor_hostname`. Metrics about the connection to it have
+the label `target`: the configured name, or else the URI without any password. `hypervisor_info` has both labels,
+so it joins the two groups. Metrics with Nova's names keep Nova's units (MiB, GiB); all others use base units.
+A value that is not known has no sample: it is never 0 and never NaN.
 """
 
 
 def render_page() -> str:
     """Return the page's text."""
     sections = [
-        ("Reaching a hypervisor", "always on", target.METRICS),
+        ("Connection to a hypervisor", "always on", target.METRICS),
         *(
             (f"Collector `{each.name}`", f"`--no-collector.{each.name}` turns it off", each.metrics)
             for each in COLLECTORS

@@ -1,4 +1,4 @@
-"""Capacity: what a hypervisor offers to the scheduler by resource class, and what guests claim of it.
+"""Capacity: what a hypervisor offers to the scheduler, and what guests claim, by resource class.
 
 hypervisor_capacity{hypervisor_hostname="kvm01",resource_class="VCPU"} 248
 hypervisor_claimed{hypervisor_hostname="kvm01",resource_class="VCPU"} 96
@@ -16,34 +16,34 @@ _UNIT = "vCPUs, MiB or GiB"
 
 INVENTORY = Metric(
     name="hypervisor_inventory",
-    help="What there is of a resource class, before reserve and over-commit; also the most for one guest.",
+    help="Total of a resource class, before reserve and over-commit. One guest can claim no more than this.",
     labels=_LABELS,
     unit=_UNIT,
     source="Nova's LibvirtDriver.update_provider_tree (total, max_unit)",
 )
 RESERVED = Metric(
     name="hypervisor_reserved",
-    help="What is kept for the host.",
+    help="Amount of the resource class that is reserved for the host; guests cannot claim it.",
     labels=_LABELS,
     unit=_UNIT,
     source="reserved_host_cpus, reserved_host_memory_mb, reserved_host_disk_mb (in GiB, rounded up)",
 )
 ALLOCATION_RATIO = Metric(
     name="hypervisor_allocation_ratio",
-    help="How much may be claimed for each unit that is not reserved.",
+    help="How many units guests may claim for each unit that is not reserved.",
     labels=_LABELS,
     source="cpu_allocation_ratio, ram_allocation_ratio, disk_allocation_ratio",
 )
 CAPACITY = Metric(
     name="hypervisor_capacity",
-    help="What guests may claim in all: (inventory - reserved) * allocation ratio, rounded down.",
+    help="Most that all guests together may claim: (inventory - reserved) * allocation ratio, rounded down.",
     labels=_LABELS,
     unit=_UNIT,
     source="Placement's capacity of an inventory",
 )
 CLAIMED = Metric(
     name="hypervisor_claimed",
-    help="What all guests claim, shut-off ones too: by Nova's flavor, else by the libvirt configuration.",
+    help="What all guests claim, shut-off ones too: by Nova's flavor if known, else by libvirt's XML.",
     labels=_LABELS,
     unit=_UNIT,
     source="virDomainGetXMLDesc (nova:flavor, else vcpu, memory, disks); Nova's resources_from_flavor",

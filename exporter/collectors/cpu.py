@@ -1,4 +1,4 @@
-"""CPUs: how many guests may run on, and how many vCPUs they have.
+"""CPUs: how many CPUs guests may use, and how many vCPUs the guests have.
 
 hypervisor_vcpus{hypervisor_hostname="kvm01"} 64
 hypervisor_vcpus_used{hypervisor_hostname="kvm01"} 80
@@ -13,14 +13,14 @@ from exporter.model import Snapshot
 
 VCPUS = Metric(
     name="hypervisor_vcpus",
-    help="CPUs that guests may share: the online ones, or those of vcpu_pin_set or cpu_shared_set.",
+    help="CPUs that guests may share: all online CPUs, or the set in vcpu_pin_set or cpu_shared_set.",
     unit="CPUs",
     labels=("hypervisor_hostname",),
     source="virNodeGetInfo, virNodeGetCPUMap; Nova's LibvirtDriver._get_vcpu_available",
 )
 VCPUS_USED = Metric(
     name="hypervisor_vcpus_used",
-    help="Current vCPUs of all active domains.",
+    help="Current vCPUs of all active domains, paused ones too.",
     unit="vCPUs",
     labels=("hypervisor_hostname",),
     source="virDomainGetXMLDesc (vcpu/@current); Nova's LibvirtDriver._get_vcpu_used",

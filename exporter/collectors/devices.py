@@ -1,4 +1,4 @@
-"""Devices: those of PCI that guests may be given, and the mediated ones that may still be made.
+"""Devices: PCI devices for guests, and mediated devices that can still be created.
 
 hypervisor_pci_devices{hypervisor_hostname="kvm01",vendor_id="8086",product_id="154c",dev_type="type-VF"} 64
 hypervisor_mdev_available_instances{hypervisor_hostname="kvm01",mdev_type="nvidia-35"} 12
@@ -14,14 +14,14 @@ from exporter.model import Snapshot
 
 PCI_DEVICES = Metric(
     name="hypervisor_pci_devices",
-    help="PCI devices that device_spec lets guests have, whether a guest has them or not.",
+    help="PCI devices that device_spec allows for guests, in use or not.",
     unit="devices",
     labels=("hypervisor_hostname", "vendor_id", "product_id", "dev_type"),
     source="virNodeDeviceGetXMLDesc; Nova's LibvirtDriver._get_pci_passthrough_devices, [pci] device_spec",
 )
 MDEV_AVAILABLE_INSTANCES = Metric(
     name="hypervisor_mdev_available_instances",
-    help="Mediated devices of that type that may still be made; those of one card exclude each other.",
+    help="Mediated devices of this type that can still be created. Types of one card exclude each other.",
     unit="devices",
     labels=("hypervisor_hostname", "mdev_type"),
     source="virNodeDeviceGetXMLDesc (mdev_types); Nova's LibvirtDriver._get_mdev_capable_devices",

@@ -1,4 +1,4 @@
-"""Domains: how many there are, by state, and of how many libvirt gives no configuration.
+"""Domains: how many there are by state, and for how many libvirt gives no configuration.
 
 hypervisor_running_vms{hypervisor_hostname="kvm01"} 23
 hypervisor_domains{hypervisor_hostname="kvm01",state="running"} 22
@@ -13,14 +13,14 @@ from exporter.model import Snapshot
 
 RUNNING_VMS = Metric(
     name="hypervisor_running_vms",
-    help="Active domains: running, paused, and whatever lies between.",
+    help="Active domains, such as running and paused ones. Shut-off domains do not count.",
     unit="domains",
     labels=("hypervisor_hostname",),
     source="virConnectGetAllDomainStats",
 )
 DOMAINS = Metric(
     name="hypervisor_domains",
-    help="Domains, active or not, by libvirt's state.",
+    help="Domains by libvirt's state, active or not.",
     unit="domains",
     labels=("hypervisor_hostname", "state"),
     source="virConnectGetAllDomainStats (state.state)",
@@ -28,20 +28,20 @@ DOMAINS = Metric(
 
 DOMAIN_LIST_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_domain_list_timestamp_seconds",
-    help="When libvirt last gave the list of domains, in seconds since the epoch.",
+    help="When libvirt last answered with the list of domains, in seconds since the epoch.",
     labels=("hypervisor_hostname",),
     source="virConnectGetAllDomainStats",
 )
 UNREAD_GUESTS = Metric(
     name="hypervisor_unread_guests",
-    help="Guests whose configuration libvirt has not given yet: they count by vCPUs and memory alone.",
+    help="Guests whose configuration could not be read yet; only their vCPUs and memory are counted.",
     unit="guests",
     labels=("hypervisor_hostname",),
     source="virDomainGetXMLDesc, virDomainGetInfo",
 )
 OUTDATED_GUESTS = Metric(
     name="hypervisor_outdated_guests",
-    help="Guests that count by their last known configuration, as libvirt does not give the present one.",
+    help="Guests counted by their last known configuration, because the current one cannot be read.",
     unit="guests",
     labels=("hypervisor_hostname",),
     source="virDomainGetXMLDesc",

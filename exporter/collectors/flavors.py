@@ -14,20 +14,20 @@ from exporter.model import ResourceClass, Snapshot
 
 FLAVOR_SLOTS = Metric(
     name="hypervisor_flavor_slots",
-    help="How many more guests of the flavor fit, by the scarcest resource.",
+    help="How many more guests of this flavor fit; the scarcest resource decides.",
     unit="guests",
     labels=("hypervisor_hostname", "flavor"),
     source="hypervisor_capacity and hypervisor_claimed; flavors of the configuration or of the guests",
 )
 LIMITED_BY = Metric(
     name="hypervisor_flavor_slots_limited_by",
-    help="Whether it is this resource class that keeps one more guest of the flavor out.",
+    help="1 if this resource class prevents one more guest of the flavor, else 0.",
     labels=("hypervisor_hostname", "flavor", "resource_class"),
     source="as hypervisor_flavor_slots",
 )
 FLAVOR_REQUEST = Metric(
     name="hypervisor_flavor_request",
-    help="What one guest of the flavor claims; absent for a class of which it claims nothing.",
+    help="What one guest of the flavor claims. Absent for a class of which it claims nothing.",
     unit="vCPUs, MiB or GiB",
     labels=("hypervisor_hostname", "flavor", "resource_class"),
     source="as hypervisor_flavor_slots; Nova's resources_from_flavor",

@@ -15,7 +15,7 @@ _CPU_LABELS = ("arch", "model", "vendor", "sockets", "cores", "threads")
 
 INFO = Metric(
     name="hypervisor_info",
-    help="What the hypervisor is; always 1. Versions are libvirt's numbers (7002015 is 7.2.15).",
+    help="Type, version, CPU and address of the hypervisor. Always 1. Version 7002015 means 7.2.15.",
     type="info",
     labels=(
         "hypervisor_hostname",
@@ -31,7 +31,7 @@ INFO = Metric(
 )
 LABELS_INFO = Metric(
     name="hypervisor_labels_info",
-    help="The labels that the configuration gives the hypervisor; always 1, and absent without any.",
+    help="Labels that the configuration gives the hypervisor. Always 1. Absent if there are none.",
     type="info",
     labels=("hypervisor_hostname",),
     more_labels=True,

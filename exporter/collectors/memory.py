@@ -1,4 +1,4 @@
-"""Memory: the hypervisor's, and what is used of it by whatever runs there.
+"""Memory of the hypervisor: total, used and available.
 
 hypervisor_memory_mb{hypervisor_hostname="kvm01"} 257555
 hypervisor_memory_mb_used{hypervisor_hostname="kvm01"} 180211
@@ -20,7 +20,7 @@ MEMORY_MB = Metric(
 )
 MEMORY_MB_USED = Metric(
     name="hypervisor_memory_mb_used",
-    help="Used memory in MiB: the total without MemFree, Buffers and Cached.",
+    help="Used memory in MiB: the total minus MemFree, Buffers and Cached.",
     labels=("hypervisor_hostname",),
     unit="MiB",
     source="virNodeGetMemoryStats; Nova's Host.get_memory_mb_used",
@@ -33,7 +33,7 @@ SIZE_BYTES = Metric(
 )
 AVAILABLE_BYTES = Metric(
     name="hypervisor_memory_available_bytes",
-    help="Memory that is free or given back at need: MemFree, Buffers and Cached.",
+    help="Memory that is free or can be reclaimed: MemFree, Buffers and Cached.",
     labels=("hypervisor_hostname",),
     source="virNodeGetMemoryStats (free, buffers, cached)",
 )

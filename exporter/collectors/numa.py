@@ -1,4 +1,4 @@
-"""NUMA cells: the CPUs and memory of each, and what of them is taken.
+"""NUMA cells: CPUs and memory of each cell, and how much of them is in use.
 
 hypervisor_numa_cell_dedicated_cpus{hypervisor_hostname="kvm01",cell="0"} 16
 hypervisor_numa_cell_pages_free{hypervisor_hostname="kvm01",cell="0",page_size_bytes="2097152"} 512
@@ -23,14 +23,14 @@ CPUS = Metric(
 )
 DEDICATED_CPUS = Metric(
     name="hypervisor_numa_cell_dedicated_cpus",
-    help="CPUs of the NUMA cell that vCPUs may be pinned to: those of cpu_dedicated_set, where it is set.",
+    help="CPUs of the NUMA cell that vCPUs may be pinned to: those in cpu_dedicated_set, if it is set.",
     unit="CPUs",
     labels=_CELL,
     source="virConnectGetCapabilities; Nova's LibvirtDriver._get_host_numa_topology (pcpuset)",
 )
 PINNED_CPUS = Metric(
     name="hypervisor_numa_cell_pinned_cpus",
-    help="Dedicated CPUs of the NUMA cell that have a vCPU pinned to them, of whatever guest is defined.",
+    help="Dedicated CPUs of the NUMA cell with a vCPU pinned to them. Shut-off guests count too.",
     unit="CPUs",
     labels=_CELL,
     source="virDomainGetXMLDesc (cputune/vcpupin of a single CPU); Nova's NUMACell.pinned_cpus",
@@ -43,13 +43,13 @@ MEMORY_SIZE_BYTES = Metric(
 )
 MEMORY_FREE_BYTES = Metric(
     name="hypervisor_numa_cell_memory_free_bytes",
-    help="Free memory of the NUMA cell, without caches; memory set aside for huge pages is not free.",
+    help="Free memory of the NUMA cell. Caches and memory set aside for huge pages are not free.",
     labels=_CELL,
     source="virNodeGetCellsFreeMemory",
 )
 PAGES = Metric(
     name="hypervisor_numa_cell_pages",
-    help="Memory pages of the NUMA cell, by size; those of the base size are what huge pages leave.",
+    help="Memory pages of the NUMA cell, by size. Huge pages are not counted as base pages.",
     unit="pages",
     labels=_PAGES,
     source="virConnectGetCapabilities (cell/pages)",

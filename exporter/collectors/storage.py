@@ -1,4 +1,4 @@
-"""Storage: the file system or pools that hold the guests' images, and how far those may still grow.
+"""Storage: the file system or pools that hold the guests' images, and how much the images can still grow.
 
 hypervisor_local_gb{hypervisor_hostname="kvm01"} 1750
 hypervisor_disk_available_least{hypervisor_hostname="kvm01"} -12
@@ -27,7 +27,7 @@ LOCAL_GB_USED = Metric(
 )
 DISK_AVAILABLE_LEAST = Metric(
     name="hypervisor_disk_available_least",
-    help="Free storage in GiB, rounded down, once all images have grown to their full size; may be negative.",
+    help="Storage in GiB, rounded down, that is left if all images grow to full size. May be negative.",
     labels=("hypervisor_hostname",),
     unit="GiB",
     source="Nova's LibvirtDriver._get_disk_over_committed_size_total",
@@ -46,19 +46,19 @@ USED_BYTES = Metric(
 )
 FREE_BYTES = Metric(
     name="hypervisor_storage_free_bytes",
-    help="Free storage for images, without what the file system keeps for root.",
+    help="Free storage for images, without the blocks reserved for root.",
     labels=("hypervisor_hostname",),
     source="statvfs: f_frsize * f_bavail, a pool's available, vg_free, or max_avail",
 )
 OVERCOMMITTED_BYTES = Metric(
     name="hypervisor_storage_overcommitted_bytes",
-    help="By how much all images may still grow, those of shut-off domains too.",
+    help="How much all images can still grow. Images of shut-off domains count too.",
     labels=("hypervisor_hostname",),
     source="stat and header of each image; Nova's LibvirtDriver._get_disk_over_committed_size_total",
 )
 UNSIZED_DISKS = Metric(
     name="hypervisor_unsized_disks",
-    help="Images that are left out of the over-commit because they could not be read.",
+    help="Images whose size could not be read. They are missing in the over-commit.",
     unit="images",
     labels=("hypervisor_hostname",),
     source="stat and header of each image",

@@ -1,4 +1,4 @@
-"""Target: how reaching a hypervisor went. Always on, and there even when the hypervisor is not.
+"""Target: whether a hypervisor can be reached, and its refreshes. Always on, even when it is down.
 
 hypervisor_up{target="qemu:///system"} 1
 hypervisor_refresh_errors_total{target="qemu:///system",reason="timeout"} 0
@@ -13,7 +13,7 @@ from exporter.model import HostView
 
 UP = Metric(
     name="hypervisor_up",
-    help="Whether the last refresh of the hypervisor succeeded, and in time.",
+    help="1 if the last refresh of the hypervisor succeeded in time, else 0.",
     labels=("target",),
     source="exporter.compute.host_state",
 )
@@ -31,42 +31,42 @@ REFRESH_DURATION_SECONDS = Metric(
 )
 REFRESH_ERRORS_TOTAL = Metric(
     name="hypervisor_refresh_errors_total",
-    help="What went wrong in refreshes, by reason.",
+    help="Problems in refreshes, by reason.",
     type="counter",
     labels=("target", "reason"),
     source="exporter.compute.host_state",
 )
 REFRESH_LIBVIRT_CALLS = Metric(
     name="hypervisor_refresh_libvirt_calls",
-    help="Calls that the last refresh made to libvirt; the same number whatever the number of guests.",
+    help="Calls that the last refresh made to libvirt. The number does not grow with the number of guests.",
     unit="calls",
     labels=("target",),
     source="exporter.virt.hypervisor",
 )
 REFRESH_GUESTS_READ = Metric(
     name="hypervisor_refresh_guests_read",
-    help="Guests whose XML the last refresh had to read: the new, changed and outdated ones.",
+    help="Guests whose XML the last refresh read: new, changed and outdated ones.",
     unit="guests",
     labels=("target",),
     source="exporter.virt.guest_cache",
 )
 REFRESHES_IN_FLIGHT = Metric(
     name="hypervisor_refreshes_in_flight",
-    help="Refreshes under way: never more than 1; one that stays is a call that libvirt does not answer.",
+    help="Refreshes under way, 0 or 1. If it stays 1, libvirt does not answer a call.",
     unit="refreshes",
     labels=("target",),
     source="exporter.compute.host_state",
 )
 HUNG_CALLS = Metric(
     name="hypervisor_hung_calls",
-    help="Calls to libvirt or a file system that nobody waits for any more; each keeps a thread.",
+    help="Calls to libvirt or a file system that did not return in time. Each keeps a thread.",
     unit="calls",
     labels=("target",),
     source="exporter.compute.host_state",
 )
 CACHE_HITS_TOTAL = Metric(
     name="hypervisor_cache_hits_total",
-    help="Scrapes that were answered by a snapshot younger than cache_ttl.",
+    help="Scrapes answered from a snapshot younger than cache_ttl.",
     type="counter",
     unit="scrapes",
     labels=("target",),
@@ -74,7 +74,7 @@ CACHE_HITS_TOTAL = Metric(
 )
 CONNECTS_TOTAL = Metric(
     name="hypervisor_connects_total",
-    help="Connections opened to libvirt; each beyond the first is a reconnection.",
+    help="Connections opened to libvirt. Each after the first is a reconnection.",
     type="counter",
     unit="connections",
     labels=("target",),
