@@ -15,10 +15,10 @@ _HEAD = """# Metrics
 
 Made by `make docs` from the declarations in `exporter/`; do not edit.
 
-Metrics that describe a hypervisor have the label `hypervisor_hostname`. Metrics about the connection to it have
-the label `target`: the configured name, or else the URI without any password. `hypervisor_info` has both labels,
-so it joins the two groups. Metrics with Nova's names keep Nova's units (MiB, GiB); all others use base units.
-A value that is not known has no sample: it is never 0 and never NaN.
+Metrics that describe a hypervisor have the label `hypervisor_hostname`. Metrics about the connection to it
+have the label `target`: the configured name, or else the URI without any password. `hypervisor_info` has both
+labels, so it joins the two groups. Metrics with Nova's names keep Nova's units (MiB, GiB); all others use
+base units. A value that is not known has no sample: it is never 0 and never NaN.
 """
 
 

@@ -1,6 +1,6 @@
 """The collectors, one file per subject. Each turns a hypervisor's snapshot into samples.
 
-A new collector is a new file, one line here, `make docs` and `make golden` (docs/design.md, Adding a collector).
+A new collector is a new file, one line here, `make docs` and `make golden`. docs/design.md has the steps.
 """
 
 from exporter.collectors import capacity, cpu, devices, domains, flavors, info, memory, numa, storage
