@@ -68,7 +68,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--guests", type=_numbers, default="0,10,50,100,max", help="running guests (%(default)s)")
     add("--hypervisors", type=_numbers, default="1,10,100,500", help="of the test driver (%(default)s)")
-    add("--test-guests", type=_numbers, default="10,100,1000", help="on the test driver (%(default)s)")
+    add("--test-guests", type=_numbers, default="10,100,400,1000", help="on the test driver (%(default)s)")
     add("--no-frozen", dest="frozen", action="store_false", help="leave out the frozen guest")
     add("--rounds", type=int, default=5, help="how often everybody gets a turn (%(default)s)")
     add("--scrapes", type=int, default=100, help="in a turn of this exporter, the fastest (%(default)s)")

@@ -1,4 +1,4 @@
-"""Those who are measured: this exporter, the one that Debian has, and Nova's own driver."""
+"""Those who are measured: this exporter, its reads alone, the one that Debian has, and Nova's own driver."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.floor import Floor
 from bench.measure import Prometheus
 from tests.support.exporter_process import RunningExporter, serve
 from tests.support.oracle import NovaOracle, OracleError
 from tests.support.waiting import wait_until
 
+FLOOR = "the floor: the same reads alone"
 DEBIAN_EXPORTER = "prometheus-libvirt-exporter"
 _NOVA_ANSWER_SECONDS = 300
 
@@ -64,6 +66,13 @@ class _Cold:
     def scrape(self) -> bytes:
         self._exporter.reload(self._settings())
         return self._prometheus.scrape()
+
+
+@contextlib.contextmanager
+def floor(uri: str, images: Path) -> Iterator[Contender]:
+    """Have what makes the same reads and nothing else, knowing the guests that there are now."""
+    with Floor(uri, images) as process:
+        yield Contender(FLOOR, process.pid, process.read)
 
 
 @contextlib.contextmanager

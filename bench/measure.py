@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ _PROMETHEUS_HEADERS = {
     "X-Prometheus-Scrape-Timeout-Seconds": "60",
 }
 _SCRAPE_SECONDS = 60.0
+_REFRESH = re.compile(rb"^hypervisor_refresh_duration_seconds\{.*\} (.+)$", re.MULTILINE)
 
 
 class Prometheus:
@@ -49,10 +51,12 @@ class Prometheus:
 class Cost:
     """What somebody's scrapes have cost so far, and libvirtd with them.
 
+    :ivar refresh_seconds: what each scrape's refresh took, as this exporter tells it; the others tell nothing
     :ivar resident_bytes: memory of the process that answers, after the last of them
     """
 
     scrape_seconds: list[float] = field(default_factory=list)
+    refresh_seconds: list[float] = field(default_factory=list)
     own_cpu_seconds: float = 0.0
     libvirtd_cpu_seconds: float = 0.0
     resident_bytes: int = 0
@@ -88,6 +92,7 @@ def measure(
         started = time.perf_counter()
         text = scrape()
         cost.scrape_seconds.append(time.perf_counter() - started)
+        cost.refresh_seconds += map(float, _REFRESH.findall(text))
     cost.own_cpu_seconds += cpu_seconds([pid]) - own
     cost.libvirtd_cpu_seconds += cpu_seconds([libvirtd_pid] if libvirtd_pid else []) - libvirtd
     cost.resident_bytes = resident_bytes(pid)

@@ -6,13 +6,15 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 
-from bench.contenders import DEBIAN_EXPORTER, debian_version
+from bench.contenders import DEBIAN_EXPORTER, FLOOR, debian_version
 from bench.measure import Cost
 from bench.plot import Line, draw_plot
 from bench.side_by_side import FrozenGuest, SideBySide
@@ -49,6 +51,7 @@ def write_page(page: Path, measurements: Measurements) -> None:
             f"![Median scrape time by running guests]({plot.name})",
             *map(_side_by_side_table, measurements.side_by_side),
             _ratios(measurements.side_by_side),
+            _guest_table(measurements.side_by_side),
         ]
     if measurements.frozen is not None:
         sections.append(_frozen_table(measurements.frozen))
@@ -98,14 +101,16 @@ def _package_versions() -> list[str]:
 
 def _side_by_side_table(measured: SideBySide) -> str:
     header = (
-        "scrapes", "median ms", "p99 ms", "own CPU ms", "libvirtd's CPU ms", "libvirt calls", "MiB resident"
+        "scrapes", "median ms", "p99 ms", "refresh ms", "own CPU ms", "libvirtd's CPU ms", "libvirt calls",
+        "MiB resident",
     )  # fmt: skip
     rows = {
         name: (
             str(len(cost.scrape_seconds)),
             _ms(cost.median_seconds),
             _ms(cost.p99_seconds),
-            _ms(cost.per_scrape(cost.own_cpu_seconds)),
+            _ms(statistics.median(cost.refresh_seconds)) if cost.refresh_seconds else "",
+            _ms(_cpu(cost)),
             _ms(cost.per_scrape(cost.libvirtd_cpu_seconds)),
             str(cost.libvirt_calls),
             f"{cost.resident_bytes / 2**20:.1f}",
@@ -122,11 +127,30 @@ def _ratios(measured: Sequence[SideBySide]) -> str:
     for each in measured:
         warm, *_ = each.costs.values()
         rows[str(each.guests)] = tuple(
-            f"{each.costs[name].median_seconds / warm.median_seconds:,.0f}" if name in each.costs else "-"
+            _factor(each.costs[name].median_seconds / warm.median_seconds) if name in each.costs else "-"
             for name in others
         )
-    header = [f"{name}, times the median" for name in others]
-    return f"**This exporter, warm, is faster by these factors**\n\n{_table('running guests', header, rows)}"
+    title = "**How many times as long as this exporter, warm, the others take** (by the median)"
+    return f"{title}\n\n{_table('running guests', others, rows)}"
+
+
+def _factor(factor: float) -> str:
+    """Return a factor with two digits that count."""
+    return f"{factor:,.{0 if factor >= 10 else 1 if factor >= 1 else 2}f}"
+
+
+def _guest_table(measured: Sequence[SideBySide]) -> str:
+    """Tell what one more guest costs, from each number of guests to the next."""
+    rows = {}
+    for fewer, more in pairwise(measured):
+        for name in (next(iter(more.costs)), FLOOR):
+            if name in fewer.costs and name in more.costs:
+                before, after, guests = fewer.costs[name], more.costs[name], more.guests - fewer.guests
+                rows[f"{fewer.guests} to {more.guests}: {name}"] = (
+                    f"{(after.median_seconds - before.median_seconds) / guests * 1e6:.0f}",
+                    f"{(_cpu(after) - _cpu(before)) / guests * 1e6:.0f}",
+                )
+    return f"**What one more guest costs a scrape**\n\n{_table('', ('µs of the median', 'µs of CPU'), rows)}"
 
 
 def _frozen_table(frozen: FrozenGuest) -> str:
@@ -142,17 +166,22 @@ def _frozen_table(frozen: FrozenGuest) -> str:
 
 
 def _growth_table(what: str, costs: Mapping[int, Cost]) -> str:
-    header = ("median ms", "p99 ms", "CPU ms", "µs of CPU for each", "series", "MiB resident")
+    header = ("median ms", "p99 ms", "CPU ms", "µs of CPU each", "each more", "series", "MiB resident")
+    more = [""] + [
+        f"{(_cpu(after) - _cpu(before)) / (many - few) * 1e6:,.0f}"
+        for (few, before), (many, after) in pairwise(costs.items())
+    ]
     rows = {
         f"{number:,}": (
             _ms(cost.median_seconds),
             _ms(cost.p99_seconds),
-            _ms(cost.per_scrape(cost.own_cpu_seconds)),
-            f"{cost.per_scrape(cost.own_cpu_seconds) / number * 1e6:,.0f}",
+            _ms(_cpu(cost)),
+            f"{_cpu(cost) / number * 1e6:,.0f}",
+            slope,
             f"{cost.series:,}",
             f"{cost.resident_bytes / 2**20:.1f}",
         )
-        for number, cost in costs.items()
+        for (number, cost), slope in zip(costs.items(), more, strict=True)
     }
     return f"**By {what}** (libvirt's test driver), per scrape\n\n{_table(what, header, rows)}"
 
@@ -179,6 +208,11 @@ def _lines(measured: Sequence[SideBySide]) -> list[Line]:
         )
         for name in names
     ]
+
+
+def _cpu(cost: Cost) -> float:
+    """Return the seconds of CPU that one scrape takes of the process that answers."""
+    return cost.per_scrape(cost.own_cpu_seconds)
 
 
 def _ms(seconds: float) -> str:

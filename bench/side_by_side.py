@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.calls import CallCounter
-from bench.contenders import Contender, debian_exporter, nova, this_exporter
+from bench.contenders import FLOOR, Contender, debian_exporter, floor, nova, this_exporter
 from bench.measure import Cost, measure
 from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, tap_interface
 from tests.support.libvirtd import LibvirtDaemon
@@ -120,15 +120,16 @@ def _contenders(uri: str, uri_read_only: str, images: Path) -> Iterator[list[Con
     """Run everybody there is. The exporters use the socket that may not change anything, as they should."""
     with (
         this_exporter(uri_read_only, images) as (warm, cold),
+        floor(uri_read_only, images) as reads,
         debian_exporter(uri_read_only) as debian,
         nova(uri, images) as nova_driver,
     ):
-        yield [each for each in (warm, cold, debian, nova_driver) if each is not None]
+        yield [each for each in (warm, cold, reads, debian, nova_driver) if each is not None]
 
 
 def _turn(contender: Contender, effort: Effort, guests: int) -> int:
     """Return how many scrapes make one turn: so many that none takes minutes."""
-    if contender.name.endswith("warm"):
+    if contender.name.endswith("warm") or contender.name == FLOOR:
         return effort.scrapes
     if contender.name.startswith("Nova"):
         return 1

@@ -26,7 +26,8 @@ def test_everybody_is_measured_and_the_page_written(tmp_path: Path) -> None:
     rows = {line.split("|")[1].strip(): line.split("|") for line in text.splitlines() if line.startswith("|")}
     warm, cold = rows["this exporter, warm"], rows["this exporter, cold"]
     calls_for_each_guest, calls_to_connect = 1, 10
-    assert 0 < int(warm[7]) <= int(cold[7]) - 2 * calls_for_each_guest - calls_to_connect  # libvirt calls
+    assert 0 < int(warm[8]) <= int(cold[8]) - 2 * calls_for_each_guest - calls_to_connect  # libvirt calls
+    assert int(rows["the floor: the same reads alone"][8]) == int(warm[8])
     assert {"2"} <= set(rows)
     ElementTree.parse(page.with_suffix(".svg"))
 
