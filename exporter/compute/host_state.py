@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import Protocol
 
@@ -44,6 +44,9 @@ REASONS = (
 # Who takes longer only waits for an answer and keeps no processor busy, so that another may begin.
 SLOT_SECONDS = 1.0
 
+# Not found by a refresh, which therefore cannot say that it is over, but among all targets: by HostNames.
+_DUPLICATE = ("duplicate", "")
+
 
 class Driver(UpkeepDriver, Protocol):
     """What HostState asks of a driver: exporter.virt.driver.LibvirtDriver."""
@@ -80,6 +83,7 @@ class HostState:
     :param observe_duration: told of each refresh's seconds
     :param clock: monotonic seconds; ages are told by it, so that a stepped wall clock does no harm
     :param wall_clock: seconds since the epoch
+    :ivar hostname: the first that the hypervisor said; None before it has answered
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class HostState:
         self._succeeded_at: float | None = None
         self._is_up = False
         self._is_late = False
-        self._hostname: str | None = None
+        self.hostname: str | None = None
         self._cost: RefreshCost | None = None
         self._cache_hits = 0
         self._errors = Counter(dict.fromkeys(REASONS, 0))
@@ -124,27 +128,38 @@ class HostState:
         self._told = dict(self._problems)  # those in the log whose end is not
         self._has_reported_view = False
 
-    async def get_host_stats(self, *, refresh: bool, deadline: float) -> HostView:
-        """Return the hypervisor's view, refreshed first if asked to or if the cached one is too old.
+    async def get_host_stats(self, *, refresh: bool, deadline: float) -> None:
+        """Have the hypervisor read, if asked to or if what is known is too old; get_view then shows it.
 
-        :param deadline: on the clock: when to answer with what is known. A refresh still under way then goes
-            on by itself, and every other caller shares it.
+        :param deadline: on the clock: until when to wait. A refresh still under way then goes on by itself,
+            and every other caller shares it.
         """
         if self._is_cached() and not refresh:
             self._cache_hits += 1
         else:
             await self._wait_for_refresh(deadline)
-        return self.get_view()
 
-    def get_view(self) -> HostView:
-        """Return what is known now: the last snapshot, unless it is older than the grace."""
+    @property
+    def is_shown(self) -> bool:
+        """Whether there are numbers, and not older than the grace."""
+        return self._snapshot is not None and self._age <= self._config.stale_grace
+
+    @property
+    def _age(self) -> float:
+        return self._clock() - self._snapshot_taken
+
+    def get_view(self, *, duplicate_of: str | None = None) -> HostView:
+        """Return what is known now: the last snapshot, unless it is older than the grace.
+
+        :param duplicate_of: the target that is shown by this host name, and why, if this one is not
+        """
         now = self._clock()
-        age = now - self._snapshot_taken
-        snapshot = self._snapshot if age <= self._config.stale_grace else None
+        snapshot = self._snapshot if self.is_shown and duplicate_of is None else None
+        duplicate = () if duplicate_of is None else (self._make_duplicate(duplicate_of),)
         driver = self._driver.get_stats()
         return HostView(
             target=self.target,
-            is_up=self._is_up and not self._is_late,
+            is_up=self._is_up and not self._is_late and duplicate_of is None,
             snapshot=snapshot,
             refresh=self._cost,
             is_refreshing=self._refresh is not None,
@@ -152,26 +167,22 @@ class HostState:
             cache_hits=self._cache_hits,
             driver=driver,
             hung_calls=driver.hung + self._is_late,
-            problems=tuple(self._problems.values()),
-            age_seconds=None if snapshot is None else age,
+            problems=(*self._problems.values(), *duplicate),
+            age_seconds=None if snapshot is None else self._age,
             seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
         )
 
-    def note_duplicate(self, owner: str | None) -> None:
-        """Take note that another target has this host name already (None: that it has no longer)."""
-        key = ("duplicate", "")
-        if owner is None:
-            self._problems.pop(key, None)
-            self._tell_over({key})
-            return
-        self._errors["duplicate"] += 1
-        self._problems[key] = Problem(
-            severity=Severity.FATAL,
-            reason="duplicate",
-            subject="",
-            message=f"host name {self._hostname} is already that of target {owner}: not shown twice",
-        )
-        self._tell_begun()
+    def note_duplicate(self, duplicate_of: str | None) -> None:
+        """Count and log that another target is shown by this host name (None: that none is any longer)."""
+        if duplicate_of is None:
+            self._tell_over({_DUPLICATE})
+        else:
+            self._errors["duplicate"] += 1
+            self._tell_begun([self._make_duplicate(duplicate_of)])
+
+    def _make_duplicate(self, owner: str) -> Problem:
+        message = f"host name {self.hostname} is that of target {owner}: not shown twice"
+        return Problem(severity=Severity.FATAL, reason="duplicate", subject="", message=message)
 
     def configure(self, config: Config) -> None:
         """Go by this configuration's times from now on."""
@@ -253,7 +264,7 @@ class HostState:
             subject="",
             message="no answer within the scrape's deadline; still waiting, and showing the last numbers",
         )
-        self._tell_begun()
+        self._tell_begun(self._problems.values())
 
     async def _refresh_once(self) -> None:
         """Read the hypervisor once, however long it takes; once more if its settings changed meanwhile."""
@@ -318,7 +329,7 @@ class HostState:
         self._is_up = not any(problem.severity is Severity.FATAL for problem in problems)
         self._snapshot = Snapshot(
             target=self.target,
-            resources=replace(resources, hypervisor_hostname=self._hostname or ""),
+            resources=replace(resources, hypervisor_hostname=self.hostname or ""),
             timestamp_seconds=self._wall_clock(),
             labels=self.labels,
         )
@@ -326,33 +337,30 @@ class HostState:
         if self._is_up:
             self._succeeded_at = self._snapshot_taken
         self._take_problems(problems)
-        self._tell_over(self._told.keys() - self._problems.keys())
+        self._tell_over(self._told.keys() - self._problems.keys() - {_DUPLICATE})
         self._report_hypervisor_resource_view(self._snapshot.resources)
 
     def _check_hostname(self, resources: Resources) -> list[Problem]:
         """Keep the first host name; Nova refuses to let it change, too (Host.get_hostname)."""
-        if self._hostname is None:
-            self._hostname = resources.hypervisor_hostname
-        if resources.hypervisor_hostname == self._hostname:
+        if self.hostname is None:
+            self.hostname = resources.hypervisor_hostname
+        if resources.hypervisor_hostname == self.hostname:
             return []
         message = (
-            f"host name changed from {self._hostname} to {resources.hypervisor_hostname}:"
-            f" keeping {self._hostname} until this exporter is restarted"
+            f"host name changed from {self.hostname} to {resources.hypervisor_hostname}:"
+            f" keeping {self.hostname} until this exporter is restarted"
         )
         return [Problem(severity=Severity.ERROR, reason="hostname", subject="", message=message)]
 
     def _take_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
         self._errors.update({p.reason for p in problems if p.severity is not Severity.NOTE})
-        now = {(problem.reason, problem.subject): problem for problem in problems}
-        # Duplicates are found by the tracker, after the refresh: only it knows when one is over.
-        if ("duplicate", "") in self._problems:
-            now["duplicate", ""] = self._problems["duplicate", ""]
-        self._problems = now
-        self._tell_begun()
+        self._problems = {(problem.reason, problem.subject): problem for problem in problems}
+        self._tell_begun(self._problems.values())
 
-    def _tell_begun(self) -> None:
+    def _tell_begun(self, problems: Iterable[Problem]) -> None:
         """Say what is newly wrong, once."""
-        for key, problem in self._problems.items():
+        for problem in problems:
+            key = (problem.reason, problem.subject)
             if key not in self._told:
                 level = logging.WARNING if problem.severity is Severity.NOTE else logging.ERROR
                 # Each a sentence, as the page has them one below the other.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
+from exporter.compute.host_names import HostNames
 from exporter.compute.host_state import HostState
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.model import HostView
@@ -24,7 +24,7 @@ class ResourceTracker:
     def __init__(self, config: Config, make_host: MakeHost) -> None:
         self._make_host = make_host
         self._hosts: dict[HypervisorConfig, HostState] = {}
-        self._owners: dict[str, HostState] = {}
+        self._names = HostNames()
         self.configure(config)
 
     @property
@@ -61,16 +61,17 @@ class ResourceTracker:
         """
         hosts = [host for host in self.hosts if target in (None, host.target)]
         await asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in hosts))
-        views = {host: host.get_view() for host in self.hosts}
-        self._choose_owners(views)
-        # A reload may have taken one out meanwhile.
-        return [self._refuse_duplicate(host, views[host]) for host in hosts if host in views]
+        duplicates = self._names.find_duplicates(self._hosts)
+        tracked = set(self.hosts)  # a reload may have taken one out meanwhile
+        hosts = [host for host in hosts if host in tracked]
+        for host in hosts:
+            host.note_duplicate(duplicates.get(host))
+        return [host.get_view(duplicate_of=duplicates.get(host)) for host in hosts]
 
     def get_views(self) -> list[HostView]:
         """Return every hypervisor's view as it is known now, without asking any and without waiting."""
-        views = {host: host.get_view() for host in self.hosts}
-        self._choose_owners(views)
-        return [self._hide_duplicate(host, view) for host, view in views.items()]
+        duplicates = self._names.find_duplicates(self._hosts)
+        return [host.get_view(duplicate_of=duplicates.get(host)) for host in self.hosts]
 
     def tend(self) -> None:
         """Have every hypervisor do what is due between scrapes."""
@@ -98,26 +99,3 @@ class ResourceTracker:
         host = old.pop(before)
         host.reconfigure(hypervisor, config)
         return host
-
-    def _choose_owners(self, views: dict[HostState, HostView]) -> None:
-        """Give each host name to the target that had it first, for as long as that one shows it."""
-        shown = {host: _hostname(view) for host, view in views.items() if view.snapshot is not None}
-        kept = {name: host for name, host in self._owners.items() if shown.get(host) == name}
-        self._owners = {**{name: host for host, name in reversed(shown.items())}, **kept}
-
-    def _refuse_duplicate(self, host: HostState, view: HostView) -> HostView:
-        owner = None if view.snapshot is None else self._owners[_hostname(view)]
-        if owner is None or owner is host:
-            host.note_duplicate(None)
-            return view
-        host.note_duplicate(owner.target)
-        return self._hide_duplicate(host, host.get_view())
-
-    def _hide_duplicate(self, host: HostState, view: HostView) -> HostView:
-        if view.snapshot is None or self._owners[_hostname(view)] is host:
-            return view
-        return replace(view, is_up=False, snapshot=None, age_seconds=None)
-
-
-def _hostname(view: HostView) -> str:
-    return "" if view.snapshot is None else view.snapshot.resources.hypervisor_hostname

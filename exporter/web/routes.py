@@ -133,7 +133,8 @@ class Web:
             views = await self._tracker.update_available_resource(deadline=deadline, target=target)
         else:
             host = self._probe_targets.get(module or "default", target)
-            views = [await host.get_host_stats(refresh=False, deadline=deadline)]
+            await host.get_host_stats(refresh=False, deadline=deadline)
+            views = [host.get_view()]
         return await _answer_with(views, collectors, None, request.headers)
 
     async def _service_discovery(self, request: Request) -> Response:

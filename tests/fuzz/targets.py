@@ -170,8 +170,11 @@ class _Host:
     def __init__(self, target: str) -> None:
         self.target = target
 
-    async def get_host_stats(self, *, refresh: bool, deadline: float) -> Any:
+    async def get_host_stats(self, *, refresh: bool, deadline: float) -> None:
         """Answer at once."""
+
+    def get_view(self) -> Any:
+        """Return a view with numbers."""
         return make_view(target=self.target)
 
     def close(self) -> None:

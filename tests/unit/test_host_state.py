@@ -21,7 +21,8 @@ PATIENCE_SECONDS = 20
 
 async def ask(host: Host, *, refresh: bool = False, patience: float = PATIENCE_SECONDS) -> HostView:
     """Ask as a scrape does that can wait so many seconds."""
-    return await host.state.get_host_stats(refresh=refresh, deadline=host.clock() + patience)
+    await host.state.get_host_stats(refresh=refresh, deadline=host.clock() + patience)
+    return host.state.get_view()
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:

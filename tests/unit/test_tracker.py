@@ -96,7 +96,7 @@ def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.LogCap
     assert views["second"].errors["duplicate"] == 2
     errors = [(record.levelno, record.getMessage()) for record in caplog.records]
     assert errors == [
-        (logging.ERROR, "host name kvm01 is already that of target first: not shown twice"),
+        (logging.ERROR, "host name kvm01 is that of target first, which had it first: not shown twice"),
     ]
 
 
@@ -117,6 +117,39 @@ def test_the_second_takes_over_once_the_first_is_shown_no_more(caplog: pytest.Lo
     caplog.set_level(logging.INFO)
     first, second = {"first": "kvm01"}, {"second": "kvm01"}
     assert asyncio.run(audit_through_an_outage()) == [first, first, second, second]
+
+
+@pytest.mark.parametrize("targets", [("kvm01", "kvm02"), ("kvm02", "kvm01")])
+def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple[str, str]) -> None:
+    """Whoever answers with another's name does not hide it, wherever it stands, after a start or an outage."""
+
+    async def audit_through_an_outage() -> list[dict[str, str]]:
+        fleet = Fleet(dict.fromkeys(targets, "KVM02.example"))
+        seen = [shown(await fleet.audit())]
+        fleet.drivers["kvm02"].error = ConnectError("nobody listens")
+        fleet.clock.now += 121
+        seen.append(shown(await fleet.audit()))
+        fleet.drivers["kvm02"].error = None
+        views = await fleet.audit()
+        seen.append(shown(views))
+        assert [problem.message for problem in views["kvm01"].problems] == [
+            "host name KVM02.example is that of target kvm02, which is configured by that name: not shown twice"
+        ]
+        return seen
+
+    right, wrong = {"kvm02": "KVM02.example"}, {"kvm01": "KVM02.example"}
+    assert asyncio.run(audit_through_an_outage()) == [right, wrong, right]
+
+
+def test_the_host_in_the_uri_is_such_a_name_too() -> None:
+    async def audit() -> dict[str, str]:
+        fleet = Fleet({"a": "kvm02", "b": "kvm02"})
+        first, second = fleet.configuration("a", "b").hypervisors
+        second = replace(second, uri="qemu+tls://kvm02.example/system")
+        fleet.tracker.configure(Config(hypervisors=(first, second)))
+        return shown(await fleet.audit())
+
+    assert asyncio.run(audit()) == {"b": "kvm02"}
 
 
 def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_kept() -> None:

@@ -1,0 +1,63 @@
+"""Host names: which target is shown by a host name that several hypervisors say they have.
+
+One alone is shown by it, or two series would be the same and Prometheus would refuse the whole scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exporter.compute.host_state import HostState
+from exporter.config.libvirt_uri import LibvirtUri
+from exporter.config.settings import HypervisorConfig
+
+_Rival = tuple[HypervisorConfig, HostState]
+
+
+class HostNames:
+    """Decides whose a host name is, the same way after each start:
+
+    1. that of the target which the configuration calls so, by its name or by the host in its URI;
+    2. of several, or if there is none: that of the target which had the name first, while it is shown;
+    3. if none had it yet: that of the first in the configuration.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[str, HostState] = {}
+
+    def find_duplicates(self, hosts: Mapping[HypervisorConfig, HostState]) -> dict[HostState, str]:
+        """Decide for all hypervisors, in the configuration's order.
+
+        Returns those that are not to be shown, each with the target that is, and why.
+        """
+        named: dict[str, list[_Rival]] = {}
+        for hypervisor, host in hosts.items():
+            if host.hostname is not None:
+                named.setdefault(host.hostname, []).append((hypervisor, host))
+        duplicates: dict[HostState, str] = {}
+        owners = {hostname: rivals[0][1] for hostname, rivals in named.items()}
+        for hostname, rivals in named.items():
+            if len(rivals) > 1:
+                shown = [(hypervisor, host) for hypervisor, host in rivals if host.is_shown]
+                owner, why = self._choose(hostname, shown or rivals)
+                owners[hostname] = owner
+                duplicates |= {host: f"{owner.target}, which {why}" for _, host in shown if host is not owner}
+        self._owners = owners
+        return duplicates
+
+    def _choose(self, hostname: str, rivals: list[_Rival]) -> tuple[HostState, str]:
+        called_so = [host for hypervisor, host in rivals if _is_called(hypervisor, hostname)]
+        candidates = called_so or [host for _, host in rivals]
+        before = self._owners.get(hostname)
+        owner = before if before in candidates else candidates[0]
+        return owner, "is configured by that name" if len(called_so) == 1 else "had it first"
+
+
+def _is_called(hypervisor: HypervisorConfig, hostname: str) -> bool:
+    """Whether the configuration calls the hypervisor so, with or without a domain: kvm02 is kvm02.example."""
+    configured = (hypervisor.name or "", LibvirtUri.parse(hypervisor.uri).host)
+    return _shorten(hostname) in [_shorten(each) for each in configured if each]
+
+
+def _shorten(hostname: str) -> str:
+    return hostname.partition(".")[0].lower()
