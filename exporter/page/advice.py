@@ -58,7 +58,7 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             meaning="Two targets are the same host",
             action="Take one of the two out of the configuration; or, if they are different machines, give "
             "each a host name of its own and restart its libvirt. The one shown is the one that the "
-            "configuration calls so (its name, or the host in its URI), else the one that had the name first.",
+            "configuration calls so (name, or the URI's host), else the one that had the name first.",
         ),
         "hostname": Advice(
             meaning="The host name has changed",

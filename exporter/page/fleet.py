@@ -19,6 +19,24 @@ GIB = 2**30
 HIGH_SHARE = 0.75
 FULL_SHARE = 0.90
 
+# Of each trouble so many hypervisors are listed: a fleet that lost its network has the same one everywhere.
+TROUBLES_SHOWN = 8
+
+
+class Level(enum.Enum):
+    """How full a resource is, in words: the colour of its bar."""
+
+    OK = "ok"
+    HIGH = "high"
+    FULL = "full"
+
+    @classmethod
+    def of(cls, share: float | None) -> Level:
+        """Return the level of a share; what is not known is no reason to worry."""
+        if share is None or share < HIGH_SHARE:
+            return cls.OK
+        return cls.FULL if share >= FULL_SHARE else cls.HIGH
+
 
 class HostStatus(enum.Enum):
     """How a hypervisor is doing, in one word; the worst first."""
@@ -58,6 +76,21 @@ class Amount:
     def claimed_share(self) -> float | None:
         """The part of the capacity that is promised."""
         return _share(self.claimed, self.capacity)
+
+    @property
+    def used_level(self) -> Level:
+        """How full what is physically there is.
+
+        More vCPUs than CPUs is what the allocation ratio is for: where the capacity is known, claims tell what
+        is full.
+        """
+        is_over_committed = self.capacity is not None and (self.used_share or 0) > 1
+        return Level.OK if is_over_committed else Level.of(self.used_share)
+
+    @property
+    def claimed_level(self) -> Level:
+        """How full the capacity is."""
+        return Level.of(self.claimed_share)
 
     @property
     def over(self) -> int:
@@ -110,7 +143,6 @@ class HostRow:
     cpu: Resource
     memory: Resource
     disk: Resource
-    disk_available_least: int | None  # bytes; may be negative
     running_vms: int | None
     domains: Mapping[DomainState, int]
     flavor_slots: Mapping[str, int]  # how many more guests of each flavor fit
@@ -235,7 +267,6 @@ def make_row(view: HostView) -> HostRow:
         cpu=Resource(name="cpu", amount=cpu, fullness=_first(cpu.claimed_share, cpu.used_share)),
         memory=Resource(name="memory", amount=memory, fullness=_fullness(memory)),
         disk=Resource(name="disk", amount=disk, fullness=_fullness(disk)),
-        disk_available_least=_disk_available_least(resources),
         running_vms=resources.running_vms if resources is not None else None,
         domains=(resources.domains_by_state or {}) if resources is not None else {},
         flavor_slots={each.flavor: each.slots for each in resources.flavor_slots} if resources else {},
@@ -317,12 +348,6 @@ def _flavor_rooms(rows: Sequence[HostRow]) -> Iterator[FlavorRoom]:
         best_slots, best = max(counts)
         slots = sum(count for count, _ in counts)
         yield FlavorRoom(flavor=flavor, slots=slots, best=best, best_slots=best_slots)
-
-
-def _disk_available_least(resources: Resources | None) -> int | None:
-    if resources is None or resources.storage is None or resources.storage_overcommitted_bytes is None:
-        return None
-    return resources.storage.free_bytes - resources.storage_overcommitted_bytes
 
 
 def _trouble(name: str, problem: Problem) -> Trouble:

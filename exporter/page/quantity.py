@@ -9,6 +9,10 @@ _MULTIPLE = 2  # from here on people count in times, and no longer in per cent
 
 UNKNOWN = "\N{EN DASH}"  # stands for what could not be told
 
+# So much is shown of what others chose the length of.
+NAME_CHARACTERS = 120
+MESSAGE_CHARACTERS = 400
+
 
 def format_bytes(count: float | None) -> str:
     """Return bytes with three digits: "1.5 TiB", "-12 GiB"; a dash for what could not be told."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from exporter.page.advice import get_advice
-from exporter.page.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostStatus, TroubleGroup
+from exporter.page.fleet import TROUBLES_SHOWN, Amount, Fleet, HostStatus, Level, TroubleGroup
 from exporter.page.quantity import (
+    MESSAGE_CHARACTERS,
+    NAME_CHARACTERS,
     UNKNOWN,
     format_age,
     format_bytes,
@@ -22,15 +24,13 @@ from exporter.page.quantity import (
 from exporter.page.words import describe_fleet
 
 BAR_CELLS = 8
-NAME_CHARACTERS = 120
-MESSAGE_CHARACTERS = 400
-TROUBLES_SHOWN = 8
 MIN_NAME_CELLS = 12
 WANTED_NAME_CELLS = 16
 
 _GAP = "  "
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _COLOURS = {"good": "32", "high": "33", "full": "31", "dim": "2", "bold": "1"}
+_LEVEL_COLOURS = {Level.OK: "", Level.HIGH: "high", Level.FULL: "full"}
 _STATUS_COLOURS = {
     HostStatus.UP: "good",
     HostStatus.INCOMPLETE: "high",
@@ -129,7 +129,9 @@ def _columns(fleet: Fleet, medium: Medium) -> list[_Column]:
 def _resource_columns(
     title: str, amounts: Sequence[Amount], format_amount: Callable[[float | None], str], medium: Medium
 ) -> Iterator[_Column]:
-    shares = tuple(_Cell(text=format_share(each.used_share), colour=_used_colour(each)) for each in amounts)
+    shares = tuple(
+        _Cell(text=format_share(each.used_share), colour=_LEVEL_COLOURS[each.used_level]) for each in amounts
+    )
     yield _Column(title=title, cells=shares, is_right=True)
     if medium.has_bars:
         bars = tuple(
@@ -146,7 +148,7 @@ def _resource_columns(
     yield _Column(title="USED", cells=texts, rank=5)
     if any(each.claimed_share is not None for each in amounts):
         claims = tuple(
-            _Cell(text=format_share(each.claimed_share), colour=_colour(each.claimed_share))
+            _Cell(text=format_share(each.claimed_share), colour=_LEVEL_COLOURS[each.claimed_level])
             for each in amounts
         )
         yield _Column(title="CLAIMED", cells=claims, rank=4, is_right=True)
@@ -246,17 +248,6 @@ def _bar(share: float | None, medium: Medium) -> str:
     if not medium.has_blocks:
         return ("#" * whole).ljust(BAR_CELLS, ".")
     return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(BAR_CELLS, "░")
-
-
-def _used_colour(amount: Amount) -> str:
-    # Where the capacity is known, it says how many vCPUs there may be, and the CPUs do not.
-    return "" if amount.capacity is not None and (amount.used_share or 0) > 1 else _colour(amount.used_share)
-
-
-def _colour(share: float | None) -> str:
-    if share is None or share < HIGH_SHARE:
-        return ""
-    return "full" if share >= FULL_SHARE else "high"
 
 
 def _shorten(text: str, room: int) -> str:

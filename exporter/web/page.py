@@ -16,15 +16,12 @@ from exporter import __version__
 from exporter.model import DomainState
 from exporter.page import quantity, words
 from exporter.page.advice import get_advice
-from exporter.page.fleet import FULL_SHARE, HIGH_SHARE, Amount, Fleet, HostRow, HostStatus
+from exporter.page.fleet import TROUBLES_SHOWN, Amount, Fleet, HostRow, HostStatus, Level
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 REFRESH_SECONDS = 10
-TROUBLES_SHOWN = 8  # of each reason: a fleet that lost its network has the same one everywhere
-NAME_CHARACTERS = 120
-MESSAGE_CHARACTERS = 400
 
 _ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _STATUSES = tuple(HostStatus)
@@ -41,7 +38,7 @@ class Bar:
     used_percent: int
     growth_percent: int | None
     mark_percent: int | None
-    level: str  # "ok", "high", "full"
+    level: Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +70,15 @@ def render_page(fleet: Fleet, *, metrics_path: str, address: str) -> Page:
 
 def used_bar(amount: Amount) -> Bar:
     """Return the bar of what is used of what is physically there."""
-    share = amount.used_share
-    # vCPUs beyond the CPUs are what the ratio is for: where the capacity is known, that tells what is full.
-    level = "ok" if amount.capacity is not None and (share or 0) > 1 else _level(share)
-    return _bar(amount.used or 0, amount.growth or 0, amount.total or 0, level)
+    return _bar(amount.used or 0, amount.growth or 0, amount.total or 0, amount.used_level)
 
 
 def claimed_bar(amount: Amount) -> Bar:
     """Return the bar of what is claimed of the capacity."""
-    return _bar(amount.claimed or 0, 0, amount.capacity or 0, _level(amount.claimed_share))
+    return _bar(amount.claimed or 0, 0, amount.capacity or 0, amount.claimed_level)
 
 
-def _bar(used: int, growth: int, total: int, level: str) -> Bar:
+def _bar(used: int, growth: int, total: int, level: Level) -> Bar:
     length = max(used + growth, total, 1)
     return Bar(
         used_percent=_percent(used, length),
@@ -96,12 +90,6 @@ def _bar(used: int, growth: int, total: int, level: str) -> Bar:
 
 def _percent(part: int, whole: int) -> int:
     return round(100 * min(max(part, 0), whole) / whole)
-
-
-def _level(share: float | None) -> str:
-    if share is None or share < HIGH_SHARE:
-        return "ok"
-    return "full" if share >= FULL_SHARE else "high"
 
 
 def _inactive(row: HostRow) -> int:
@@ -134,8 +122,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "share": quantity.format_share,
         "share_of": quantity.format_share_of,
-        "name": lambda text: quantity.printable(text, NAME_CHARACTERS),
-        "message": lambda text: quantity.printable(text, MESSAGE_CHARACTERS),
+        "name": lambda text: quantity.printable(text, quantity.NAME_CHARACTERS),
+        "message": lambda text: quantity.printable(text, quantity.MESSAGE_CHARACTERS),
         "url": lambda text: quote(text, safe="", errors="surrogateescape"),
         "since": words.describe_age,
         "rank": lambda row: _STATUSES.index(row.status),

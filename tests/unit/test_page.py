@@ -87,7 +87,7 @@ def test_where_no_guest_is_known_nothing_is_said_of_any() -> None:
     row = make_row(view(**NO_GUESTS))
     assert (row.cpu.amount.total, row.cpu.amount.used, row.cpu.amount.free) == (8, None, None)
     assert (row.cpu.amount.capacity, row.cpu.amount.claimed, row.cpu.amount.left) == (64, None, None)
-    assert (row.running_vms, row.domains, row.disk_available_least) == (None, {}, None)
+    assert (row.running_vms, row.domains) == (None, {})
     assert row.memory.amount.used_share == 0.5
     fleet = make_fleet([view(**NO_GUESTS)])
     assert (fleet.cpu.total, fleet.cpu.capacity, fleet.running_vms) == (None, None, None)
@@ -142,19 +142,17 @@ def test_claims_of_memory_and_disk_are_bytes() -> None:
 def test_images_that_may_outgrow_their_storage_are_over_committed() -> None:
     row = make_row(view(storage_overcommitted_bytes=60 * GIB))
     assert row.disk.amount.over == 15 * GIB
-    assert row.disk_available_least == -15 * GIB
     assert make_row(view(storage_overcommitted_bytes=45 * GIB)).disk.amount.over == 0
 
 
 def test_images_larger_than_their_size_do_not_make_others_shrink() -> None:
-    """Nova's sum is negative then, and stays so in disk_available_least; nothing "grows by -5 MiB"."""
+    """Nova's sum is negative then; nothing "grows by -5 MiB"."""
     larger, growing = (
         view("a", storage_overcommitted_bytes=-5 * MIB),
         view("b", storage_overcommitted_bytes=GIB),
     )
     fleet = make_fleet([larger, growing])
     assert make_row(larger).disk.amount.growth == 0
-    assert make_row(larger).disk_available_least == 45 * GIB + 5 * MIB
     assert fleet.disk.growth == GIB
 
 

@@ -121,7 +121,7 @@ def test_the_second_takes_over_once_the_first_is_shown_no_more(caplog: pytest.Lo
 
 @pytest.mark.parametrize("targets", [("kvm01", "kvm02"), ("kvm02", "kvm01")])
 def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple[str, str]) -> None:
-    """Whoever answers with another's name does not hide it, wherever it stands, after a start or an outage."""
+    """Whoever answers with another's name does not hide it, in whatever order, after a start or an outage."""
 
     async def audit_through_an_outage() -> list[dict[str, str]]:
         fleet = Fleet(dict.fromkeys(targets, "KVM02.example"))
@@ -132,9 +132,8 @@ def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple[str, 
         fleet.drivers["kvm02"].error = None
         views = await fleet.audit()
         seen.append(shown(views))
-        assert [problem.message for problem in views["kvm01"].problems] == [
-            "host name KVM02.example is that of target kvm02, which is configured by that name: not shown twice"
-        ]
+        (problem,) = views["kvm01"].problems
+        assert "is that of target kvm02, which is configured by that name" in problem.message
         return seen
 
     right, wrong = {"kvm02": "KVM02.example"}, {"kvm01": "KVM02.example"}
