@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -44,19 +45,31 @@ async def attempt_awaiting(result: Awaitable[T]) -> Success[T] | Failure:
 class Attempt(Generic[T]):
     """A call under way in a thread of its own, which may be given up.
 
-    :param call: may never return; it then keeps this one thread
+    A call into libvirt or a file system may never return: it then keeps this one thread, and nobody who waits
+    for it with a timeout. A daemon thread does not keep the process from ending either.
+
+    :param call: may never return
     :param clock: monotonic seconds
+    :param on_over: called in the thread, with the outcome, when the call has come to an end
     :ivar started_at: when it began, on the clock
     :ivar ended_at: when it came to an end; None while it is under way
     :ivar outcome: what came of it; None while it is under way
     """
 
-    def __init__(self, call: Callable[[], T], *, name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        call: Callable[[], T],
+        *,
+        name: str,
+        clock: Callable[[], float],
+        on_over: Callable[[Success[T] | Failure], None] | None = None,
+    ) -> None:
         self.started_at = clock()
         self.ended_at: float | None = None
         self.outcome: Success[T] | Failure | None = None
         self._call = call
         self._clock = clock
+        self._on_over = on_over
         self._over = threading.Event()
         started = attempt(threading.Thread(target=self._work, name=name, daemon=True).start)
         if isinstance(started, Failure):  # the process may have no more threads
@@ -79,14 +92,12 @@ class Attempt(Generic[T]):
         self.ended_at = self._clock()
         self.outcome = outcome
         self._over.set()
+        if self._on_over is not None:
+            self._on_over(outcome)
 
 
 def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Success[T] | Failure]:
-    """Do the same in a thread of its own, and tell the running event loop.
-
-    A call into libvirt or a file system may never return: it then keeps this one thread, and nobody who
-    waits for the future with a time-out. A daemon thread does not keep the process from ending either.
-    """
+    """Make the call in a thread of its own, and tell the running event loop what came of it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Success[T] | Failure] = loop.create_future()
 
@@ -94,12 +105,9 @@ def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Suc
         if not future.cancelled():
             future.set_result(outcome)
 
-    def work() -> None:
-        outcome = attempt(call)
+    def tell(outcome: Success[T] | Failure) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(finish, outcome)
 
-    started = attempt(threading.Thread(target=work, name=name, daemon=True).start)
-    if isinstance(started, Failure):  # the process may have no more threads
-        future.set_result(started)
+    Attempt(call, name=name, clock=time.monotonic, on_over=tell)
     return future

@@ -39,14 +39,14 @@ from exporter.virt.connections import (
 )
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.disks import ImageReader, UnopenedImage
-from exporter.virt.files import Hung, HungReads, PatientReader
+from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_cache import GuestCache
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
 from exporter.virt.host_ip import get_host_ip
 from exporter.virt.image_sizes import ImageSizes, WantedImage
 from exporter.virt.node_devices import NodeDeviceCache, NodeDeviceHypervisor
 from exporter.virt.numa import NumaMemory, has_outgrown
-from exporter.virt.patience import Patience
+from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.resources import get_available_resource
 from exporter.virt.slow_calls import Answer, SlowCall
 from exporter.virt.storage import (
@@ -174,14 +174,14 @@ class LibvirtDriver:
         )
         self._guests = GuestCache(self._guest_calls, resync_interval=resync_interval, clock=clock)
         self._hung_reads = HungReads()
-        self._file_systems = PatientReader(
+        self._file_systems = FileReader(
             get_instances_info, path=_instances_path, hung=self._hung_reads, clock=clock
         )
         self._images = ImageReader()
-        self._image_files = PatientReader(
+        self._image_files = FileReader(
             self._images.read, path=_image_path, hung=self._hung_reads, clock=clock
         )
-        self._patience = Patience(clock=clock)
+        self._refresh_timeout = RefreshTimeout(clock=clock)
         self._volume_sizes = VolumeSizes(self._storage_connections)
         self._image_sizes = ImageSizes(
             self._guest_calls,
@@ -208,7 +208,7 @@ class LibvirtDriver:
         :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
         """
         self._take_settings()
-        self._patience = Patience(clock=self._clock, begin_others=self._begin_slow_calls)
+        self._refresh_timeout = RefreshTimeout(clock=self._clock, begin_others=self._begin_slow_calls)
         is_new = self._connect()
         try:
             reading = self._read()
@@ -368,7 +368,7 @@ class LibvirtDriver:
         It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
         """
         try:
-            listed = self._domains.get(self._patience)
+            listed = self._domains.get(self._refresh_timeout)
         except NoAnswerError as error:
             listed = None
             message = f"{error}. Until then nobody knows the guests and what they use: only what the host"
@@ -389,11 +389,11 @@ class LibvirtDriver:
     def _begin_slow_calls(self) -> None:
         """Begin, beside a call that takes long, what this refresh is going to ask after it."""
         if self._capabilities is None:
-            self._new_capabilities.begin(self._patience)
+            self._new_capabilities.begin(self._refresh_timeout)
         if _needs_online_cpus(self._config):
-            self._online_cpus.begin(self._patience)
+            self._online_cpus.begin(self._refresh_timeout)
         if _needs_pools(self._config):
-            self._pools.begin(self._patience)
+            self._pools.begin(self._refresh_timeout)
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
         """Return the storage pools among which those are that the configuration means."""
@@ -422,7 +422,7 @@ class LibvirtDriver:
         if known is not None and is_young:
             return known
         try:
-            answer = self._new_capabilities.get(self._patience)
+            answer = self._new_capabilities.get(self._refresh_timeout)
         except NoAnswerError:
             return known
         return known if answer.age_seconds else self._keep_capabilities(answer.value, node)
@@ -445,7 +445,7 @@ class LibvirtDriver:
             return None
         try:
             return _supported(
-                lambda: self._online_cpus.get(self._patience).value, "virNodeGetCPUMap", problems
+                lambda: self._online_cpus.get(self._refresh_timeout).value, "virNodeGetCPUMap", problems
             )
         except NoAnswerError as error:
             message = f"{error}. Until then the CPU sets count as they are configured"
@@ -486,7 +486,7 @@ class LibvirtDriver:
 
         :raises NoAnswerError: when there is no such answer, or it is too old
         """
-        pools = self._pools.get(self._patience)
+        pools = self._pools.get(self._refresh_timeout)
         if pools.age_seconds:
             message = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
             problems.append(
@@ -527,7 +527,7 @@ class LibvirtDriver:
 
         :raises StorageError: also when its file system does not answer
         """
-        (info,) = self._file_systems.run([self._config.instances_path], self._patience)
+        (info,) = self._file_systems.run([self._config.instances_path], self._refresh_timeout)
         if isinstance(info, Hung):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
         return info
@@ -559,7 +559,7 @@ class LibvirtDriver:
         self._images.forget_others({disk.path for disk in disks if disk.path})
         return [
             UnsizedImage(f"{size.path}: its file system does not answer") if isinstance(size, Hung) else size
-            for size in self._image_files.run(disks, self._patience)
+            for size in self._image_files.run(disks, self._refresh_timeout)
         ]
 
 

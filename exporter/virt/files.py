@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from exporter.attempt import Failure, Success, attempt
+from exporter.attempt import Attempt, Failure
 from exporter.virt.mounts import Mount, Mounts
-from exporter.virt.patience import SHORT_SECONDS, Patience
+from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class _HungRead:
     path: str
     place: str
     mount: Mount
-    thread: threading.Thread
+    attempt: Attempt[None]
 
 
 class HungReads:
@@ -66,11 +66,11 @@ class HungReads:
         self._doubted: frozenset[Mount] = frozenset()
 
     def __len__(self) -> int:
-        return sum(each.thread.is_alive() for each in self._reads)
+        return sum(not each.attempt.is_over for each in self._reads)
 
     def forget_ended(self) -> None:
         """Forget the reads that have come to an end."""
-        self._reads = tuple(each for each in self._reads if each.thread.is_alive())
+        self._reads = tuple(each for each in self._reads if not each.attempt.is_over)
 
     @property
     def says_nothing(self) -> bool:
@@ -81,9 +81,9 @@ class HungReads:
         """Read what is mounted where now."""
         return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
 
-    def note(self, path: str, place: str, mount: Mount, thread: threading.Thread) -> None:
+    def note(self, path: str, place: str, mount: Mount, attempt: Attempt[None]) -> None:
         """Take note of a read that is given up; its mount has to show that it is well again."""
-        self._reads = (*self._reads, _HungRead(path, place, mount, thread))
+        self._reads = (*self._reads, _HungRead(path, place, mount, attempt))
         self._doubted |= {mount}
 
     def forget_gone(self, mounts: Mounts) -> None:
@@ -107,8 +107,8 @@ class HungReads:
         return [each.path for each in self._reads if each.mount == mount == mounts.find(each.place)]
 
 
-class PatientReader(Generic[K, T]):
-    """Reads files, and waits for those that hang no longer than a refresh has patience.
+class FileReader(Generic[K, T]):
+    """Reads files, and waits for those that hang no longer than the refresh's timeout allows.
 
     A path that hangs is not asked again before it has answered; neither is its mount once two of its paths
     hang. Not for two threads at once.
@@ -139,7 +139,7 @@ class PatientReader(Generic[K, T]):
         self._resolve = resolve
         self._places: dict[str, str] = {}
 
-    def run(self, keys: Sequence[K], patience: Patience) -> list[T | Hung]:
+    def run(self, keys: Sequence[K], refresh_timeout: RefreshTimeout) -> list[T | Hung]:
         """Return what was read for each key, or that it hangs."""
         if not keys:
             return []
@@ -147,9 +147,9 @@ class PatientReader(Generic[K, T]):
         if len(self._places) > 2 * len(paths):
             self._places = {path: self._places[path] for path in paths if path in self._places}
         run = _Run(self._read_and_learn, keys, paths, self._places, self._hung, self._clock)
-        run.begin(patience)
-        waited = run.wait(self._wait, begin_others=patience.begin_others)
-        patience.spend(waited)
+        run.begin(refresh_timeout)
+        waited = run.wait(self._wait, begin_others=refresh_timeout.begin_others)
+        refresh_timeout.spend(waited)
         return run.finish()
 
     def _read_and_learn(self, key: K) -> T:
@@ -198,16 +198,16 @@ class _Run(Generic[K, T]):
         """Return where a path leads, as far as it was ever read; else the path itself."""
         return self._places.get(self._paths[index], self._paths[index])
 
-    def begin(self, patience: Patience) -> None:
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
         """Begin to read, but for what is known to hang."""
         self._hung.forget_ended()
         well: list[int] = list(range(len(self._keys)))
         if not self._hung.says_nothing:
             well, doubted = self._sort_out(well)
             for mount, indices in doubted.items():
-                self._start(indices, mount=mount, patience=min(SHORT_SECONDS, patience.left))
+                self._start(indices, mount=mount, seconds=min(SHORT_SECONDS, refresh_timeout.left))
         if well:
-            self._start(well, mount=None, patience=max(SHORT_SECONDS, patience.left))
+            self._start(well, mount=None, seconds=max(SHORT_SECONDS, refresh_timeout.left))
 
     def wait(
         self, wait: Callable[[threading.Event, float], bool], *, begin_others: Callable[[], None]
@@ -218,7 +218,7 @@ class _Run(Generic[K, T]):
         """
         waited, looked_at = 0.0, self._clock()
         while running := self._list_running():
-            wait(self._ended, min(_LOOK_SECONDS, *(each.patience for each in running)))
+            wait(self._ended, min(_LOOK_SECONDS, *(each.time_left for each in running)))
             self._ended.clear()
             # What took longer was this process waiting for a CPU, or stopped: nothing to blame a mount for.
             now = self._clock()
@@ -238,8 +238,8 @@ class _Run(Generic[K, T]):
         for thread in self._threads:
             if thread.is_given_up:
                 continue
-            if isinstance(thread.outcome, Failure):
-                raise thread.outcome.error
+            if isinstance(thread.attempt.outcome, Failure):
+                raise thread.attempt.outcome.error
             self._results.update(thread.results)
             # One read that hangs is enough for doubt: the kernel's cache may have answered the others.
             if thread.mount is not None and not self._hung.list_on(thread.mount, self._mounts):
@@ -269,7 +269,7 @@ class _Run(Generic[K, T]):
         """Give up the threads whose time is over, and return the others that have not ended."""
         running = [each for each in self._threads if not (each.is_over or each.is_given_up)]
         for thread in running:
-            if thread.patience < _LEAST_SECONDS:
+            if thread.time_left < _LEAST_SECONDS:
                 self._give_up(thread)
         return [each for each in running if not each.is_given_up]
 
@@ -285,7 +285,7 @@ class _Run(Generic[K, T]):
         for index in rest:
             by_mount.setdefault(self._find_mount(index), []).append(index)
         for mount, indices in by_mount.items():
-            self._start(indices, mount=mount, patience=max(thread.left, _LOOK_SECONDS))
+            self._start(indices, mount=mount, seconds=max(thread.time_left_if_stuck, _LOOK_SECONDS))
 
     def _count_threads(self, mount: Mount) -> int:
         """Return how many threads are at a mount, of this run and of those before."""
@@ -293,10 +293,10 @@ class _Run(Generic[K, T]):
         given_up = self._hung.list_on(mount, self._mounts)
         return sum(each.mount == mount for each in waited_for) + len(given_up)
 
-    def _start(self, indices: Iterable[int], *, mount: Mount | None, patience: float) -> None:
+    def _start(self, indices: Iterable[int], *, mount: Mount | None, seconds: float) -> None:
         work = [(index, self._keys[index]) for index in indices]
         self._threads.append(
-            _Thread(self._read, work, mount=mount, patience=patience, ended=self._ended, clock=self._clock)
+            _Thread(self._read, work, mount=mount, seconds=seconds, ended=self._ended, clock=self._clock)
         )
 
     def _give_up(self, thread: _Thread[K, T]) -> None:
@@ -307,7 +307,7 @@ class _Run(Generic[K, T]):
             return
         self._results.update({index: Hung(self._paths[index]) for index in left})
         thread.mount = thread.mount or self._find_mount(left[0])
-        self._hung.note(self._paths[left[0]], self._find_place(left[0]), thread.mount, thread.thread)
+        self._hung.note(self._paths[left[0]], self._find_place(left[0]), thread.mount, thread.attempt)
 
 
 class _Thread(Generic[K, T]):
@@ -316,10 +316,9 @@ class _Thread(Generic[K, T]):
     It goes on when it was given up: when it has come to its end, its mount has answered.
 
     :ivar mount: which all of its files lie on; None while that is not known
-    :ivar patience: seconds without progress until it is to be given up
+    :ivar time_left: seconds without progress until it is to be given up
     :ivar idle_seconds: for how long it has made none
     :ivar results: by index
-    :ivar outcome: None while it runs
     """
 
     def __init__(
@@ -328,46 +327,43 @@ class _Thread(Generic[K, T]):
         work: Iterable[tuple[int, K]],
         *,
         mount: Mount | None,
-        patience: float,
+        seconds: float,
         ended: threading.Event,
         clock: Callable[[], float],
     ) -> None:
         self.mount = mount
-        self.patience = patience
+        self.time_left = seconds
         self.idle_seconds = 0.0
         self.results: dict[int, T] = {}
-        self.outcome: Success[None] | Failure | None = None
         self.is_given_up = False
         self._read = read
         self._work = deque(work)
         self._under_way: int | None = None
         self._lock = threading.Lock()
-        self._ended = ended
         self._clock = clock
         self._seen = 0
         self._read_at = clock()
         self._owed = 0.0
-        self.thread = threading.Thread(target=self._run, name="read files", daemon=True)
-        started = attempt(self.thread.start)
-        if isinstance(started, Failure):  # the process may have no more threads
-            self.outcome = started
+        self.attempt = Attempt(
+            self._read_all, name="read files", clock=clock, on_over=lambda _outcome: ended.set()
+        )
 
     @property
     def is_over(self) -> bool:
         """Whether it has come to its end."""
-        return self.outcome is not None
+        return self.attempt.is_over
 
     @property
-    def left(self) -> float:
-        """Seconds of its patience that will be left if what it reads now goes on hanging."""
-        return self.patience - self._owed
+    def time_left_if_stuck(self) -> float:
+        """Seconds of its time that will be left if what it reads now goes on hanging."""
+        return self.time_left - self._owed
 
     def note_progress(self, now: float, elapsed: float) -> float:
         """Look whether it has read something since the last look; return what it costs if it has not.
 
         :param now: on the clock
         :param elapsed: seconds since the last look
-        :returns: seconds without progress, which its patience is less now
+        :returns: seconds without progress, which its time is less now
         """
         if self.is_over:
             return 0.0
@@ -377,7 +373,7 @@ class _Thread(Generic[K, T]):
             return 0.0
         cost, self._owed = elapsed + self._owed, 0.0
         self.idle_seconds += elapsed
-        self.patience -= cost
+        self.time_left -= cost
         return cost
 
     def take_rest(self) -> tuple[int | None, list[int]]:
@@ -404,10 +400,6 @@ class _Thread(Generic[K, T]):
         """Return the read that is under way, if one is."""
         index = self._under_way
         return [] if index is None or index in self.results else [index]
-
-    def _run(self) -> None:
-        self.outcome = attempt(self._read_all)
-        self._ended.set()
 
     def _read_all(self) -> None:
         read, work, results, lock = self._read, self._work, self.results, self._lock

@@ -40,7 +40,7 @@ from exporter.virt.daemons import (
 )
 from exporter.virt.libvirt_log import take_libvirt_log
 from exporter.virt.missing import explain_missing
-from exporter.virt.opening import OpeningTimeoutError, PatientOpener
+from exporter.virt.opening import Opener, OpeningTimeoutError
 from exporter.virt.storage import parse_source_name
 
 try:
@@ -155,7 +155,7 @@ class LibvirtHypervisor:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._opener = PatientOpener(self._open, clock=time.monotonic)
+        self._opener = Opener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
         # libvirt's client before 10.4 (CVE-2024-4418) may crash the process where two threads are in calls on
         # one connection: the one that is woken leaves a watch behind that points into its stack.

@@ -31,7 +31,7 @@ CHECK_SECONDS = 30.0
 RETRY_SECONDS = 5.0
 FORGET_SECONDS = 2 * MAX_AGE_SECONDS
 # No list of devices takes as long: somebody hangs.
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 # Each kind of device is a series: no host has as many, and one that says so is not believed.
 MAX_KINDS = 256
 _MAX_ID_LENGTH = 10  # "0x10de"
@@ -128,7 +128,7 @@ class NodeDeviceCache:
     @property
     def hung(self) -> int:
         """How many calls and openings of connections are under way that nobody may ever answer."""
-        return self._hypervisor.hung_openings + (self._silent_seconds() >= PATIENCE_SECONDS)
+        return self._hypervisor.hung_openings + (self._silent_seconds() >= TIMEOUT_SECONDS)
 
     def clear(self) -> None:
         """Forget everything: after a reconnection nobody knows what was missed."""
@@ -152,7 +152,7 @@ class NodeDeviceCache:
     def get_problems(self) -> tuple[Problem, ...]:
         """Return why they could not be read."""
         seconds = self._silent_seconds()
-        if seconds >= PATIENCE_SECONDS:
+        if seconds >= TIMEOUT_SECONDS:
             return (self._make_problem("daemon", explain_silence(NODE_DEVICES, "node devices", seconds)),)
         return () if self._problem is None else (self._problem,)
 

@@ -14,32 +14,32 @@ from exporter.attempt import Attempt, Failure, Success
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 _MAX_GAP_SECONDS = 3600.0
 _MAX_ATTEMPTS = 16
 
 
 class OpeningTimeoutError(Exception):
-    """No answer within the patience; the attempt goes on, and the next call takes what comes of it."""
+    """No answer within the timeout; the attempt goes on, and the next call takes what comes of it."""
 
 
-class PatientOpener(Generic[T]):
-    """Opens connections one at a time, and waits for each no longer than its patience.
+class Opener(Generic[T]):
+    """Opens connections one at a time, and waits for each no longer than its timeout.
 
     An attempt that hangs is asked for its result again by the next call. Another one is started beside it
     only after a while that doubles each time, up to an hour: a hypervisor costs 16 threads at most.
 
     :param open_: opens one; may block for ever
     :param clock: monotonic seconds
-    :param patience: seconds that one call waits
+    :param timeout: seconds that one call waits
     """
 
     def __init__(
-        self, open_: Callable[[], T], *, clock: Callable[[], float], patience: float = PATIENCE_SECONDS
+        self, open_: Callable[[], T], *, clock: Callable[[], float], timeout: float = TIMEOUT_SECONDS
     ) -> None:
         self._open = open_
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._attempts: list[Attempt[T]] = []
 
     @property
@@ -59,9 +59,9 @@ class PatientOpener(Generic[T]):
         if self._may_start():
             self._attempts.append(Attempt(self._open, name="open connection", clock=self._clock))
         newest = self._attempts[-1]
-        outcome = newest.wait(self._patience)
+        outcome = newest.wait(self._timeout)
         if outcome is None:
-            raise OpeningTimeoutError(f"no answer to opening a connection for {self._patience:g} s")
+            raise OpeningTimeoutError(f"no answer to opening a connection for {self._timeout:g} s")
         self._attempts.remove(newest)
         if isinstance(outcome, Failure):
             raise outcome.error
@@ -82,5 +82,5 @@ class PatientOpener(Generic[T]):
             return True
         if len(self._attempts) >= _MAX_ATTEMPTS:
             return False
-        gap = min(_MAX_GAP_SECONDS, self._patience * 2 ** len(self._attempts))
+        gap = min(_MAX_GAP_SECONDS, self._timeout * 2 ** len(self._attempts))
         return bool(self._clock() - self._attempts[-1].started_at >= gap)

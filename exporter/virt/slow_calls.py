@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from exporter.attempt import Attempt, Failure
 from exporter.errors import NoAnswerError
 from exporter.virt.connections import Connections, LentHypervisor
-from exporter.virt.patience import SHORT_SECONDS, Patience
+from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 
 H = TypeVar("H", bound=LentHypervisor)
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Answer(Generic[T]):
 
 
 class SlowCall(Generic[H, T]):
-    """A call that each refresh makes anew, but waits for no longer than `timeout`, and than it has patience.
+    """A call that each refresh makes anew, and waits for no longer than `timeout` and the refresh's own one.
 
     A call that takes longer goes on by itself, and no second one is made beside it. Until it ends, its last
     answer counts, and nobody waits for it any more. The one after it has a short time only, until one was
@@ -55,7 +55,7 @@ class SlowCall(Generic[H, T]):
         self._clock = clock
         self._timeout = timeout
         self._attempt: Attempt[T] | None = None
-        self._begun_in: Patience | None = None
+        self._begun_in: RefreshTimeout | None = None
         self._given_up: Attempt[T] | None = None
         self._is_outdated = False
         self._was_late = False
@@ -80,26 +80,26 @@ class SlowCall(Generic[H, T]):
         self._last = None
         self._is_outdated = self._attempt is not None
 
-    def begin(self, patience: Patience) -> None:
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
         """Ask, if the refresh has not done so and no call is under way, and do not wait.
 
-        :param patience: that of the refresh that wants the answer
+        :param refresh_timeout: that of the refresh that wants the answer
         """
-        if patience is not self._begun_in:
-            self._begin(patience)
+        if refresh_timeout is not self._begun_in:
+            self._begin(refresh_timeout)
 
-    def get(self, patience: Patience) -> Answer[T]:
+    def get(self, refresh_timeout: RefreshTimeout) -> Answer[T]:
         """Ask, if that has not begun, and return the answer; the last one while this one takes too long.
 
-        :param patience: that of the refresh that wants the answer
+        :param refresh_timeout: that of the refresh that wants the answer
         :raises NoAnswerError: when there is no last answer, or it is too old
         :raises HypervisorError: what the call raised
         """
-        attempt = self._begin(patience)
-        if self._begun_in is not patience or self._is_outdated:
+        attempt = self._begin(refresh_timeout)
+        if self._begun_in is not refresh_timeout or self._is_outdated:
             return self._get_last(attempt)
         timeout = min(SHORT_SECONDS, self._timeout) if self._was_late else self._timeout
-        outcome = patience.wait(attempt, timeout=timeout)
+        outcome = refresh_timeout.wait(attempt, timeout=timeout)
         if outcome is None:
             self._given_up = attempt
             return self._get_last(attempt)
@@ -108,14 +108,14 @@ class SlowCall(Generic[H, T]):
             raise outcome.error
         return Answer(outcome.value, 0.0)
 
-    def _begin(self, patience: Patience) -> Attempt[T]:
+    def _begin(self, refresh_timeout: RefreshTimeout) -> Attempt[T]:
         """Return the call that is under way, or a new one."""
         attempt = self._attempt
-        if attempt is not None and attempt.is_over and self._begun_in is not patience:
+        if attempt is not None and attempt.is_over and self._begun_in is not refresh_timeout:
             self._take(attempt)  # too late for the refresh that began it
         if self._attempt is None:
             self._attempt = self._connections.start(self._call, name=self._what)
-            self._begun_in = patience
+            self._begun_in = refresh_timeout
         return self._attempt
 
     def _take(self, attempt: Attempt[T]) -> None:

@@ -11,17 +11,16 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-from exporter.attempt import attempt
+from exporter.attempt import Attempt
 from exporter.model import Problem, Severity, Storage
 from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.storage import StorageError
 
 COMMAND_TIMEOUT_SECONDS = 30.0
 READ_INTERVAL_SECONDS = 30.0
-FIRST_PATIENCE_SECONDS = 2.0
+FIRST_TIMEOUT_SECONDS = 2.0
 # For so long the last answer counts although the command fails since.
 KEEP_SECONDS = 300.0
 
@@ -146,8 +145,8 @@ class CommandReader:
     """What a command says of the storage, as it was last asked.
 
     :param read: asks it; raises StorageError
-    :param patience: seconds to wait for the very first answer
     :param clock: monotonic seconds
+    :param timeout: seconds to wait for the very first answer
     """
 
     def __init__(
@@ -155,15 +154,14 @@ class CommandReader:
         read: Callable[[], Storage],
         *,
         clock: Callable[[], float],
-        patience: float = FIRST_PATIENCE_SECONDS,
+        timeout: float = FIRST_TIMEOUT_SECONDS,
     ) -> None:
         self._read = read
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._is_reading = False
         self._started_at: float | None = None
-        self._has_answered = threading.Event()
         self._known: Storage | None = None
         self._known_at = 0.0
         self._error: str | None = None
@@ -175,8 +173,7 @@ class CommandReader:
         :raises StorageError: when nothing is known, or nothing any more
         """
         if self._started_at is None:
-            threading.Thread(target=partial(attempt, self.read), name="storage", daemon=True).start()
-            self._has_answered.wait(self._patience)
+            Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
         known, error = self._known, self._error
         if known is None:
             raise StorageError(error or "the storage's size is not known yet: its command is still running")
@@ -208,4 +205,3 @@ class CommandReader:
             self._error = str(error)
         finally:
             self._is_reading = False
-            self._has_answered.set()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.files import Hung, HungReads, PatientReader
-from exporter.virt.patience import SHORT_SECONDS, TOTAL_SECONDS, Patience
+from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.refresh_timeout import SHORT_SECONDS, TOTAL_SECONDS, RefreshTimeout
 from tests.support.holding import Hold
 from tests.support.hosts import Clock
 
@@ -44,8 +44,8 @@ class Bench:
         self._delays: list[tuple[float, Hold]] = []
         self._others = set(threading.enumerate())
 
-    def make_reader(self) -> PatientReader[str, str]:
-        return PatientReader(
+    def make_reader(self) -> FileReader[str, str]:
+        return FileReader(
             self._read,
             path=lambda path: path,
             hung=self.hung,
@@ -58,10 +58,10 @@ class Bench:
         lines = [f"{100 * (generation + 1) + each} 22 0:40 / /{each} rw - nfs4 x rw" for each in numbers]
         self.mountinfo.write_text("\n".join([_ROOT, *lines]))
 
-    def run(self, paths: Sequence[str], patience: Patience | None = None) -> list[str | Hung]:
+    def run(self, paths: Sequence[str], refresh_timeout: RefreshTimeout | None = None) -> list[str | Hung]:
         """Read them in a refresh of their own, and take note of how long that took."""
         began_at = self.clock.now
-        results = self.reader.run(paths, patience or Patience(clock=self.clock))
+        results = self.reader.run(paths, refresh_timeout or RefreshTimeout(clock=self.clock))
         self.waited = self.clock.now - began_at
         return results
 
@@ -149,10 +149,10 @@ def test_files_that_answer_are_read_in_their_order_by_one_thread(bench: Bench) -
         counts.append(threading.active_count())
         return path.upper()
 
-    reader = PatientReader(read, path=str, hung=bench.hung, clock=bench.clock)
-    assert reader.run(["/b", "/1/a", "/b"], Patience(clock=bench.clock)) == ["/B", "/1/A", "/B"]
+    reader = FileReader(read, path=str, hung=bench.hung, clock=bench.clock)
+    assert reader.run(["/b", "/1/a", "/b"], RefreshTimeout(clock=bench.clock)) == ["/B", "/1/A", "/B"]
     assert counts == [before + 1] * 3
-    assert reader.run([], Patience(clock=bench.clock)) == []
+    assert reader.run([], RefreshTimeout(clock=bench.clock)) == []
 
 
 def test_one_path_that_hangs_costs_itself_only(bench: Bench) -> None:
@@ -271,32 +271,32 @@ def test_what_is_mounted_in_place_of_a_dead_mount_is_read(bench: Bench) -> None:
 def test_what_else_is_needed_is_asked_while_a_mount_hangs(bench: Bench) -> None:
     """Shows that storage pools that hang as well share the mount's second."""
     begun_at: list[float] = []
-    patience = Patience(clock=bench.clock, begin_others=lambda: begun_at.append(bench.clock.now))
-    bench.run(["/a"], patience)
+    refresh_timeout = RefreshTimeout(clock=bench.clock, begin_others=lambda: begun_at.append(bench.clock.now))
+    bench.run(["/a"], refresh_timeout)
     assert begun_at == []
     bench.hanging = {"/1/"}
     began_at = bench.clock.now
-    bench.run(_on(1), patience)
+    bench.run(_on(1), refresh_timeout)
     assert begun_at[0] - began_at < SHORT_SECONDS
 
 
 def test_where_all_time_is_spent_what_is_well_is_read_all_the_same(bench: Bench) -> None:
     bench.hanging = {"/1/"}
-    patience = Patience(clock=bench.clock)
-    patience.spend(TOTAL_SECONDS)
+    refresh_timeout = RefreshTimeout(clock=bench.clock)
+    refresh_timeout.spend(TOTAL_SECONDS)
     paths = [*_on(1), "/a", *_on(2)]
-    assert bench.run(paths, patience) == [*_hung(_on(1)), *_contents(["/a", *_on(2)])]
+    assert bench.run(paths, refresh_timeout) == [*_hung(_on(1)), *_contents(["/a", *_on(2)])]
     assert bench.waited == pytest.approx(SHORT_SECONDS)
 
 
 def test_readers_that_share_what_hangs_share_the_second_and_the_threads(bench: Bench) -> None:
     """Shows that the file system of the instances path and the images on it cost no more than either."""
     bench.hanging = {"/1"}
-    patience = Patience(clock=bench.clock)
-    assert bench.run(["/1"], patience) == _hung(["/1"])
+    refresh_timeout = RefreshTimeout(clock=bench.clock)
+    assert bench.run(["/1"], refresh_timeout) == _hung(["/1"])
     assert bench.waited == pytest.approx(TOTAL_SECONDS)
     bench.reader = bench.make_reader()
-    assert bench.run([*_on(1), "/a"], patience) == [*_hung(_on(1)), *_contents(["/a"])]
+    assert bench.run([*_on(1), "/a"], refresh_timeout) == [*_hung(_on(1)), *_contents(["/a"])]
     assert (bench.waited, len(bench.hung)) == (0, 2)
 
 
@@ -321,19 +321,19 @@ def test_a_process_that_was_stopped_takes_no_mount_for_hung(bench: Bench) -> Non
         bench.thaw()
         return event.is_set()
 
-    reader = PatientReader(
+    reader = FileReader(
         bench._read, path=lambda path: path, hung=bench.hung, clock=bench.clock, wait=stop_once
     )
-    assert reader.run(["/1/0"], Patience(clock=bench.clock)) == _contents(["/1/0"])
+    assert reader.run(["/1/0"], RefreshTimeout(clock=bench.clock)) == _contents(["/1/0"])
 
 
 def test_what_a_read_raises_is_raised(bench: Bench) -> None:
     def fail(path: str) -> str:
         raise FileNotFoundError(path)
 
-    reader = PatientReader(fail, path=str, hung=bench.hung, clock=bench.clock)
+    reader = FileReader(fail, path=str, hung=bench.hung, clock=bench.clock)
     with pytest.raises(FileNotFoundError, match="/a"):
-        reader.run(["/a"], Patience(clock=bench.clock))
+        reader.run(["/a"], RefreshTimeout(clock=bench.clock))
 
 
 def test_a_mount_point_that_is_no_text_does_no_harm(bench: Bench) -> None:

@@ -24,8 +24,8 @@ from exporter.virt.node_devices import (
     FORGET_SECONDS,
     MAX_AGE_SECONDS,
     MIN_AGE_SECONDS,
-    PATIENCE_SECONDS,
     RETRY_SECONDS,
+    TIMEOUT_SECONDS,
     NodeDeviceCache,
     parse_node_devices,
 )
@@ -391,7 +391,7 @@ def test_a_daemon_that_hangs_is_told_while_it_does() -> None:
     def hang() -> None:
         for _ in range(2):
             told.append((cache.cache.hung, cache.cache.get_problems()))
-            cache.clock.now += PATIENCE_SECONDS
+            cache.clock.now += TIMEOUT_SECONDS
 
     cache.hypervisor.while_asked = hang
     cache.read()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from exporter.virt.opening import OpeningTimeoutError, PatientOpener
+from exporter.virt.opening import Opener, OpeningTimeoutError
 from tests.support.hosts import Clock
 from tests.support.waiting import wait_until
 
@@ -28,14 +28,14 @@ class Far:
 
 
 def test_a_connection_that_is_there_at_once_is_returned() -> None:
-    far, _clock, opener = make_opener(patience=20)
+    far, _clock, opener = make_opener(timeout=20)
     far.answers.put("connection")
     assert opener.open() == "connection"
     assert opener.hung == 0
 
 
 def test_what_opening_raises_is_raised_and_the_next_call_tries_again() -> None:
-    far, _clock, opener = make_opener(patience=20)
+    far, _clock, opener = make_opener(timeout=20)
     far.answers.put(ConnectionRefusedError("nobody"))
     with pytest.raises(ConnectionRefusedError, match="nobody"):
         opener.open()
@@ -60,7 +60,7 @@ def test_one_that_hangs_is_waited_for_again_and_not_asked_twice() -> None:
 
 def test_another_one_is_started_beside_it_after_a_wait_that_doubles() -> None:
     """Shows that a connection that will never be answered is not waited for alone."""
-    far, clock, opener = make_opener(patience=0.004)
+    far, clock, opener = make_opener(timeout=0.004)
     started = []
     for tick in range(100):
         clock.now = 1000 + tick * 0.004001
@@ -73,7 +73,7 @@ def test_another_one_is_started_beside_it_after_a_wait_that_doubles() -> None:
 
 
 def test_there_are_sixteen_at_most() -> None:
-    far, clock, opener = make_opener(patience=0.001)
+    far, clock, opener = make_opener(timeout=0.001)
     for _ in range(40):
         with pytest.raises(OpeningTimeoutError):
             opener.open()
@@ -82,7 +82,7 @@ def test_there_are_sixteen_at_most() -> None:
     answer_all(far, opener)
 
 
-def answer_all(far: Far, opener: PatientOpener[str]) -> None:
+def answer_all(far: Far, opener: Opener[str]) -> None:
     """Leave no thread behind."""
     for _ in range(opener.hung):
         far.answers.put(ConnectionResetError())
@@ -90,6 +90,6 @@ def answer_all(far: Far, opener: PatientOpener[str]) -> None:
     assert threading.active_count() < 20
 
 
-def make_opener(*, patience: float = 0.05) -> tuple[Far, Clock, PatientOpener[str]]:
+def make_opener(*, timeout: float = 0.05) -> tuple[Far, Clock, Opener[str]]:
     far, clock = Far(), Clock()
-    return far, clock, PatientOpener(far.open, clock=clock, patience=patience)
+    return far, clock, Opener(far.open, clock=clock, timeout=timeout)

@@ -9,7 +9,7 @@ import pytest
 from exporter.errors import HypervisorError, NoAnswerError
 from exporter.model import DomainRecord
 from exporter.virt.connections import WaitingHypervisor
-from exporter.virt.patience import SHORT_SECONDS, Patience
+from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 from tests.support.hosts import Clock
 from tests.support.records import make_domain
@@ -34,12 +34,12 @@ class Bench:
             timeout=TIMEOUT,
         )
 
-    def make_patience(self) -> Patience:
-        return Patience(clock=self.clock)
+    def make_timeout(self) -> RefreshTimeout:
+        return RefreshTimeout(clock=self.clock)
 
     def get(self) -> Answer[tuple[DomainRecord, ...]]:
         """Get what a refresh gets."""
-        return self.call.get(self.make_patience())
+        return self.call.get(self.make_timeout())
 
 
 def test_an_answer_in_time_is_the_present_one() -> None:
@@ -153,14 +153,14 @@ def test_an_answer_is_as_old_as_its_question_however_late_it_came() -> None:
 
 def test_what_was_begun_in_a_refresh_is_its_present_answer_and_a_late_one_of_the_next() -> None:
     bench = Bench()
-    patience = bench.make_patience()
-    bench.call.begin(patience)
-    bench.call.begin(patience)
-    assert bench.call.get(patience) == Answer(ONE, 0.0)
-    bench.call.begin(patience)
+    refresh_timeout = bench.make_timeout()
+    bench.call.begin(refresh_timeout)
+    bench.call.begin(refresh_timeout)
+    assert bench.call.get(refresh_timeout) == Answer(ONE, 0.0)
+    bench.call.begin(refresh_timeout)
     assert len(bench.libvirt.asked) == 1
     with bench.libvirt.held("list"):
-        bench.call.begin(bench.make_patience())
+        bench.call.begin(bench.make_timeout())
     bench.libvirt.domains = TWO
     bench.clock.now += 15
     assert bench.get() == Answer(TWO, 0.0)

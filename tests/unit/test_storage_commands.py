@@ -161,7 +161,7 @@ class Command:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
-        self.reader = CommandReader(self.ask, clock=self.clock, patience=5)
+        self.reader = CommandReader(self.ask, clock=self.clock, timeout=5)
 
     def ask(self) -> Storage:
         self.asked += 1
@@ -187,7 +187,7 @@ def test_the_first_answer_is_waited_for_and_then_kept() -> None:
 def test_a_first_answer_that_takes_too_long_is_not_waited_for_twice() -> None:
     command = Command()
     command.may_answer.clear()
-    command.reader = CommandReader(command.ask, clock=command.clock, patience=0.05)
+    command.reader = CommandReader(command.ask, clock=command.clock, timeout=0.05)
     for _ in range(2):
         with pytest.raises(StorageError, match="its command is still running"):
             command.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.attempt import Success
-from exporter.virt.patience import SHORT_SECONDS, TOTAL_SECONDS, Patience
+from exporter.virt.refresh_timeout import SHORT_SECONDS, TOTAL_SECONDS, RefreshTimeout
 from tests.support.hosts import Clock
 from tests.support.waiting_libvirt import WaitingLibvirt
 
@@ -17,7 +17,7 @@ class Bench:
         self.libvirt, self.clock = WaitingLibvirt(), Clock()
         self.connections = self.libvirt.make_connections(self.clock)
         self.begun = 0
-        self.patience = Patience(clock=self.clock, begin_others=self._begin_others)
+        self.refresh_timeout = RefreshTimeout(clock=self.clock, begin_others=self._begin_others)
 
     def _begin_others(self) -> None:
         self.begun += 1
@@ -26,7 +26,7 @@ class Bench:
         """Make a call and return what came of it, and how long that took."""
         began_at = self.clock.now
         call = self.connections.start(lambda connection: connection.list_domains(), name="list")
-        outcome = self.patience.wait(call, timeout=timeout)
+        outcome = self.refresh_timeout.wait(call, timeout=timeout)
         assert outcome is None or isinstance(outcome, Success)
         return outcome, self.clock.now - began_at
 
@@ -39,7 +39,7 @@ def test_calls_that_hang_one_after_the_other_share_a_second() -> None:
             outcome, waited = bench.wait()
             assert outcome is None
             assert waited == pytest.approx(seconds, abs=0.01)
-    assert bench.patience.left == 0
+    assert bench.refresh_timeout.left == 0
     assert bench.wait() == (Success(()), 0.0)
 
 
@@ -59,5 +59,5 @@ def test_a_call_that_began_beside_another_one_is_not_waited_for_anew() -> None:
         call = bench.connections.start(lambda connection: connection.list_domains(), name="list")
         bench.wait()
         began_at = bench.clock.now
-        assert bench.patience.wait(call, timeout=TOTAL_SECONDS) is None
+        assert bench.refresh_timeout.wait(call, timeout=TOTAL_SECONDS) is None
         assert bench.clock.now - began_at == pytest.approx(0, abs=0.02)

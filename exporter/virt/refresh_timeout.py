@@ -1,4 +1,4 @@
-"""How long one refresh waits for what may hang, all of it taken together."""
+"""The timeout that all calls and reads of one refresh share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _OTHERS_BEGIN_AFTER_SECONDS = 0.25
 _LEAST_SECONDS = 0.01
 
 
-class Patience:
-    """What one refresh may still wait for calls and reads that hang: a second for all of them.
+class RefreshTimeout:
+    """How long one refresh may still wait for calls and reads that hang: a second for all of them.
 
     Each refresh has a new one. Not for two threads at once.
 
