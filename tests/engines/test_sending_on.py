@@ -284,7 +284,7 @@ def test_an_exporter_that_is_lost_is_told_alike(world: World, engine: Engine) ->
     """Its hypervisor is remembered, though all its series are gone."""
     found = wait_for_alerts(world, engine, {*WRONG_IN_ZONE_A, *WRONG_OF_LOST, "HypervisorExporterDown"})
     address = world.fleet.exporters[2].address
-    summary = f"The exporter at {address} does not answer: nothing is known of 1 hypervisor(s)."
+    summary = f"The exporter at {address} does not answer: there are no numbers of 1 hypervisor(s)."
     assert summary in found.values()
 
 
