@@ -1,4 +1,4 @@
-"""Board: what the dashboards have in common around their panels: variables, annotations, links, refresh."""
+"""The parts that both dashboards share: variables, annotations, links, refresh."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from grafana.panels import DATASOURCE, SCHEMA_VERSION, TAG, Json, Section, lay_out
 
-# Where the runbooks are kept: a link to this address and the alert's name. Grafana resolves no relative
-# address, so `make dashboards RUNBOOKS=https://...` puts in that of your copy of docs/runbooks.
+# The address of the runbooks; links add the alert's name to it. Grafana resolves no relative addresses, so
+# `make dashboards RUNBOOKS=https://...` sets the address of your copy of docs/runbooks.
 RUNBOOKS = "https://example.org/hypervisor-exporter/docs/runbooks"
 
 _ALL = {"selected": True, "text": ["All"], "value": ["$__all"]}
@@ -69,7 +69,8 @@ JOB_VARIABLE = query_variable(
     "Job",
     "label_values(hypervisor_up, job)",
     description=(
-        "Scrape jobs of the exporters. What is recorded of hypervisors has none: it counts each once."
+        "Scrape jobs of the exporters. The recorded series of hypervisors have no job: each hypervisor "
+        "is counted once."
     ),
     all_value=".+",
 )
@@ -77,7 +78,9 @@ INSTANCE_VARIABLE = query_variable(
     "instance",
     "Instance",
     'label_values(hypervisor_up{job=~"$job"}, instance)',
-    description="Exporters. What is recorded of hypervisors has none: it counts each once.",
+    description=(
+        "Exporters. The recorded series of hypervisors have no instance: each hypervisor is counted once."
+    ),
     all_value=".+",
 )
 

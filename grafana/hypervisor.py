@@ -1,4 +1,4 @@
-"""The second board: everything that is known of one hypervisor."""
+"""The second board: everything about one hypervisor."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from grafana.panels import (
 )
 from grafana.queries import CLASS_NAMES, EXPORTERS, ONE, ONE_OF_EXPORTERS, RESOURCES, Resource
 
-VERSION = 1
+VERSION = 2
 
-# What is told of a target is this hypervisor's where the two meet.
+# Joins the metrics of a target to this hypervisor.
 _OF_TARGET = f"and on (job, instance, target) hypervisor:target:info{{{ONE}}}"
 _TABLE: Json = {"align": "auto", "minWidth": 50, "filterable": False, "cellOptions": {"type": "auto"}}
 _TABLE_OPTIONS: Json = {
@@ -130,8 +130,9 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Age of the numbers",
             description=(
-                "How long ago were the numbers read? Looked for in the whole time range, so that it is "
-                "told after they are gone. From hypervisor_snapshot_timestamp_seconds."
+                "How long ago were the numbers read? The panel searches the whole time range, so it "
+                "also shows the age of numbers that are gone. From "
+                "hypervisor_snapshot_timestamp_seconds."
             ),
             queries=[
                 Query(
@@ -167,8 +168,8 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Disk at least",
             description=(
-                "How much disk is left once every image has grown to its full size? Below 0 running "
-                "guests can fill it. From hypervisor_disk_available_least."
+                "How much disk is left if all images grow to their full size? Below 0, guests can fill "
+                "the storage while they run. From hypervisor_disk_available_least."
             ),
             queries=[Query(expr=f"min(hypervisor_disk_available_least{{{ONE_OF_EXPORTERS}}})")],
             width=3,
@@ -264,9 +265,9 @@ def _four_words(resource: Resource) -> Panel:
         title=f"{name[0].upper()}{name[1:]}: what there is and what is left",
         description=(
             f"How much {name} is there, promised, used, and can still be placed on this hypervisor? "
-            "Physical is what is there; capacity what may be promised, int((physical - reserved) * "
-            "ratio); claimed what guests were promised; used what was measured; left is capacity less "
-            "claimed. From hypervisor:resource:physical, capacity, claimed, used and placeable."
+            "Physical is what is there. Capacity is what may be promised: int((physical - reserved) * "
+            "ratio). Claimed is what guests were promised. Used is what was measured. Left is capacity "
+            "- claimed. From hypervisor:resource:physical, capacity, claimed, used and placeable."
         ),
         queries=_word_queries(resource, over_time=False),
         width=8,
@@ -293,8 +294,8 @@ def _over_time(resource: Resource) -> Panel:
         type="timeseries",
         title=f"{name[0].upper()}{name[1:]} over time",
         description=(
-            f"How did this hypervisor's {name} come to be used? Claimed should stay below capacity, used "
-            "below physical. From hypervisor:resource:physical, capacity, claimed and used."
+            f"How did the use of this hypervisor's {name} develop? Claimed should stay below capacity, "
+            "and used below physical. From hypervisor:resource:capacity, physical, claimed and used."
         ),
         queries=_word_queries(resource, over_time=True),
         width=8,
@@ -311,7 +312,7 @@ def _guests() -> Panel:
         type="timeseries",
         title="Guests by state",
         description=(
-            "How many guests were in which state? States that no guest was in are left out. From "
+            "How many guests were in which state? States without guests are left out. From "
             "hypervisor_domains."
         ),
         queries=[
@@ -379,8 +380,8 @@ def _inventory() -> Panel:
         type="table",
         title="What the scheduler reckons with",
         description=(
-            "From what is the capacity computed? int((total - reserved) * ratio), in CPUs, MiB and GiB; "
-            "pinned CPUs count apart. From hypervisor_inventory, hypervisor_reserved, "
+            "How is the capacity computed? int((total - reserved) * ratio), in CPUs, MiB and GiB. "
+            "Pinned CPUs are counted separately. From hypervisor_inventory, hypervisor_reserved, "
             "hypervisor_allocation_ratio, hypervisor_capacity and hypervisor_claimed."
         ),
         queries=[
@@ -416,9 +417,9 @@ def _storage() -> list[Panel]:
             type="timeseries",
             title="Storage for images",
             description=(
-                "How full is the storage, and how full can it become? Promised is what is used and what "
-                "the images may still grow by: above size, running guests can fill it. From "
-                "hypervisor_storage_size_bytes, hypervisor_storage_used_bytes, "
+                "How full is the storage, and how full can it become? Promised is what is used plus "
+                "what the images can still grow. If it is above size, guests can fill the storage while "
+                "they run. From hypervisor_storage_size_bytes, hypervisor_storage_used_bytes, "
                 "hypervisor_storage_free_bytes and hypervisor_storage_overcommitted_bytes."
             ),
             queries=[
@@ -481,7 +482,7 @@ def _storage() -> list[Panel]:
             type="stat",
             title="Unsized disks",
             description=(
-                "How many images could not be read, so that what they may still grow by is missing? From "
+                "How many images could not be read? Their growth is missing in the over-commit. From "
                 "hypervisor_unsized_disks."
             ),
             queries=[Query(expr=_single("hypervisor_unsized_disks"))],
@@ -499,7 +500,7 @@ def _storage() -> list[Panel]:
             type="stat",
             title="Days until the storage is full",
             description=(
-                "When is the storage full if it goes on as in the last 6 hours? From "
+                "When is the storage full, if the growth of the last 6 hours continues? From "
                 "hypervisor:storage:seconds_until_full."
             ),
             queries=[Query(expr=f"min(hypervisor:storage:seconds_until_full{{{ONE}}}) / 86400")],
@@ -524,7 +525,7 @@ def _numa() -> list[Panel]:
             type="table",
             title="NUMA cells",
             description=(
-                "How are CPUs and memory spread over the cells, and how much of each is taken? From "
+                "How are CPUs and memory spread over the cells, and how much of each is in use? From "
                 "hypervisor_numa_cell_cpus, hypervisor_numa_cell_dedicated_cpus, "
                 "hypervisor_numa_cell_pinned_cpus, hypervisor_numa_cell_memory_size_bytes and "
                 "hypervisor_numa_cell_memory_free_bytes."
@@ -562,7 +563,7 @@ def _numa() -> list[Panel]:
             type="table",
             title="Memory pages by cell and size",
             description=(
-                "How many pages of each size has each cell, and how many are free? From "
+                "How many pages of each size does each cell have, and how many are free? From "
                 "hypervisor_numa_cell_pages and hypervisor_numa_cell_pages_free."
             ),
             queries=[
@@ -611,8 +612,8 @@ def _devices() -> list[Panel]:
             type="bargauge",
             title="Pinned CPUs",
             description=(
-                "How many CPUs may be given to guests for themselves, and how many are? Nothing where "
-                "none are dedicated. From hypervisor_capacity and hypervisor_claimed of the class PCPU."
+                "How many CPUs are for pinned vCPUs, and how many of them are claimed? Empty without "
+                "dedicated CPUs. From hypervisor_capacity and hypervisor_claimed of the class PCPU."
             ),
             queries=[
                 Query(
@@ -663,7 +664,7 @@ def _devices() -> list[Panel]:
             type="table",
             title="Mediated devices",
             description=(
-                "How many more mediated devices of each type can be made? From "
+                "How many more mediated devices of each type can be created? From "
                 "hypervisor_mdev_available_instances."
             ),
             queries=[
@@ -707,7 +708,7 @@ def _health() -> list[Panel]:
             type="timeseries",
             title="How long a refresh takes",
             description=(
-                "How long does reading this hypervisor take, by exporter? From "
+                "How long does a refresh of this hypervisor take, by exporter? From "
                 "hypervisor_refresh_duration_seconds."
             ),
             queries=[
@@ -728,8 +729,9 @@ def _health() -> list[Panel]:
             title="What a refresh reads",
             description=(
                 "How many calls to libvirt does a refresh make, and how many guests' XML does it read? "
-                "The calls do not depend on the number of guests. From hypervisor_refresh_libvirt_calls, "
-                "hypervisor_refresh_guests_read and hypervisor_refreshes_in_flight."
+                "The number of calls does not depend on the number of guests. From "
+                "hypervisor_refresh_libvirt_calls, hypervisor_refresh_guests_read and "
+                "hypervisor_refreshes_in_flight."
             ),
             queries=[
                 Query(
@@ -786,9 +788,9 @@ def _health() -> list[Panel]:
             type="timeseries",
             title="Errors in 10 minutes, by reason",
             description=(
-                "Why did refreshes of this hypervisor fail? Empty where none did. From "
-                "target:refresh_errors:increase10m; the runbook of HypervisorRefreshErrors has a line for "
-                "each reason."
+                "Why did refreshes of this hypervisor fail? Empty if none failed. The runbook of "
+                "HypervisorRefreshErrors has a line for each reason. From "
+                "target:refresh_errors:increase10m."
             ),
             queries=[
                 Query(

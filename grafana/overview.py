@@ -58,9 +58,9 @@ from grafana.queries import (
 
 UID = "hypervisor-overview"
 DETAIL_UID = "hypervisor-detail"
-VERSION = 1
+VERSION = 2
 
-# No hypervisor that is being refreshed is older than that: a scrape interval, and the exporter's cache.
+# Numbers of a hypervisor that is refreshed are never older: a scrape interval plus the exporter's cache.
 _STALE_SECONDS = 120
 _DETAIL_LINK = (
     f"/d/{DETAIL_UID}?${{datasource:queryparam}}&var-hypervisor=${{__data.fields.Hypervisor}}"
@@ -73,27 +73,27 @@ _VARIABLES = [
         "group_label",
         "Group by",
         ["zone", "cluster", "aggregate", "region", "datacenter", "rack", "environment"],
-        description="A label that your scrape adds to the hypervisors; type in any other.",
+        description="A label that your scrape adds to the hypervisors. You can type in any other label.",
     ),
     query_variable(
         "group",
         "Group",
         "label_values(hypervisor:up:max, $group_label)",
-        description="Which of the groups are shown and added up.",
+        description="The groups that are shown and added up.",
         all_value=".*",
     ),
     query_variable(
         "hypervisor",
         "Hypervisor",
         'label_values(hypervisor:up:max{$group_label=~"$group"}, hypervisor_hostname)',
-        description="Which hypervisors the table and the trends show; the totals are those of the groups.",
+        description="The hypervisors in the table and the trends. The totals are those of the groups.",
         all_value=".*",
     ),
     query_variable(
         "flavor",
         "Flavor",
         "label_values(cluster:flavor_slots:sum, flavor)",
-        description="The flavor of which the table shows how many more fit.",
+        description="The flavor for the column slots of the table.",
         multi=False,
     ),
     JOB_VARIABLE,
@@ -102,7 +102,7 @@ _VARIABLES = [
         "fullest",
         "Fullest",
         f"query_result(topk(10, hypervisor:claimed_ratio:max{{{HYPERVISORS}}}))",
-        description="The ten fullest at the end of the time range: graphs of all would be unreadable.",
+        description="The ten fullest at the end of the time range. A graph of all would be unreadable.",
         hide=2,
         regex='/hypervisor_hostname="(?<value>[^"]+)"/',
     ),
@@ -119,19 +119,19 @@ _ANNOTATIONS = [
         text="{{hypervisor_hostname}}",
     ),
     annotation(
-        "Hypervisor came",
+        "Hypervisor added",
         f"hypervisor:up:max{{{CLUSTER}}} "
         f"unless on (hypervisor_hostname) (hypervisor:up:max{{{CLUSTER}}} offset 5m)",
         color=GOOD,
-        title="Hypervisor came",
+        title="Hypervisor added",
         text="{{hypervisor_hostname}}",
     ),
     annotation(
-        "Hypervisor went",
+        "Hypervisor removed",
         f"(hypervisor:up:max{{{CLUSTER}}} offset 5m) "
         f"unless on (hypervisor_hostname) hypervisor:up:max{{{CLUSTER}}}",
         color=WARNING,
-        title="Hypervisor went",
+        title="Hypervisor removed",
         text="{{hypervisor_hostname}}",
     ),
 ]
@@ -190,11 +190,11 @@ def _figures(resource: Resource) -> Panel:
         type="stat",
         title=f"{name[0].upper()}{name[1:]}: what there is and what is left",
         description=(
-            f"How much {name} has the cluster, how much of it is promised and used, how much can still be "
-            "given to guests? Physical is what is there; capacity what may be promised, int((physical - "
-            "reserved) * ratio); claimed what guests were promised, running or not; used what was "
-            "measured. Left is capacity less claimed, of each hypervisor at least 0. From "
-            "cluster:resource:physical, capacity, claimed, used, placeable."
+            f"How much {name} does the cluster have? How much of it is promised and used, and how much "
+            "can still be given to guests? Physical is what is there. Capacity is what may be promised: "
+            "int((physical - reserved) * ratio). Claimed is what guests were promised, running or not. "
+            "Used is what was measured. Left is capacity - claimed, at least 0 for each hypervisor. "
+            "From cluster:resource:physical, capacity, claimed, used, placeable."
         ),
         queries=[
             Query(expr=cluster_sum(rule, resource), legend=word)
@@ -220,8 +220,8 @@ def _share(resource: Resource) -> Panel:
         type="gauge",
         title=f"{resource.name[0].upper()}{resource.name[1:]} claimed",
         description=(
-            f"Which share of the cluster's {resource.name} capacity is promised to guests? From 75 % on it "
-            "becomes tight, from 90 % on urgent. From cluster:resource:claimed and "
+            f"Which share of the cluster's {resource.name} capacity is promised to guests? From 75 % it "
+            "gets scarce, from 90 % it is urgent. From cluster:resource:claimed and "
             "cluster:resource:capacity."
         ),
         queries=[Query(expr=cluster_ratio("claimed", "capacity", resource), legend="of capacity")],
@@ -253,8 +253,9 @@ def _over_time(resource: Resource) -> Panel:
         type="timeseries",
         title=f"{resource.name[0].upper()}{resource.name[1:]} over time",
         description=(
-            f"How did the cluster's {resource.name} come to be used? Claimed should stay below capacity, "
-            "used below physical. From cluster:resource:capacity, physical, claimed and used."
+            f"How did the use of the cluster's {resource.name} develop? Claimed should stay below "
+            "capacity, and used below physical. From cluster:resource:capacity, physical, claimed and "
+            "used."
         ),
         queries=[
             Query(expr=cluster_sum(word, resource), legend=word, over_time=True)
@@ -280,8 +281,8 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Hypervisors",
             description=(
-                "Is anything not answering, and are the numbers fresh? Up: an exporter reaches it. Stale: "
-                f"its numbers are older than {_STALE_SECONDS} s. From cluster:hypervisors_up:sum, "
+                "Does every hypervisor answer, and are the numbers fresh? Up: an exporter reaches it. "
+                f"Stale: its numbers are older than {_STALE_SECONDS} s. From cluster:hypervisors_up:sum, "
                 "cluster:hypervisors:count and hypervisor:snapshot_age_seconds:min."
             ),
             queries=[
@@ -313,8 +314,8 @@ def _facts() -> list[Panel]:
             type="bargauge",
             title="Guests by state",
             description=(
-                "How many guests are there, and what are they doing? States that no guest is in are left "
-                "out. From cluster:domains:sum."
+                "How many guests are in which state? States without guests are left out. From "
+                "cluster:domains:sum."
             ),
             queries=[
                 Query(
@@ -338,7 +339,7 @@ def _facts() -> list[Panel]:
             title="Least left on one hypervisor",
             description=(
                 "Which hypervisor is the fullest in each resource, and how much can still be placed "
-                "there? Below 0 more is promised than may be. From hypervisor:resource:placeable."
+                "there? Below 0, more is promised than allowed. From hypervisor:resource:placeable."
             ),
             queries=[
                 Query(
@@ -365,7 +366,7 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Over-commit",
             description=(
-                "How far is each resource over-committed? Above 1 guests were promised more than is "
+                "How much is each resource over-committed? Above 1, guests were promised more than is "
                 "there. From cluster:resource:claimed and cluster:resource:physical."
             ),
             queries=[
@@ -382,9 +383,9 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Can one host be lost?",
             description=(
-                "If the largest hypervisor is lost, do its guests find room on the others? In every group "
-                "that is shown. Not asked where there is one hypervisor only. From "
-                "cluster:resource:placeable_after_host_loss."
+                "If the largest hypervisor fails, do its guests find room on the others? This is "
+                "checked in every group that is shown. There is no answer for a group with only one "
+                "hypervisor. From cluster:resource:placeable_after_host_loss."
             ),
             queries=[
                 Query(
@@ -411,8 +412,8 @@ def _facts() -> list[Panel]:
             type="stat",
             title="Days until full, first to last",
             description=(
-                "Which resource is fully claimed first, and when, if it goes on as in the last 6 hours? "
-                "The soonest stands first; one that does not grow has no date. From "
+                "Which resource is fully claimed first, and when, if the growth of the last 6 hours "
+                "continues? The first one is on top. A resource that does not grow has no date. From "
                 "cluster:resource:seconds_until_full."
             ),
             queries=[
@@ -449,7 +450,7 @@ def _table() -> Panel:
         "max": 1,
         "color": {"mode": "thresholds"},
         "thresholds": SHARE_THRESHOLDS,
-        # Of a hypervisor that does not answer there is nothing to divide.
+        # A hypervisor that does not answer has no values to divide.
         "mappings": [
             {"type": "special", "options": {"match": "null+nan", "result": {"text": "-", "index": 0}}}
         ],
@@ -512,12 +513,12 @@ def _table() -> Panel:
         type="table",
         title="Hypervisors, the fullest first: what is claimed, of which capacity",
         description=(
-            "Where is room, and what is the state of each hypervisor? Fullest is the largest share of any "
-            "resource class that is claimed of its capacity, and in which; the bars are claimed of "
-            "capacity. Age is how old the numbers are. Disk at least is what is left once every image has "
-            "grown to its full size. Slots is how many more guests of the chosen flavor fit. From "
-            "hypervisor:up:max, hypervisor_snapshot_timestamp_seconds, hypervisor:resource:claimed, and "
-            "capacity, hypervisor:claimed_ratio:max, hypervisor:disk_available_least:min, "
+            "Where is room, and what is the state of each hypervisor? Fullest is the largest claimed "
+            "share of its capacity, and its resource class. The bars show claimed / capacity. Age is "
+            "how old the numbers are. Disk at least is what is left if all images grow to their full "
+            "size. Slots is how many more guests of the selected flavor fit. From hypervisor:up:max, "
+            "hypervisor_snapshot_timestamp_seconds, hypervisor:resource:claimed, and capacity, "
+            "hypervisor:claimed_ratio:max, hypervisor:disk_available_least:min, "
             "hypervisor:running_vms:max and hypervisor:flavor_slots:min."
         ),
         queries=[Query(expr=expr, as_table=True) for expr, _ in columns],
@@ -543,13 +544,13 @@ def _table() -> Panel:
 
 def _table_columns() -> list[tuple[str, str]]:
     """Return the table's queries, each with the name of the column that its values become."""
-    # A target that never answered has no host name yet: its line bears the target's.
+    # A target that never answered has no host name yet: its line shows the target instead.
     up = (
         f"max by (hypervisor_hostname) (label_replace(hypervisor:up:max{{{HYPERVISORS}}}, "
         '"hypervisor_hostname", "$1", "target", "(.+)"))'
     )
-    # The last numbers' time is looked for in the whole time range, so that it is there when the numbers are
-    # gone.
+    # The time of the last numbers is searched in the whole time range, so that it is found when the numbers
+    # are gone.
     age = (
         "time() - max by (hypervisor_hostname) "
         f"(max_over_time(hypervisor_snapshot_timestamp_seconds{{{EXPORTERS},{HYPERVISORS}}}[$__range])) "
@@ -586,7 +587,7 @@ def _one_line_per_hypervisor(columns: list[str]) -> list[Json]:
     order += [field for field in names if field not in order]
     return [
         {"id": "joinByField", "options": {"byField": "hypervisor_hostname", "mode": "outer"}},
-        # The shares are divided here, which spares Prometheus as many queries of the whole fleet.
+        # Grafana divides the shares. This saves Prometheus as many queries over the whole fleet.
         *(
             {
                 "id": "calculateField",
@@ -621,9 +622,9 @@ def _fullest_over_time(resource: Resource) -> Panel:
         type="timeseries",
         title=f"{resource.name[0].upper()}{resource.name[1:]} claimed of capacity, the ten fullest",
         description=(
-            f"How did the fullest hypervisors get there in {resource.name}, and do they get fuller? The "
-            "ten of which any resource is claimed most at the end of the time range. From "
-            "hypervisor:resource:claimed_ratio."
+            f"How did the use of {resource.name} develop on the fullest hypervisors, and do they get "
+            "fuller? These are the ten hypervisors with the largest claimed share of any resource at "
+            "the end of the time range. From hypervisor:resource:claimed_ratio."
         ),
         queries=[Query(expr=expr, legend="{{hypervisor_hostname}}", over_time=True)],
         width=8,
@@ -639,7 +640,7 @@ def _fullest_over_time(resource: Resource) -> Panel:
 def _distribution(resource: Resource) -> Panel:
     ratio = by_hypervisor("claimed_ratio", resource)
     counts = f'count_values("share", 10 * clamp(floor(10 * {ratio}), 0, 9))'
-    # Every tenth has its bar, those without a hypervisor too.
+    # Every tenth has its bar, also if no hypervisor is in it.
     empty = " or ".join(
         f'label_replace(vector(0), "share", "{tenth}", "", "")' for tenth in range(0, 100, 10)
     )
@@ -647,9 +648,9 @@ def _distribution(resource: Resource) -> Panel:
         type="bargauge",
         title=f"Hypervisors by {resource.name} claimed, in tenths of capacity",
         description=(
-            f"How evenly is {resource.name} spread over the fleet? The bar of 20 counts the hypervisors "
-            "with at least 20 % and less than 30 % of their capacity claimed; that of 90 all the fuller "
-            "ones. From hypervisor:resource:claimed_ratio."
+            f"How evenly is {resource.name} spread over the fleet? The bar 20 counts the hypervisors "
+            "with at least 20 % and less than 30 % of their capacity claimed. The bar 90 counts all "
+            "that are fuller. From hypervisor:resource:claimed_ratio."
         ),
         queries=[Query(expr=f"{counts} or on (share) ({empty})", as_table=True)],
         width=8,
@@ -685,8 +686,8 @@ def _flavors() -> Panel:
         type="table",
         title="How many more guests of each flavor fit",
         description=(
-            "How many more guests of a flavor fit into the cluster, how many on the best hypervisor, "
-            "which one is that, and which resource limits on most hypervisors? From "
+            "How many more guests of a flavor fit into the cluster, and how many on the best "
+            "hypervisor? Which hypervisor is that, and which resource limits on most hypervisors? From "
             "cluster:flavor_slots:sum, cluster:flavor_slots:count, hypervisor:flavor_slots:min and "
             "cluster:flavor_slots_limited_by:sum."
         ),
@@ -773,8 +774,8 @@ def _flavor_slots_over_time() -> Panel:
         type="timeseries",
         title="Slots in the cluster over time",
         description=(
-            "How fast is the room for each flavor used up? From cluster:flavor_slots:sum, how many more "
-            "guests of each flavor fit."
+            "How fast is the room for each flavor used up? The lines show how many more guests of each "
+            "flavor fit. From cluster:flavor_slots:sum."
         ),
         queries=[
             Query(
@@ -797,8 +798,8 @@ def _exporters() -> list[Panel]:
             type="timeseries",
             title="How long scrapes and refreshes take",
             description=(
-                "Do exporters and hypervisors answer in time? A refresh reads one hypervisor, a scrape "
-                "may wait for several. From scrape_duration_seconds and "
+                "Do exporters and hypervisors answer in time? A refresh reads one hypervisor. A scrape "
+                "may wait for several refreshes. From scrape_duration_seconds and "
                 "hypervisor_refresh_duration_seconds."
             ),
             queries=[
@@ -837,9 +838,9 @@ def _exporters() -> list[Panel]:
             type="timeseries",
             title="Errors in 10 minutes, by reason",
             description=(
-                "What goes wrong when hypervisors are read? Empty where nothing does. From "
-                "target:refresh_errors:increase10m; the runbook of HypervisorRefreshErrors has a line for "
-                "each reason."
+                "Which problems occur when hypervisors are read? Empty if there are none. The runbook "
+                "of HypervisorRefreshErrors has a line for each reason. From "
+                "target:refresh_errors:increase10m."
             ),
             queries=[
                 Query(
@@ -863,8 +864,8 @@ def _exporters() -> list[Panel]:
             type="table",
             title="What goes wrong now",
             description=(
-                "Which target fails, and why? The most errors of the last 10 minutes first; empty where "
-                "all is well. From target:refresh_errors:increase10m."
+                "Which target fails, and why? The most errors of the last 10 minutes come first. Empty "
+                "if there are none. From target:refresh_errors:increase10m."
             ),
             queries=[
                 Query(

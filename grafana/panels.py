@@ -17,7 +17,7 @@ DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 SCHEMA_VERSION = 39  # Grafana 11's, which 12 migrates by itself
 TAG = "hypervisor-exporter"
 
-# Told apart in hue and in brightness, in colour-blind eyes as well; tests/grafana has the proof.
+# The colours differ in hue and in brightness, also for colour-blind people. tests/grafana checks it.
 GOOD = "#5794F2"
 WARNING = "#F2A93B"
 BAD = "#C4254D"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The filters of the two boards. A recording rule has no job and no instance: it is about the hypervisor, not
-# about who reports it.
+# The filters of the two boards. A recording rule has no job and no instance: it describes the hypervisor,
+# not the exporter that reports it.
 CLUSTER = '$group_label=~"$group"'
 HYPERVISORS = f'{CLUSTER},hypervisor_hostname=~"$hypervisor"'
 EXPORTERS = 'job=~"$job",instance=~"$instance"'
@@ -36,7 +36,7 @@ MEMORY = Resource(name="memory", resource_class="MEMORY_MB", unit="mbytes")
 DISK = Resource(name="disk", resource_class="DISK_GB", unit="gbytes")
 RESOURCES = (CPU, MEMORY, DISK)
 
-# How the label's values are shown; the boards' users are no users of Placement.
+# The names shown for the label's values: users of the boards may not know Placement's names.
 CLASS_NAMES = {"VCPU": "CPU", "PCPU": "pinned CPU", "MEMORY_MB": "memory", "DISK_GB": "disk"}
 
 
