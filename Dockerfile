@@ -6,22 +6,22 @@
 #       -v /var/lib/nova/instances:/var/lib/nova/instances:ro \
 #       hypervisor-exporter
 #
-# Where libvirt runs as one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
-# A mounted socket stays the one that was there at the start: where a restart of libvirt makes a new one (systemd
-# keeps it, other service managers do not), mount the folder /run/libvirt instead. That also shows the container the
-# socket that can write, which only its own mode and polkit then guard.
-# Another user (`--user`) has to be one that the hypervisor knows, or its libvirtd closes the connection; for the same
-# reason there must be no user namespace in between (for podman without root: --userns=keep-id).
-# Images that only their group may read are sized by libvirt, which is slower: `--group-add $(getent group kvm |
-# cut -d: -f3)`, or whatever group they have, lets the exporter read them itself.
-# Arguments replace the CMD below: name --instances-path again among them, or mount a file and name --config.file.
-# libvirt's transports tls, tcp, libssh and libssh2 are in the image; qemu+ssh:// needs a program that is not:
+# Modular daemons: if libvirt runs one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
+# Restarts of libvirt: a mounted socket stays the one that was there at the start. systemd keeps the socket over a
+# restart, other service managers do not. With those, mount the folder /run/libvirt instead. The container then also
+# sees the writable socket; only the socket's mode and polkit protect it.
+# Users: the hypervisor must know the user of the container (`--user`), or its libvirtd closes the connection. For the
+# same reason there must be no user namespace in between (for podman without root: --userns=keep-id).
+# Images: if only their group may read them, the exporter asks libvirt for their sizes, which is slower. With
+# `--group-add $(getent group kvm | cut -d: -f3)`, or another group of the images, the exporter reads them itself.
+# Arguments replace the CMD below: repeat --instances-path among them, or mount a file and use --config.file.
+# Transports: tls, tcp, libssh and libssh2 are in the image. qemu+ssh:// needs one more program:
 #   docker build --build-arg EXTRA_PACKAGES=openssh-client ...
 #
-# It is made of Debian 13; of Debian 12 with
+# The image is based on Debian 13. For Debian 12:
 #   docker build --build-arg BASE=debian:12-slim ...
-# Without a container engine or a registry `make image` builds the same with buildah, on Debian 12 or 13, of either
-# (make image BASE=bookworm).
+# Without a container engine or a registry, `make image` builds the same with buildah, on Debian 12 or 13, for either
+# release (make image BASE=bookworm).
 
 ARG BASE=debian:13-slim
 
