@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     LARGE_PAGES,
-    DomainsReading,
     Flavor,
     Guest,
-    GuestNumaCell,
     HostNumaCell,
     ResourceClass,
 )
-from exporter.placement.claims import find_isolated_emulator_cpus
 
 KIB_PER_MIB = 1024
 
@@ -46,18 +43,54 @@ class FittingInCells:
     by_class: Mapping[ResourceClass, int]  # how many would fit if only this resource were limited
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellClaim:
+    """What a guest takes of one NUMA cell of its host."""
+
+    host_cell: int | None  # its id; None for no particular one
+    shared_vcpus: int  # vCPUs without a CPU of their own
+    memory_kib: int
+    page_size_kib: int | None  # None for pages of the usual size
+
+
+def claims_in_cells(guest: Guest) -> tuple[CellClaim, ...]:
+    """Return what the guest takes of each NUMA cell; nothing if it has none of its own."""
+    pinned = {vcpu for vcpu, cpus in guest.vcpu_pins.items() if len(cpus) == 1}
+    return tuple(
+        CellClaim(
+            host_cell=part.host_cell,
+            shared_vcpus=len(part.vcpus - pinned),
+            memory_kib=part.memory_kib,
+            page_size_kib=part.page_size_kib,
+        )
+        for part in guest.numa_cells
+    )
+
+
 def get_cell_rooms(
-    reading: DomainsReading,
     topology: Sequence[HostNumaCell],
     options: HypervisorConfig,
     *,
-    dedicated_cpus: frozenset[int],
+    claims: Sequence[CellClaim],
+    still_to_come: Sequence[CellClaim],
+    isolated_cpus: frozenset[int],
 ) -> tuple[CellRoom, ...]:
-    """Return what is left of each cell once every defined guest has what it claims there."""
-    active = {domain.uuid for domain in reading.domains if domain.is_active}
-    guests = reading.known_guests
-    isolated = frozenset().union(*(find_isolated_emulator_cpus(each, dedicated_cpus) for each in guests))
-    return tuple(_room(cell, guests, active, options, isolated=isolated) for cell in topology)
+    """Return what is left of each cell once every defined guest has what it claims there.
+
+    :param claims: of all guests
+    :param still_to_come: the claims of guests that do not run, so that their pages are still free
+    :param isolated_cpus: those that the guests' own QEMU threads have to themselves
+    """
+    return tuple(
+        _room(
+            cell,
+            options,
+            claims=[claim for claim in claims if claim.host_cell == cell.id],
+            still_to_come=[claim for claim in still_to_come if claim.host_cell == cell.id],
+            isolated_cpus=isolated_cpus,
+        )
+        for cell in topology
+    )
 
 
 def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> FittingInCells:
@@ -81,16 +114,15 @@ def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> Fitting
 
 def _room(
     cell: HostNumaCell,
-    guests: Sequence[Guest],
-    active: set[str],
     options: HypervisorConfig,
     *,
-    isolated: frozenset[int],
+    claims: Sequence[CellClaim],
+    still_to_come: Sequence[CellClaim],
+    isolated_cpus: frozenset[int],
 ) -> CellRoom:
-    taken = isolated if cell.pinned_cpus is None else isolated | cell.pinned_cpus
-    here = [(guest, part) for guest in guests for part in guest.numa_cells if part.host_cell == cell.id]
-    shared_vcpus = sum(len(part.vcpus - _pinned_vcpus(guest)) for guest, part in here)
-    memory_kib = sum(part.memory_kib for _, part in here)
+    taken = isolated_cpus if cell.pinned_cpus is None else isolated_cpus | cell.pinned_cpus
+    shared_vcpus = sum(claim.shared_vcpus for claim in claims)
+    memory_kib = sum(claim.memory_kib for claim in claims)
     return CellRoom(
         shared_cpus=len(cell.cpuset),
         free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
@@ -99,11 +131,7 @@ def _room(
         small_pages_kib=_small_pages_kib(cell),
         free_memory_kib=cell.memory_kib - memory_kib,
         free_overcommit_kib=int(cell.memory_kib * options.ram_allocation_ratio) - memory_kib,
-        free_pages_kib=_free_pages_kib(
-            cell,
-            claimed=[part for _, part in here],
-            still_to_come=[part for guest, part in here if guest.uuid not in active],
-        ),
+        free_pages_kib=_free_pages_kib(cell, claims=claims, still_to_come=still_to_come),
     )
 
 
@@ -112,36 +140,30 @@ def _small_pages_kib(cell: HostNumaCell) -> int | None:
     return None if smallest is None else smallest.total * smallest.size_kib
 
 
-def _pinned_vcpus(guest: Guest) -> frozenset[int]:
-    return frozenset(vcpu for vcpu, cpus in guest.vcpu_pins.items() if len(cpus) == 1)
-
-
 def _free_pages_kib(
-    cell: HostNumaCell, *, claimed: Sequence[GuestNumaCell], still_to_come: Sequence[GuestNumaCell]
+    cell: HostNumaCell, *, claims: Sequence[CellClaim], still_to_come: Sequence[CellClaim]
 ) -> dict[int, int]:
     """Return the KiB of pages that are neither claimed nor in use.
 
     A guest that names no size has pages of the smallest size. The scheduler subtracts what guests claim. But
     other programs use huge pages, too: so no more is free than what the kernel says is free, less the claims
     of guests that are shut off.
-
-    :param still_to_come: the claims of guests that do not run, so that their pages are still free
     """
     free: dict[int, int] = {}
     smallest = min((each.size_kib for each in cell.mempages), default=None)
     for pages in cell.mempages:
         size_kib = pages.size_kib
-        left = pages.total * size_kib - _sum_kib(claimed, size_kib)
+        left = pages.total * size_kib - _sum_kib(claims, size_kib)
         if size_kib == smallest:
-            left -= _sum_kib(claimed, None)
+            left -= _sum_kib(claims, None)
         elif pages.free is not None:
             left = min(left, pages.free * size_kib - _sum_kib(still_to_come, size_kib))
         free[size_kib] = left
     return free
 
 
-def _sum_kib(parts: Sequence[GuestNumaCell], size_kib: int | None) -> int:
-    return sum(part.memory_kib for part in parts if part.page_size_kib == size_kib)
+def _sum_kib(claims: Sequence[CellClaim], size_kib: int | None) -> int:
+    return sum(claim.memory_kib for claim in claims if claim.page_size_kib == size_kib)
 
 
 def _count_vcpus(room: CellRoom, flavor: Flavor) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from exporter.model import (
-    DomainsReading,
     Guest,
     ImageSize,
     NovaFlavor,
@@ -23,30 +21,22 @@ KIB_PER_MIB = 1024
 Claim = Mapping[ResourceClass, int]
 
 
-def get_claims(reading: DomainsReading, *, dedicated_cpus: frozenset[int]) -> Claim:
-    """Return the sum of all guests' claims, of shut-off ones too; a guest that could not be read adds none.
-
-    :param dedicated_cpus: the CPUs of cpu_dedicated_set
-    """
-    total: Counter[ResourceClass] = Counter()
-    for guest in reading.known_guests:
-        total.update(claim_of(guest, reading.images[guest.uuid], dedicated_cpus=dedicated_cpus))
-    return total
+def sum_claims(claims: Sequence[Claim]) -> Claim:
+    """Return what guests claim together."""
+    return {each: sum([claim.get(each, 0) for claim in claims]) for each in ResourceClass}
 
 
-def list_metadata_problems(reading: DomainsReading) -> list[Problem]:
-    """Return a problem for each guest whose claim is not that of its flavor, because nobody can read it."""
-    return [
-        Problem(
-            severity=Severity.ERROR,
-            reason="metadata",
-            subject=guest.name,
-            message=f"domain {guest.name}: its claim is that of its libvirt configuration,"
-            f" since Nova's metadata are broken: {guest.metadata_error}",
-        )
-        for guest in reading.known_guests
-        if guest.metadata_error is not None
-    ]
+def describe_broken_metadata(guest: Guest) -> Problem | None:
+    """Return a problem if the guest's claim is not that of its flavor, because nobody can read it."""
+    if guest.metadata_error is None:
+        return None
+    return Problem(
+        severity=Severity.ERROR,
+        reason="metadata",
+        subject=guest.name,
+        message=f"domain {guest.name}: its claim is that of its libvirt configuration,"
+        f" since Nova's metadata are broken: {guest.metadata_error}",
+    )
 
 
 def claim_of(

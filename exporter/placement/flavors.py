@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from exporter.label import fit_label
 from exporter.model import (
-    DomainsReading,
     Flavor,
     FlavorSlots,
     Guest,
@@ -58,17 +57,17 @@ def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
 
 
 def learn_flavors(
-    reading: DomainsReading, *, known: Iterable[Flavor], dedicated_cpus: frozenset[int]
+    flavors: Iterable[Flavor | None], *, known: Iterable[Flavor]
 ) -> tuple[tuple[Flavor, ...], tuple[Problem, ...]]:
     """Return the flavors of the guests, as far as their names are not known, and what had to be left out.
 
     Where guests disagree on a flavor, because it was made anew under its old name, most guests are right. Of
     too many flavors those with the most guests stay.
+
+    :param flavors: each guest's; None of one that shows none
     """
     known_names = {flavor.name for flavor in known}
-    seen = Counter(
-        flavor for guest in reading.known_guests if (flavor := _flavor_of(guest, dedicated_cpus)) is not None
-    )
+    seen = Counter([flavor for flavor in flavors if flavor is not None])
     by_name: dict[str, Flavor] = {}
     for flavor, _ in sorted(seen.items(), key=_by_guests):
         if flavor.name not in known_names and request_of(flavor):
@@ -86,7 +85,7 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
     return -guests, flavor.name, -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
 
 
-def _flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
+def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
     """Return the flavor that a guest was made from, with the layout that the guest shows.
 
     The root disk counts whatever this guest boots from: the flavor's next one may boot from an image.

@@ -37,6 +37,7 @@ from exporter.virt.connections import (
     StorageHypervisor,
     WaitingHypervisor,
 )
+from exporter.virt.contribution import Contributions
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import FileReader, Hung, HungReads
@@ -189,6 +190,7 @@ class LibvirtDriver:
             max_age=IMAGE_SIZE_MAX_AGE_RESYNCS * resync_interval,
             clock=clock,
         )
+        self._contributions = Contributions()
         self._numa_memory = NumaMemory(hypervisor)
         self._storage_command = CommandReader(self._ask_storage_command, clock=clock)
         self._node_devices = NodeDeviceCache(
@@ -219,7 +221,7 @@ class LibvirtDriver:
             self._hypervisor.close()
             self._connect()
             reading = self._read()
-        return get_available_resource(reading, self._config)
+        return get_available_resource(reading, self._config, self._contributions)
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Protocol, TypeVar
 
 from exporter.errors import ConnectionLostError, HypervisorError, UnsupportedError
-from exporter.model import FreeNumaMemory, Guest, HostNumaCell, MemoryPages, NumaCell, Problem, Severity
+from exporter.model import FreeNumaMemory, HostNumaCell, MemoryPages, NumaCell, Problem, Severity
 
 T = TypeVar("T")
 
@@ -123,23 +123,16 @@ def get_host_numa_topology(
     shared: frozenset[int] | None,
     dedicated: frozenset[int] | None,
     free: Mapping[int, FreeNumaMemory],
-    guests: Iterable[Guest] | None,
+    pinned: frozenset[int] | None,
 ) -> tuple[HostNumaCell, ...] | None:
     """Return Nova's NUMATopology (`_get_host_numa_topology`), with what guests and pages use of it.
 
     :param shared: the CPUs that guests share, None for all
     :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
-    :param guests: the defined ones, shut-off ones too: the scheduler keeps their CPUs for them; None where
-        nobody knows them
+    :param pinned: the CPUs that a guest's vCPU has to itself, also a shut-off guest's: the scheduler keeps
+        them for it; None where nobody knows the guests
     """
-    pinned = None if guests is None else _pinned_cpus(guests)
     return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
-
-
-def _pinned_cpus(guests: Iterable[Guest]) -> frozenset[int]:
-    return frozenset(
-        cpu for guest in guests for cpus in guest.vcpu_pins.values() if len(cpus) == 1 for cpu in cpus
-    )
 
 
 def _host_cell(

@@ -6,7 +6,7 @@ Each step bears the name of the Nova function it answers for (nova/virt/libvirt/
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.config.settings import HypervisorConfig
@@ -15,7 +15,6 @@ from exporter.model import (
     DomainsReading,
     DomainState,
     FlavorSlots,
-    Guest,
     HostNumaCell,
     Inventory,
     Problem,
@@ -24,13 +23,12 @@ from exporter.model import (
     Resources,
     Severity,
     Storage,
-    UnsizedImage,
 )
-from exporter.placement.cells import get_cell_rooms
-from exporter.placement.claims import get_claims, list_metadata_problems
+from exporter.placement.cells import CellRoom, get_cell_rooms
+from exporter.placement.claims import sum_claims
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.inventory import get_inventories
-from exporter.virt.disks import overcommitted_bytes
+from exporter.virt.contribution import Contribution, Contributions
 from exporter.virt.numa import get_host_numa_topology
 
 GIB = 2**30
@@ -54,12 +52,20 @@ class _DiskOvercommit:
     problems: tuple[Problem, ...] = ()
 
 
-def get_available_resource(reading: Reading, options: HypervisorConfig) -> Resources:
-    """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem."""
+def get_available_resource(
+    reading: Reading, options: HypervisorConfig, contributions: Contributions | None = None
+) -> Resources:
+    """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem.
+
+    :param contributions: keeps what guests add from one reading to the next; it changes no number
+    """
     vcpus, cpu_problems = get_vcpu_total(reading, options)
     memory = _get_memory(reading)
     domains, storage = reading.domains, reading.storage
-    overcommit = _DiskOvercommit() if domains is None else get_disk_over_committed_size_total(domains)
+    guests = None
+    if domains is not None:
+        guests = (contributions or Contributions()).get(domains, dedicated_cpus=get_dedicated_cpus(options))
+    overcommit = _DiskOvercommit() if guests is None else get_disk_over_committed_size_total(guests)
     local_gb = None if storage is None else storage.size_bytes // GIB
     totals = {
         ResourceClass.VCPU: vcpus,
@@ -67,7 +73,7 @@ def get_available_resource(reading: Reading, options: HypervisorConfig) -> Resou
         ResourceClass.MEMORY_MB: memory.memory_mb,
         ResourceClass.DISK_GB: local_gb,
     }
-    claims = None if domains is None else get_claims(domains, dedicated_cpus=get_dedicated_cpus(options))
+    claims = None if guests is None else sum_claims([guest.claim for guest in guests])
     inventories = get_inventories(totals, claims, options)
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
     topology = get_host_numa_topology(
@@ -75,9 +81,9 @@ def get_available_resource(reading: Reading, options: HypervisorConfig) -> Resou
         shared=_get_vcpu_available(options),
         dedicated=_get_pcpu_available(options),
         free=reading.free_numa_memory,
-        guests=None if domains is None else domains.known_guests,
+        pinned=None if guests is None else frozenset().union(*(guest.pinned_cpus for guest in guests)),
     )
-    flavor_slots, flavor_problems = _get_flavor_slots(domains, topology, inventories, options)
+    flavor_slots, flavor_problems = _get_flavor_slots(domains, guests, topology, inventories, options)
     return Resources(
         vcpus=vcpus,
         vcpus_used=None if domains is None else get_vcpu_used(domains),
@@ -113,31 +119,47 @@ def get_available_resource(reading: Reading, options: HypervisorConfig) -> Resou
             *reading.problems,
             *cpu_problems,
             *overcommit.problems,
-            *(() if domains is None else list_metadata_problems(domains)),
+            *(guest.metadata_problem for guest in guests or () if guest.metadata_problem is not None),
             *flavor_problems,
         ),
     )
 
 
 def _get_flavor_slots(
-    reading: DomainsReading | None,
+    domains: DomainsReading | None,
+    guests: Sequence[Contribution] | None,
     topology: tuple[HostNumaCell, ...] | None,
     inventories: tuple[Inventory, ...],
     options: HypervisorConfig,
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
     """Return how many more guests fit of each flavor that is configured, or learnt where that is wanted."""
-    if reading is None:
+    if domains is None or guests is None:
         return (), ()
-    dedicated_cpus = get_dedicated_cpus(options)
     flavors = options.flavors
     problems: tuple[Problem, ...] = ()
     if options.flavors_from_guests:
-        learnt, problems = learn_flavors(reading, known=flavors, dedicated_cpus=dedicated_cpus)
+        learnt, problems = learn_flavors([guest.flavor for guest in guests], known=flavors)
         flavors = (*flavors, *learnt)
     rooms = None
     if topology is not None and any(flavor.numa_cells for flavor in flavors):
-        rooms = get_cell_rooms(reading, topology, options, dedicated_cpus=dedicated_cpus)
+        rooms = _get_cell_rooms(domains, guests, topology, options)
     return get_flavor_slots(flavors, inventories, rooms), problems
+
+
+def _get_cell_rooms(
+    domains: DomainsReading,
+    guests: Sequence[Contribution],
+    topology: tuple[HostNumaCell, ...],
+    options: HypervisorConfig,
+) -> tuple[CellRoom, ...]:
+    active = {domain.uuid for domain in domains.domains if domain.is_active}
+    return get_cell_rooms(
+        topology,
+        options,
+        claims=[claim for guest in guests for claim in guest.cell_claims],
+        still_to_come=[claim for guest in guests if guest.uuid not in active for claim in guest.cell_claims],
+        isolated_cpus=frozenset().union(*(guest.isolated_cpus for guest in guests)),
+    )
 
 
 def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | None, tuple[Problem, ...]]:
@@ -269,35 +291,16 @@ def _get_disk_available_least(storage: Storage | None, overcommit: _DiskOvercomm
     return (storage.free_bytes - overcommit.bytes) // GIB
 
 
-def get_disk_over_committed_size_total(reading: DomainsReading) -> _DiskOvercommit:
+def get_disk_over_committed_size_total(guests: Sequence[Contribution]) -> _DiskOvercommit:
     """Return by how much all guests' images, of shut-off guests too, may still grow.
 
     Like Nova, leave out every image of a guest of which one could not be read.
     """
-    total, unsized, problems = 0, 0, []
-    for guest in reading.known_guests:
-        growth, unread = _guest_overcommit(guest, reading)
-        unsized += len(unread)
-        if not unread:
-            total += growth
-        reasons = [image.reason for image in unread if image.reason is not None]
-        if reasons:
-            message = f"domain {guest.name}: left out of the over-commit: {'; '.join(reasons)}"
-            problems.append(
-                Problem(severity=Severity.NOTE, reason="image", subject=guest.name, message=message)
-            )
-    return _DiskOvercommit(bytes=total, unsized_disks=unsized, problems=tuple(problems))
-
-
-def _guest_overcommit(guest: Guest, reading: DomainsReading) -> tuple[int, list[UnsizedImage]]:
-    """Return by how much the guest's images may still grow, and those whose size is not known."""
-    growth, unread = 0, []
-    for disk, size in zip(guest.images, reading.images[guest.uuid], strict=True):
-        if isinstance(size, UnsizedImage):
-            unread.append(size)
-        else:
-            growth += overcommitted_bytes(disk, size)
-    return growth, unread
+    return _DiskOvercommit(
+        bytes=sum([guest.growth_bytes for guest in guests]),
+        unsized_disks=sum([guest.unsized_disks for guest in guests]),
+        problems=tuple([guest.image_problem for guest in guests if guest.image_problem is not None]),
+    )
 
 
 def count_domains_by_state(reading: DomainsReading) -> Mapping[DomainState, int]:

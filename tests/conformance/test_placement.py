@@ -25,7 +25,7 @@ from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.oracle import NovaOracle
 from tests.support.recording import read_versions
-from tests.support.records import make_domains_reading, make_inventory
+from tests.support.records import make_inventory
 
 VOLUME = "0b5a0a0e-5a8c-4b5a-9d8e-1f0e5a2c6b7d"
 
@@ -263,7 +263,7 @@ def _count_fitting(host: Mapping[str, Any]) -> int:
         for cell in host["cells"]
     ]
     options = HypervisorConfig(uri="test:///default", **host["limits"])
-    rooms = get_cell_rooms(make_domains_reading(), topology, options, dedicated_cpus=frozenset())
+    rooms = get_cell_rooms(topology, options, claims=(), still_to_come=(), isolated_cpus=frozenset())
     plenty = [make_inventory(each, 10**9) for each in ResourceClass]
     (found,) = get_flavor_slots([_make_flavor(host["flavor"])], plenty, rooms)
     return found.slots

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import DomainState, Guest, ImageSize, NovaFlavor, ResourceClass, Severity, UnsizedImage
+from exporter.model import Guest, ImageSize, NovaFlavor, ResourceClass, Severity, UnsizedImage
 from exporter.placement.claims import (
     claim_of,
     convert_mb_to_ceil_gb,
-    get_claims,
-    list_metadata_problems,
+    describe_broken_metadata,
+    sum_claims,
 )
-from tests.support.records import (
-    GIB,
-    KIB,
-    make_disk,
-    make_domain,
-    make_domains_reading,
-    make_guest,
-    make_uuid,
-)
+from tests.support.records import GIB, KIB, make_disk, make_guest
 
 VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
 NOTHING_DEDICATED = frozenset[int]()
@@ -135,22 +126,17 @@ def test_extra_specs_claim_in_the_flavors_place() -> None:
     assert claim(make_guest(nova_flavor=make_nova_flavor(resources=resources))) == resources
 
 
-def test_all_defined_guests_claim_and_one_that_cannot_be_read_does_not() -> None:
-    guests = [make_guest(number, nova_flavor=make_nova_flavor(vcpus=number)) for number in (1, 2)]
-    domains = (make_domain(1), make_domain(2, DomainState.SHUTOFF), make_domain(3))
-    read = make_domains_reading(guests, domains=domains)
-    reading = replace(read, guests={**read.guests, make_uuid(3): None})
-    assert get_claims(reading, dedicated_cpus=NOTHING_DEDICATED) == {
-        VCPU: 3,
-        PCPU: 0,
-        MEMORY_MB: 2 * 8192,
-        DISK_GB: 160,
-    }
+def test_guests_claim_together_what_each_claims() -> None:
+    claims = [claim(make_guest(number, nova_flavor=make_nova_flavor(vcpus=number))) for number in (1, 2)]
+    assert sum_claims(claims) == {VCPU: 3, PCPU: 0, MEMORY_MB: 2 * 8192, DISK_GB: 160}
+    assert sum_claims([{VCPU: 1}, {PCPU: 2}]) == {VCPU: 1, PCPU: 2, MEMORY_MB: 0, DISK_GB: 0}
+    assert sum_claims([]) == {VCPU: 0, PCPU: 0, MEMORY_MB: 0, DISK_GB: 0}
 
 
 def test_broken_metadata_cost_a_guest_its_flavor_and_are_told_once() -> None:
-    guests = [make_guest(1, metadata_error="<nova:vcpus> is 'x', not a whole number"), make_guest(2)]
-    (problem,) = list_metadata_problems(make_domains_reading(guests))
+    problem = describe_broken_metadata(make_guest(1, metadata_error="<nova:vcpus> is 'x', not a number"))
+    assert problem is not None
+    assert describe_broken_metadata(make_guest(2)) is None
     assert (problem.severity, problem.reason, problem.subject) == (Severity.ERROR, "metadata", "guest1")
     assert "<nova:vcpus> is 'x'" in problem.message
 

@@ -27,9 +27,9 @@ from exporter.model import (
     ResourceClass,
     Severity,
 )
-from exporter.placement.cells import CellRoom, get_cell_rooms
-from exporter.placement.flavors import MAX_LEARNT_FLAVORS, get_flavor_slots, learn_flavors
-from tests.support.records import make_domain, make_domains_reading, make_guest, make_inventory
+from exporter.placement.cells import CellRoom, claims_in_cells, get_cell_rooms
+from exporter.placement.flavors import MAX_LEARNT_FLAVORS, flavor_of, get_flavor_slots, learn_flavors
+from tests.support.records import make_guest, make_inventory
 
 VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
 NOTHING_DEDICATED = frozenset[int]()
@@ -298,7 +298,11 @@ def test_small_pages_of_guests_that_name_no_size_are_taken() -> None:
     """Shows it for a guest that runs in one cell of the host."""
     guest = make_numa_guest(1, page_size_kib=None, memory_kib=2**20)
     (room,) = get_cell_rooms(
-        make_domains_reading([guest]), [make_host_cell()], OPTIONS, dedicated_cpus=frozenset()
+        [make_host_cell()],
+        OPTIONS,
+        claims=claims_in_cells(guest),
+        still_to_come=(),
+        isolated_cpus=frozenset(),
     )
     assert room.free_pages_kib[4] == 3 * 2**20
 
@@ -348,9 +352,8 @@ def test_a_cell_has_left_what_guests_that_lie_in_it_do_not_claim() -> None:
     guests = [make_numa_guest(1), make_numa_guest(2, host_cell=1), make_numa_guest(3, host_cell=None)]
     topology = [make_host_cell(pinned_cpus=frozenset({2, 3})), make_host_cell(1)]
     options = replace(OPTIONS, cpu_allocation_ratio=2.0, ram_allocation_ratio=1.5)
-    first, _ = get_cell_rooms(
-        make_domains_reading(guests), topology, options, dedicated_cpus=frozenset(range(2, 8))
-    )
+    claims = [claim for guest in guests for claim in claims_in_cells(guest)]
+    first, _ = get_cell_rooms(topology, options, claims=claims, still_to_come=(), isolated_cpus=frozenset())
     assert first == CellRoom(
         shared_cpus=2,
         free_vcpus=2 * 2 - 2,
@@ -364,12 +367,12 @@ def test_a_cell_has_left_what_guests_that_lie_in_it_do_not_claim() -> None:
 
 
 def test_an_isolated_emulator_takes_a_cpu_of_its_cell() -> None:
-    guest = make_guest(vcpu_pins={0: frozenset({2})}, emulator_pins=frozenset({5}))
     (room,) = get_cell_rooms(
-        make_domains_reading([guest]),
         [make_host_cell(pinned_cpus=frozenset({2}))],
         OPTIONS,
-        dedicated_cpus=frozenset(range(2, 8)),
+        claims=(),
+        still_to_come=(),
+        isolated_cpus=frozenset({5}),
     )
     assert room.free_pcpus == 4
 
@@ -388,14 +391,16 @@ def test_an_isolated_emulator_takes_a_cpu_of_its_cell() -> None:
 def test_of_a_cells_huge_pages_what_is_neither_claimed_nor_in_use_is_left(
     free: int | None, states: list[DomainState], left: int
 ) -> None:
-    guests = [make_numa_guest(number) for number, _ in enumerate(states, start=1)]
-    domains = tuple(make_domain(number, state) for number, state in enumerate(states, start=1))
+    claims = [claims_in_cells(make_numa_guest(number))[0] for number, _ in enumerate(states, start=1)]
     pages = (MemoryPages(size_kib=4, total=1, free=0), MemoryPages(size_kib=2048, total=100, free=free))
     (room,) = get_cell_rooms(
-        make_domains_reading(guests, domains=domains),
         [make_host_cell(mempages=pages)],
         OPTIONS,
-        dedicated_cpus=NOTHING_DEDICATED,
+        claims=claims,
+        still_to_come=[
+            claim for claim, state in zip(claims, states, strict=True) if state is DomainState.SHUTOFF
+        ],
+        isolated_cpus=frozenset(),
     )
     assert room.free_pages_kib[2048] == left * 2048
 
@@ -418,7 +423,7 @@ def make_nova_flavor(name: str = "m1.large", **changes: Any) -> NovaFlavor:
 def learn(
     *guests: Any, known: Sequence[Flavor] = (), dedicated: frozenset[int] = NOTHING_DEDICATED
 ) -> tuple[list[Flavor], tuple[Problem, ...]]:
-    learnt, problems = learn_flavors(make_domains_reading(guests), known=known, dedicated_cpus=dedicated)
+    learnt, problems = learn_flavors([flavor_of(guest, dedicated) for guest in guests], known=known)
     return list(learnt), problems
 
 

@@ -1,0 +1,107 @@
+"""What one guest adds to its hypervisor's numbers.
+
+Few guests change from one scrape to the next. So what a guest adds is worked out when it comes or changes, and is
+kept. A scrape only adds up what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from exporter.model import DomainsReading, Flavor, Guest, ImageSize, Problem, Severity, UnsizedImage
+from exporter.placement.cells import CellClaim, claims_in_cells
+from exporter.placement.claims import (
+    Claim,
+    claim_of,
+    describe_broken_metadata,
+    find_isolated_emulator_cpus,
+)
+from exporter.placement.flavors import flavor_of
+from exporter.virt.disks import overcommitted_bytes
+
+Images = Sequence[ImageSize | UnsizedImage]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contribution:
+    """What one guest adds, whether it runs or not: by its XML, its images' sizes and the settings."""
+
+    uuid: str
+    claim: Claim
+    flavor: Flavor | None  # that may be learnt from it
+    cell_claims: tuple[CellClaim, ...]
+    pinned_cpus: frozenset[int]  # that one of its vCPUs has to itself
+    isolated_cpus: frozenset[int]  # that QEMU's own threads have to themselves
+    growth_bytes: int  # by which its images may still grow; 0 if one has no known size, as in Nova
+    unsized_disks: int
+    image_problem: Problem | None
+    metadata_problem: Problem | None
+
+
+def contribution_of(guest: Guest, images: Images, *, dedicated_cpus: frozenset[int]) -> Contribution:
+    """Return what a guest adds.
+
+    :param images: the sizes of `guest.images`, in the same order
+    :param dedicated_cpus: the CPUs of cpu_dedicated_set
+    """
+    unsized = [size for size in images if isinstance(size, UnsizedImage)]
+    sizes = zip(guest.images, images, strict=True)
+    return Contribution(
+        uuid=guest.uuid,
+        claim=claim_of(guest, images, dedicated_cpus=dedicated_cpus),
+        flavor=flavor_of(guest, dedicated_cpus),
+        cell_claims=claims_in_cells(guest),
+        pinned_cpus=frozenset().union(*(cpus for cpus in guest.vcpu_pins.values() if len(cpus) == 1)),
+        isolated_cpus=find_isolated_emulator_cpus(guest, dedicated_cpus),
+        growth_bytes=0
+        if unsized
+        else sum(overcommitted_bytes(disk, size) for disk, size in sizes if isinstance(size, ImageSize)),
+        unsized_disks=len(unsized),
+        image_problem=_describe_unsized(guest, unsized),
+        metadata_problem=describe_broken_metadata(guest),
+    )
+
+
+class _Known(NamedTuple):
+    guest: Guest
+    images: Images
+    contribution: Contribution
+
+
+class Contributions:
+    """Keeps what guests add, each for as long as it is the same: its record and its images' sizes.
+
+    Not for two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+        self._dedicated_cpus: frozenset[int] = frozenset()
+
+    def get(self, reading: DomainsReading, *, dedicated_cpus: frozenset[int]) -> list[Contribution]:
+        """Return what each guest adds; one whose XML could not be read adds nothing.
+
+        :param dedicated_cpus: the CPUs of cpu_dedicated_set; with others everything is worked out anew
+        """
+        before = self._known if dedicated_cpus == self._dedicated_cpus else {}
+        self._dedicated_cpus = dedicated_cpus
+        self._known = {}
+        for uuid, guest in reading.guests.items():
+            if guest is None:
+                continue
+            images, known = reading.images[uuid], before.get(uuid)
+            if known is None or known.guest is not guest or known.images != images:
+                known = _Known(guest, images, contribution_of(guest, images, dedicated_cpus=dedicated_cpus))
+            self._known[uuid] = known
+        return [known.contribution for known in self._known.values()]
+
+
+def _describe_unsized(guest: Guest, unsized: Sequence[UnsizedImage]) -> Problem | None:
+    """Say why a guest is left out of the over-commit, where that is known."""
+    reasons = [image.reason for image in unsized if image.reason is not None]
+    if not reasons:
+        return None
+    message = f"domain {guest.name}: left out of the over-commit: {'; '.join(reasons)}"
+    return Problem(severity=Severity.NOTE, reason="image", subject=guest.name, message=message)
