@@ -35,11 +35,12 @@ from exporter.scrape import collect_families
 from exporter.service import Service
 from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
-from exporter.web.access import Access, Door, open_door
+from exporter.web.access import Access, AccessSettings, load_access
+from exporter.web.connection import ServerLimits
 from exporter.web.exposition import render_text
 from exporter.web.probe import ProbeTargets
-from exporter.web.routes import Web
-from exporter.web.server import Server, ServerLimits
+from exporter.web.routes import HEALTH_PATHS, Web
+from exporter.web.server import Server
 from exporter.web.sockets import bind
 
 log = logging.getLogger(__name__)
@@ -84,18 +85,18 @@ def _load(command: CommandLine) -> Loaded:
     :raises ConfigError: with every mistake in both files
     """
     mistakes: list[str] = []
-    config, door = Config(), Door()
+    config, access = Config(), AccessSettings()
     try:
         config = load_config(command.config_file, command.flags)
     except ConfigError as error:
         mistakes += error.mistakes
     try:
-        door = open_door(command.web_config_file)
+        access = load_access(command.web_config_file)
     except ConfigError as error:
         mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
-    return Loaded(config=config, door=door)
+    return Loaded(config=config, access=access)
 
 
 async def _serve(loaded: Loaded, command: CommandLine) -> int:
@@ -104,9 +105,9 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     _raise_file_limit()
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
     own = OwnMetrics()
-    access = Access(command.web_config_file, loaded.door, clock=time.monotonic)
+    access = Access(command.web_config_file, loaded.access, clock=time.monotonic)
     own.watch_web(
-        is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.door.certificate_expiry
+        is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.settings.certificate_expiry
     )
     make_host = _host_maker(own)
     tracker = ResourceTracker(config, make_host)
@@ -118,7 +119,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
             log.warning(
                 "a change of listen_address takes a restart", extra={"still": config.web.listen_address}
             )
-        access.take(new.door)
+        access.apply(new.access)
         tracker.configure(new.config)
         probe_targets.configure(new.config)
         web.configure(new.config)
@@ -137,7 +138,12 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     service = Service(
         tracker,
         probe_targets,
-        Server(web.handle, limits=ServerLimits(), choose_door=lambda: access.door),
+        Server(
+            web.handle,
+            limits=ServerLimits(),
+            get_access=lambda: access.settings,
+            always_answered=HEALTH_PATHS,
+        ),
         access,
         own,
         notifier=Notifier(os.environ),
@@ -258,5 +264,5 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
 def _apply_logging(loaded: Loaded) -> None:
     config = loaded.config
     configure_logging(level=config.log.level, form=config.log.format, stream=sys.stderr)
-    for warning in (*config.warnings, *loaded.door.file.notes):
+    for warning in (*config.warnings, *loaded.access.file.notes):
         log.warning(warning)

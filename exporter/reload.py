@@ -11,7 +11,7 @@ from exporter.attempt import Failure, attempt_in_thread
 from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
-from exporter.web.access import Door
+from exporter.web.access import AccessSettings
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Loaded:
     """All that is configured, without a mistake in it."""
 
     config: Config
-    door: Door
+    access: AccessSettings
 
 
 class Reloader:

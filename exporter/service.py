@@ -75,7 +75,7 @@ class Service:
         if serving.done():
             serving.result()  # raises what ended it, which is then no orderly end
         serving.cancel()
-        await self._server.close(hurry=self._let_go)
+        await self._server.close(end_waits=self._let_go)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -109,6 +109,6 @@ class Service:
         while True:
             self._notifier.alive()
             await asyncio.sleep(TEND_INTERVAL_SECONDS)
-            self._access.tend()
+            self._access.maintain()
             self._tracker.tend()
             self._probe_targets.tend()

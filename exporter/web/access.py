@@ -35,7 +35,7 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class AccessSettings:
     """One state of the web configuration; immutable, so that a connection or request sees one and not two.
 
     :ivar context: None where the server speaks plain HTTP
@@ -48,26 +48,36 @@ class Door:
     certificate_expiry: float | None = None
     sources: Mapping[str, object] = field(default_factory=dict)
 
+    def keeps_connections_of(self, before: AccessSettings) -> bool:
+        """Whether a connection made under the settings before these may go on.
+
+        It may not where there was no TLS and is now, or the other way round. It may not where clients'
+        certificates are verified either: it may stand for one whose authority was replaced.
+        """
+        if self.context is None or before.context is None:
+            return self.context is before.context
+        return self.context is before.context or self.context.verify_mode is ssl.CERT_NONE
+
     def allows(self, certificate: Any) -> bool:
         """Whether a client with this verified certificate gets in; see tls.is_allowed."""
         return self.file.tls is None or is_allowed(self.file.tls, certificate)
 
 
-def open_door(path: Path | None) -> Door:
+def load_access(path: Path | None) -> AccessSettings:
     """Load a web configuration and all that it names; None is plain HTTP for everybody.
 
     :raises ConfigError: with every mistake in it
     """
     if path is None:
-        return Door()
+        return AccessSettings()
     # Looked at before it is read: what changes meanwhile is then taken up next time.
     sources = {str(path): _identify(str(path))}
     file = load_web_file(path)
     if file.tls is None:
-        return Door(file=file, sources=sources)
+        return AccessSettings(file=file, sources=sources)
     named = (file.tls.cert_file, file.tls.key_file, file.tls.client_ca_file)
     sources |= {each: _identify(each) for each in named if each is not None}
-    return Door(
+    return AccessSettings(
         file=file,
         context=make_ssl_context(file.tls),
         certificate_expiry=read_expiry(file.tls),
@@ -76,26 +86,26 @@ def open_door(path: Path | None) -> Door:
 
 
 class Access:
-    """The door in force, and what is remembered of those who knocked. All methods belong to the event loop.
+    """The settings in force, and what is remembered of passwords. All methods belong to the event loop.
 
     :param path: the web configuration file; None for plain HTTP
     :param clock: monotonic seconds
     """
 
-    def __init__(self, path: Path | None, door: Door, *, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, settings: AccessSettings, *, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
         self._passwords = Passwords()
-        self._bucket = TokenBucket(door.file.rate_limit, clock=clock)
+        self._bucket = TokenBucket(settings.file.rate_limit, clock=clock)
         self._refresh: asyncio.Task[None] | None = None
         self._mistakes: Sequence[str] = ()
-        self.door = door
+        self.settings = settings
 
-    def take(self, door: Door) -> None:
+    def apply(self, settings: AccessSettings) -> None:
         """Put a newly loaded state in force."""
-        if door.file.rate_limit != self.door.file.rate_limit:
-            self._bucket = TokenBucket(door.file.rate_limit, clock=self._clock)
-        self.door = door
+        if settings.file.rate_limit != self.settings.file.rate_limit:
+            self._bucket = TokenBucket(settings.file.rate_limit, clock=self._clock)
+        self.settings = settings
         self._mistakes = ()
 
     @property
@@ -103,7 +113,7 @@ class Access:
         """Whether what is in force is what the files say; it is not where they have a mistake."""
         return not self._mistakes
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Have what changed on disk taken up, without anybody waiting for it."""
         if self._path is not None and (self._refresh is None or self._refresh.done()):
             self._refresh = asyncio.get_running_loop().create_task(self.refresh())
@@ -114,14 +124,14 @@ class Access:
         if isinstance(outcome, Failure):
             self._note_refused(outcome.error)
         elif outcome.value is not None:
-            self.take(outcome.value)
+            self.apply(outcome.value)
             log.info("web configuration reloaded")
 
-    def _load_changed(self) -> Door | None:
-        sources = self.door.sources
+    def _load_changed(self) -> AccessSettings | None:
+        sources = self.settings.sources
         if not self._mistakes and all(_identify(path) == seen for path, seen in sources.items()):
             return None
-        return open_door(self._path)
+        return load_access(self._path)
 
     def _note_refused(self, error: Exception) -> None:
         """Say what is wrong, each time that it is something else."""
@@ -136,7 +146,7 @@ class Access:
 
         :raises BusyError: when too many others are being checked
         """
-        users = self.door.file.users
+        users = self.settings.file.users
         if not users:
             return True
         user, password = _parse_basic(headers.get("authorization", ""))

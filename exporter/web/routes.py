@@ -20,9 +20,9 @@ from exporter.page.fleet import make_fleet
 from exporter.scrape import collect_families
 from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
+from exporter.web.messages import Request, Response
 from exporter.web.page import render_page
 from exporter.web.probe import ProbeError, ProbeTargets
-from exporter.web.server import Request, Response
 
 # Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
@@ -35,6 +35,7 @@ PAGE_TIMEOUT_SECONDS = 2.0
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
 _READ_METHODS = ("GET", "HEAD")
+HEALTH_PATHS = ("/-/healthy", "/-/ready")
 
 Route = Callable[[Request], Awaitable[Response]]
 
@@ -80,7 +81,7 @@ class Web:
     async def handle(self, request: Request) -> Response:
         """Answer one request, if its sender may ask."""
         response = await self._answer(request)
-        configured = {name.lower(): value for name, value in self._access.door.file.headers.items()}
+        configured = {name.lower(): value for name, value in self._access.settings.file.headers.items()}
         return replace(response, headers={**response.headers, **configured})
 
     async def _answer(self, request: Request) -> Response:

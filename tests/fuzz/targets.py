@@ -30,10 +30,12 @@ from exporter.virt.guests import GuestXmlError, parse_guest
 from exporter.virt.node_devices import parse_node_devices
 from exporter.virt.storage import StorageError
 from exporter.virt.storage_commands import parse_ceph_usage, parse_volume_group
-from exporter.web.access import Access, Door
+from exporter.web.access import Access, AccessSettings
+from exporter.web.connection import ServerLimits
+from exporter.web.messages import Request
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
-from exporter.web.server import Request, Server, ServerLimits
+from exporter.web.server import Server
 from exporter.web.sockets import bind
 from tests.support.records import make_disk, make_view
 
@@ -193,7 +195,7 @@ def _make_web() -> Web:
         return _Host(hypervisor.target)
 
     own = OwnMetrics()
-    loaded = Loaded(config=config, door=Door())
+    loaded = Loaded(config=config, access=AccessSettings())
     return Web(
         config,
         tracker=ResourceTracker(config, make_host),
@@ -201,7 +203,7 @@ def _make_web() -> Web:
         collectors=COLLECTORS,
         own=own,
         reload=Reloader(lambda: loaded, lambda _loaded: None, own, wall_clock=_LOOP.time).reload,
-        access=Access(None, Door(), clock=_LOOP.time),
+        access=Access(None, AccessSettings(), clock=_LOOP.time),
         clock=_LOOP.time,
     )
 

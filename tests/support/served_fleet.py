@@ -22,10 +22,11 @@ from exporter.errors import HypervisorError
 from exporter.model import Resources
 from exporter.own import OwnMetrics
 from exporter.reload import Reloader
-from exporter.web.access import Access, Door
+from exporter.web.access import Access, AccessSettings
+from exporter.web.connection import ServerLimits
 from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
-from exporter.web.server import Server, ServerLimits
+from exporter.web.server import Server
 from exporter.web.sockets import bind
 from tests.support.hosts import Driver
 
@@ -104,14 +105,14 @@ class ServedFleet:
             collectors=COLLECTORS,
             own=own,
             reload=Reloader(lambda: self._config, lambda _: None, own, wall_clock=time.time).reload,
-            access=Access(None, Door(), clock=self._clock),
+            access=Access(None, AccessSettings(), clock=self._clock),
             clock=self._clock,
         )
         server = Server(web.handle, limits=ServerLimits(shutdown_timeout=0.5))
         server.listen([self._listening])
         self._started.set()
         await self._stop.wait()
-        await server.close(hurry=True)
+        await server.close(end_waits=tracker.close)
         tracker.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.attempt import Success, attempt_awaiting
 from exporter.config.web_file import RateLimit, WebFile
-from exporter.web.access import Access, BusyError, Door, Passwords, TokenBucket
+from exporter.web.access import Access, AccessSettings, BusyError, Passwords, TokenBucket
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
 
@@ -36,13 +36,13 @@ def basic(user: str, password: str) -> dict[str, str]:
 )
 def test_only_a_user_with_the_right_password_gets_in(headers: dict[str, str], gets_in: bool) -> None:
     """Whatever else the header holds is refused, and raises nothing."""
-    access = Access(None, Door(file=WebFile(users={"prometheus": HASH})), clock=lambda: 0.0)
+    access = Access(None, AccessSettings(file=WebFile(users={"prometheus": HASH})), clock=lambda: 0.0)
     assert asyncio.run(access.authenticate(headers)) is gets_in
 
 
 def test_where_there_are_no_users_everybody_gets_in() -> None:
     """Without the section nobody is asked."""
-    access = Access(None, Door(), clock=lambda: 0.0)
+    access = Access(None, AccessSettings(), clock=lambda: 0.0)
     assert asyncio.run(access.authenticate({}))
 
 
@@ -50,10 +50,10 @@ def test_a_new_hash_ends_the_old_password_at_once() -> None:
     """What is remembered of a password is bound to its hash."""
 
     async def change() -> list[bool]:
-        access = Access(None, Door(file=WebFile(users={"prometheus": HASH})), clock=lambda: 0.0)
+        access = Access(None, AccessSettings(file=WebFile(users={"prometheus": HASH})), clock=lambda: 0.0)
         before = await access.authenticate(basic("prometheus", "right"))
         changed = bcrypt.hashpw(b"new", bcrypt.gensalt(4)).decode()
-        access.take(Door(file=WebFile(users={"prometheus": changed})))
+        access.apply(AccessSettings(file=WebFile(users={"prometheus": changed})))
         return [before, await access.authenticate(basic("prometheus", "right"))]
 
     assert asyncio.run(change()) == [True, False]

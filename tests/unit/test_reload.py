@@ -11,7 +11,7 @@ from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
 from exporter.reload import Loaded, Reloader
-from exporter.web.access import Door
+from exporter.web.access import AccessSettings
 from tests.support.hosts import Clock
 
 
@@ -48,7 +48,7 @@ class Bench:
 
 
 def make_loaded(cache_ttl: float) -> Loaded:
-    return Loaded(config=Config(cache_ttl=cache_ttl), door=Door())
+    return Loaded(config=Config(cache_ttl=cache_ttl), access=AccessSettings())
 
 
 def test_a_good_file_is_put_in_force() -> None:

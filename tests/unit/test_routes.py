@@ -17,10 +17,10 @@ from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
 from exporter.reload import Loaded, Reloader
-from exporter.web.access import Access, Door
+from exporter.web.access import Access, AccessSettings
+from exporter.web.messages import Request, Response
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
 from exporter.web.routes import Web, scrape_timeout
-from exporter.web.server import Request, Response
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 
@@ -53,7 +53,7 @@ class Site:
             collectors=COLLECTORS,
             own=self.own,
             reload=self.reloader.reload,
-            access=Access(None, Door(), clock=self.clock),
+            access=Access(None, AccessSettings(), clock=self.clock),
             clock=self.clock,
         )
 
@@ -65,7 +65,7 @@ class Site:
     def _load(self) -> Loaded:
         if self.mistakes:
             raise ConfigError(self.mistakes)
-        return Loaded(config=self.config, door=Door())
+        return Loaded(config=self.config, access=AccessSettings())
 
     async def ask(self, target: str, *, method: str = "GET", **headers: str) -> Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

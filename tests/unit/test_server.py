@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
-from exporter.web.server import Request, Response, Server, ServerLimits
+from exporter.web.connection import ServerLimits
+from exporter.web.messages import Request, Response
+from exporter.web.server import Server
 from exporter.web.sockets import bind
+from exporter.web.streams import PlainStream
 
 PATIENCE_SECONDS = 20
+LENGTH = 20_000_000  # of an answer that no kernel keeps for a client that does not read
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+LONG = GET.replace(b"/a", b"/long")
 
 
 class Client:
@@ -21,6 +30,7 @@ class Client:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.server = writer.get_extra_info("peername")
 
     async def send(self, content: bytes) -> None:
         self._writer.write(content)
@@ -64,12 +74,16 @@ def serve(
             clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
             return clients[-1]
 
-        server = Server(handler, limits=ServerLimits(**limits))  # type: ignore[arg-type]
+        server = Server(
+            handler,
+            limits=ServerLimits(**limits),  # type: ignore[arg-type]
+            always_answered=["/-/healthy"],
+        )
         bound = bind("127.0.0.1:0")
         port = bound.getsockname()[1]
         server.listen([bound])
         await asyncio.wait_for(talk(connect, server), PATIENCE_SECONDS)
-        await server.close(hurry=lambda: None)
+        await server.close(end_waits=lambda: None)
         for client in clients:
             client.close()
         await asyncio.sleep(0)
@@ -142,6 +156,10 @@ def test_a_client_that_wants_no_more_gets_no_more(first: bytes) -> None:
         (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
         (b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100_000, 413),
+        (CHUNKED.replace(b"Host", b"Content-Length: 5\r\nHost"), 400),
+        (CHUNKED + b"0\r\n\r\n", 411),
+        # CVE-2025-43859: what h11 below 0.16 takes for the end of a chunk's line, and the request behind it.
+        (CHUNKED + b"5\r\nAAAAAXX0\r\n\r\n" + GET, 411),
         (b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", 417),
     ],
 )
@@ -205,25 +223,56 @@ def test_a_client_that_is_idle_for_too_long_is_let_go() -> None:
     serve(talk, idle_timeout=0.05)
 
 
-def test_the_one_that_owes_a_request_for_the_longest_time_makes_room() -> None:
-    """Shows that clients that send nothing keep nobody out, and that one that was just served is kept."""
+def test_the_connection_that_idles_for_the_longest_time_is_evicted() -> None:
+    """One that was served and idles since counts as one that never sent anything: by how long it idles."""
 
     async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
         served = await connect()
+        silent = [await connect() for _ in range(3)]
         await served.send(GET)
         await served.receive()
-        silent = [await connect() for _ in range(3)]
-        newcomers = [await connect() for _ in range(2)]
-        for client in newcomers:
-            await client.send(GET)
-            assert (await client.receive())[0] == 200
-        assert await served.is_closed()
-        assert await silent[0].is_closed()
-        for client in silent[1:]:
-            await client.send(GET)
-            assert (await client.receive())[0] == 200
+        for evicted in silent[:2]:
+            newcomer = await connect()
+            await newcomer.send(GET)
+            assert (await newcomer.receive())[0] == 200
+            assert await evicted.is_closed()
+        for kept in (served, silent[2]):
+            await kept.send(GET)
+            assert (await kept.receive())[0] == 200
 
     serve(talk, connections=4)
+
+
+def test_whoever_reads_no_answer_is_evicted_when_nobody_idles() -> None:
+    """Those that idle are evicted before, though they came later."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        unread = [await connect() for _ in range(2)]
+        for number, client in enumerate(unread, 1):
+            await client.send(LONG)
+            await wait_until(lambda number=number: lengthy == number)
+        idle = await connect()
+        unread.append(await connect())
+        assert await idle.is_closed()
+        await unread[2].send(LONG)
+        await wait_until(lambda: lengthy == 3)
+        newcomer = await connect()
+        await newcomer.send(GET)
+        assert (await newcomer.receive())[0] == 200
+        assert await unread[0].is_closed()
+        for kept in unread[1:]:
+            assert len((await kept.receive())[2]) == LENGTH
+
+    lengthy = 0
+
+    async def answer(request: Request) -> Response:
+        nonlocal lengthy
+        if request.path != "/long":
+            return await echo(request)
+        lengthy += 1
+        return Response(body=bytes(LENGTH))
+
+    serve(talk, handler=answer, connections=3)
 
 
 def test_who_waits_for_an_answer_makes_room_for_nobody() -> None:
@@ -269,26 +318,52 @@ def test_more_requests_at_once_than_may_be_are_told_to_come_again() -> None:
     serve(talk, handler=wait, requests=1)
 
 
-def test_a_client_that_reads_nothing_is_given_up() -> None:
-    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+def test_a_client_that_reads_nothing_is_given_up_and_its_descriptor_comes_back() -> None:
+    """The client stays connected all the while; the kernel keeps nothing of the answer for it either."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        before = count_descriptors()
         client = await connect()
-        await client.send(GET * 200)
-        while len(answered) < 2:
-            await asyncio.sleep(0.01)
-        count = 0
-        while count < len(answered):
-            count = len(answered)
-            await asyncio.sleep(0.3)
-        assert count < 200
-        assert server.requests_in_flight == 0
+        await client.send(GET)
+        await wait_until(lambda: count_descriptors() == before + 2)
+        await wait_until(lambda: count_descriptors() == before + 1)
+        assert await client.is_closed()
 
-    answered: list[Request] = []
+    async def answer(_request: Request) -> Response:
+        return Response(body=bytes(LENGTH))
 
-    async def answer_at_length(request: Request) -> Response:
-        answered.append(request)
-        return Response(body=bytes(2_000_000))
+    serve(talk, handler=answer, write_timeout=0.2)
 
-    serve(talk, handler=answer_at_length, write_timeout=0.1)
+
+def test_an_answer_counts_as_sent_when_the_kernel_has_all_of_it() -> None:
+    """A little that is left over is enough for the time-out: there is no buffer in between."""
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        stream = PlainStream(ours)
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while ours.send(bytes(4096)):
+                pass  # until the kernel's buffers are full
+        writing = asyncio.create_task(stream.write(b"x"))
+        await asyncio.sleep(0.1)
+        assert not writing.done()
+        while not writing.done():
+            await asyncio.get_running_loop().sock_recv(theirs, 65536)
+        ours.close()
+        theirs.close()
+
+    asyncio.run(run())
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go() -> None:
@@ -297,7 +372,7 @@ def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go(
         await busy.send(GET)
         while not server.requests_in_flight:
             await asyncio.sleep(0.01)
-        closing = asyncio.create_task(server.close(hurry=may_answer.set))
+        closing = asyncio.create_task(server.close(end_waits=may_answer.set))
         assert await idle.is_closed()
         _, headers, body = await busy.receive()
         assert (headers["connection"], body) == ("close", b"GET /a")
@@ -312,6 +387,96 @@ def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go(
         return await echo(request)
 
     serve(talk, handler=wait, shutdown_timeout=0.1, shutdown_send_timeout=PATIENCE_SECONDS)
+
+
+def test_at_the_end_idle_clients_are_closed_before_the_requests_under_way_are_over() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        busy, served, silent = [await connect() for _ in range(3)]
+        await served.send(GET)
+        assert (await served.receive())[0] == 200
+        await busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wait_until(lambda: server.requests_in_flight == 1)
+        closing = asyncio.create_task(server.close(end_waits=lambda: None))
+        assert await served.is_closed()
+        assert await silent.is_closed()
+        assert server.requests_in_flight == 1
+        may_answer.set()
+        assert (await busy.receive())[2] == b"GET /slow"
+        await closing
+
+    may_answer = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if request.path == "/slow":
+            await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=answer, shutdown_timeout=PATIENCE_SECONDS)
+
+
+def test_where_no_descriptor_is_left_one_is_taken_back_and_the_next_client_is_served() -> None:
+    """The process runs out of them for real; whoever idles then makes room, and accepting goes on."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        idle = await connect()
+        await idle.send(GET)
+        await idle.receive()
+        newcomer = socket.socket()
+        newcomer.setblocking(False)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (newcomer.fileno() + 1, hard))
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(newcomer, idle.server)
+            await loop.sock_sendall(newcomer, GET)
+            answer = await asyncio.wait_for(loop.sock_recv(newcomer, 1000), PATIENCE_SECONDS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            newcomer.close()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert await idle.is_closed()
+
+    serve(talk)
+
+
+def test_some_paths_are_answered_however_many_requests_are_under_way() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        busy, health = await connect(), await connect()
+        await busy.send(GET)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        await health.send(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        assert [(await health.receive())[0] for _ in range(2)] == [200, 503]
+        may_answer.set()
+        assert (await busy.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if request.path == "/a":
+            await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=answer, requests=1)
+
+
+def test_there_are_fewer_requests_than_connections() -> None:
+    """Whose request is being answered is never evicted; somebody has to be left for that."""
+    assert ServerLimits().requests < ServerLimits().connections
+
+
+def test_a_response_that_cannot_be_sent_ends_the_connection_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(GET)
+        assert await client.is_closed()
+
+    async def answer(_request: Request) -> Response:
+        return Response(headers={"x-odd": "one\nx-another: two"})
+
+    serve(talk, handler=answer)
+    assert [record.message for record in caplog.records] == ["a response could not be sent"]
 
 
 def test_the_refusal_is_not_lost_to_what_the_client_still_sends() -> None:
@@ -330,6 +495,6 @@ def test_the_refusal_is_not_lost_to_what_the_client_still_sends() -> None:
             await loop.sock_sendall(client, b"GET /" + b"a" * 16_000_000)
             answer = await asyncio.wait_for(loop.sock_recv(client, 1000), PATIENCE_SECONDS)
         assert answer.startswith(b"HTTP/1.1 431 ")
-        await server.close(hurry=lambda: None)
+        await server.close(end_waits=lambda: None)
 
     asyncio.run(run())

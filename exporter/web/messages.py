@@ -1,0 +1,52 @@
+"""Requests and responses as the routes see them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+_SCHEME_AND_AUTHORITY = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A request without its body, which nothing here has a use for. Header names are in lower case.
+
+    :ivar client: the client's address without its port; empty over a Unix socket
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    client: str = ""
+
+    @property
+    def path(self) -> str:
+        """The target's path, still percent-encoded."""
+        return _split(self.target)[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the target's first question mark."""
+        return _split(self.target)[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """A whole response."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query of a target in origin or absolute form (RFC 9112, 3.2); any text has some."""
+    path, _, query = _SCHEME_AND_AUTHORITY.sub("", target, count=1).partition("?")
+    return path or "/", query

@@ -1,0 +1,123 @@
+"""Bytes to and from a client, plain or over TLS, on a socket that is read and written only when asked.
+
+asyncio's own TLS keeps 256 KiB for each connection, and its drain() waits for the client's next bytes where
+no write buffer is allowed. Here nothing is buffered: what was written is in the kernel, and no byte is read
+before somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_READ_BYTES = 16 * 1024
+_WRITE_BYTES = 16 * 1024  # one TLS record; larger pieces would only enlarge OpenSSL's buffers
+# What the kernel may hold of one connection: it takes twice as much, bookkeeping included.
+_KERNEL_BUFFER_BYTES = 64 * 1024
+
+
+class PlainStream:
+    """A socket without TLS.
+
+    :ivar certificate: the client's, where it was verified, as ssl's getpeercert has it
+    """
+
+    certificate: Any = None
+
+    def __init__(self, client: socket.socket) -> None:
+        self._socket = client
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER_BYTES)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BUFFER_BYTES)
+        if client.family != socket.AF_UNIX:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def open(self) -> None:
+        """Do nothing: there is no handshake."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; none at the end.
+
+        :raises OSError: when the connection is lost
+        """
+        return await self.read_raw()
+
+    async def read_raw(self) -> bytes:
+        """Return the next bytes as they came over the network."""
+        # Bytes that are there already are returned at once, and a fast sender must leave others their turn.
+        await asyncio.sleep(0)
+        return await asyncio.get_running_loop().sock_recv(self._socket, _READ_BYTES)
+
+    async def write(self, content: bytes) -> None:
+        """Return when the kernel has taken all of it.
+
+        :raises OSError: when the connection is lost
+        """
+        await asyncio.get_running_loop().sock_sendall(self._socket, content)
+
+    def end(self) -> None:
+        """Say that nothing more will be written, without waiting for anything."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+
+class TlsStream(PlainStream):
+    """A socket with TLS, whose bytes go through OpenSSL in memory."""
+
+    def __init__(self, client: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(client)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    async def open(self) -> None:
+        """Shake hands.
+
+        :raises OSError: when the client speaks no TLS, or not ours
+        """
+        await self._run(self._tls.do_handshake)
+        self.certificate = self._tls.getpeercert()
+
+    async def read(self) -> bytes:
+        """Return the next bytes; none at the end."""
+        try:
+            return await self._run(partial(self._tls.read, _READ_BYTES))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    async def write(self, content: bytes) -> None:
+        """Return when the kernel has taken all of it."""
+        view = memoryview(content)
+        while view:
+            written = await self._run(partial(self._tls.write, view[:_WRITE_BYTES]))
+            view = view[written:]
+
+    def end(self) -> None:
+        """Say that nothing more will be written, without waiting for anything."""
+        # unwrap() writes the alert, and then raises, for it would wait for the client's.
+        with contextlib.suppress(OSError, ValueError):
+            self._tls.unwrap()
+        with contextlib.suppress(OSError):
+            self._socket.send(self._outgoing.read())
+        super().end()
+
+    async def _run(self, step: Callable[[], T]) -> T:
+        """Repeat the step until it has read what it needs, and send what it has written."""
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                if self._outgoing.pending:
+                    await super().write(self._outgoing.read())
+            received = await self.read_raw()
+            if received:
+                self._incoming.write(received)
+            else:
+                self._incoming.write_eof()

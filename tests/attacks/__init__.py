@@ -1,0 +1,1 @@
+"""Attacks that once worked, each against an exporter as its users run it."""

@@ -1,0 +1,98 @@
+"""Clients that send and do not read, and clients that idle, over TLS too: whoever comes next is served."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.clients import (
+    GET,
+    MAX_CONNECTIONS,
+    TEST_DRIVER,
+    connect_tls,
+    count_descriptors,
+    get_port,
+    many_connections,
+    read_memory_kib,
+    read_response,
+)
+from tests.support.exporter_process import serve
+from tests.support.waiting import wait_until
+from tests.web.authority import Authority
+from tests.web.served import Served, serve_web
+
+# What the process has open besides clients' connections.
+OTHER_DESCRIPTORS = 40
+
+
+def test_clients_that_ask_and_do_not_read_keep_nobody_out() -> None:
+    """More than there may be, each with requests whose answers fill every buffer."""
+    with serve({"hypervisors": TEST_DRIVER}) as exporter:
+        port = get_port(exporter)
+        with many_connections(port, MAX_CONNECTIONS + 100, GET * 400):
+            for _ in range(20):
+                assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
+            assert count_descriptors(exporter.process.pid) <= MAX_CONNECTIONS + OTHER_DESCRIPTORS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    authority = Authority(tmp_path)
+    authority.issue("server", "localhost")
+    return authority
+
+
+@pytest.fixture
+def served(tmp_path: Path, authority: Authority) -> Iterator[Served]:
+    """An exporter over TLS."""
+    web = tmp_path / "web.yml"
+    web.write_text('{"tls_server_config": {"cert_file": "server.crt", "key_file": "server.key"}}')
+    with serve_web(web) as served:
+        yield served
+
+
+def test_a_tls_connection_is_ended_at_once_when_the_client_wants_so(
+    served: Served, authority: Authority
+) -> None:
+    with connect_tls(served.port, authority) as client:
+        client.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert read_response(client)
+        started = time.monotonic()
+        assert client.recv(1) == b""
+        assert time.monotonic() - started < 2
+
+
+def test_a_tls_connection_that_idles_ends_with_sigterm_at_once(served: Served, authority: Authority) -> None:
+    with connect_tls(served.port, authority) as client:
+        client.sendall(GET)
+        assert read_response(client)
+        started = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 2
+
+
+def test_polite_tls_clients_that_idle_keep_the_next_one_in_and_memory_low(
+    served: Served, authority: Authority
+) -> None:
+    """As many as there may be, each with its answer read; then one more."""
+    before = read_memory_kib(served.process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            client = stack.enter_context(connect_tls(served.port, authority))
+            client.sendall(GET.replace(b"/metrics", b"/-/healthy"))
+            assert read_response(client) == b"Healthy\n"
+        cost = (read_memory_kib(served.process.pid) - before) / MAX_CONNECTIONS
+        one_more = stack.enter_context(connect_tls(served.port, authority))
+        one_more.sendall(GET)
+        assert b"hypervisor_up" in read_response(one_more)
+    assert cost < 100, "KiB for each connection"
+    # What they held is given back.
+    wait_until(
+        lambda: count_descriptors(served.process.pid) <= OTHER_DESCRIPTORS, "the descriptors", seconds=10
+    )
