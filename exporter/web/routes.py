@@ -159,11 +159,13 @@ class Web:
 
     async def _page(self, request: Request) -> Response:
         """Answer with the page for people, soon: what takes longer is shown by the next look at it."""
-        if self._audit is None or self._audit.done():
-            audit = self._tracker.update_available_resource(deadline=self._deadline(request))
-            self._audit = asyncio.get_running_loop().create_task(audit)
-        done, _pending = await asyncio.wait({self._audit}, timeout=PAGE_TIMEOUT_SECONDS)
-        views = self._audit.result() if done else self._tracker.get_views()
+        audit = self._audit
+        if audit is None or audit.done():
+            update = self._tracker.update_available_resource(deadline=self._deadline(request))
+            audit = self._audit = asyncio.get_running_loop().create_task(update)
+        # While this one waits, another viewer may have begun the next audit.
+        done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
+        views = audit.result() if done else self._tracker.get_views()
         return await asyncio.to_thread(_render_page, views, self._config.web.telemetry_path, request)
 
     async def _healthy(self, _request: Request) -> Response:
