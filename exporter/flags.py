@@ -41,15 +41,15 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(
     collectors: Sequence[str], version: str
 ) -> tuple[argparse.ArgumentParser, list[argparse.Action]]:
-    """Return the parser of the command line and its flags; --help, man page and completion come from these.
+    """Return the parser of the command line, and its flags. --help, man page and completion use these.
 
     :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
     """
     parser = _Parser(
         prog=PROGRAM,
         usage="%(prog)s [flags]",
-        description="Export what libvirt hypervisors can hold, counted as OpenStack Nova does it.",
-        epilog="A flag wins over the configuration file.",
+        description="Export the capacity of libvirt hypervisors, counted as in OpenStack Nova.",
+        epilog="A flag overrides the configuration file.",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
         add_help=False,
@@ -64,10 +64,10 @@ def make_parser(
 
 
 def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: str) -> CommandLine:
-    """Parse the command line; None is that of this process. What the flags say is checked by load_config.
+    """Parse the command line; None means that of this process. load_config checks the values.
 
     :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
-    :raises SystemExit: with 0 after --help and --version, with 2 after one line about what is no flag
+    :raises SystemExit: with 0 after --help and --version; with 2 after one line about an unknown flag
     """
     parser, actions = make_parser(collectors, version)
     given, unknown = parser.parse_known_args(argv)
@@ -100,7 +100,7 @@ def _make_command_line(given: argparse.Namespace) -> CommandLine:
 
 
 def _describe_unknown(argument: str, known: Sequence[str]) -> str:
-    """Name the nearest flag; of the argument, a value that follows = is left out."""
+    """Name the nearest flag. A value after = is left out."""
     if not argument.startswith("-"):
         return f"found the argument {quote(argument)}, expected flags only"
     flag = argument.partition("=")[0]
@@ -111,7 +111,7 @@ def _describe_unknown(argument: str, known: Sequence[str]) -> str:
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Room for the longest flag beside its sentence."""
+    """Help with room for the longest flag beside its text."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=36)
@@ -131,7 +131,7 @@ def _add_configuration_flags(parser: argparse.ArgumentParser) -> list[argparse.A
             "--config.check",
             dest="check",
             action="store_true",
-            help="Check the configuration, name every mistake in it, and exit with 0 or 1.",
+            help="Check the configuration, report every mistake, and exit with 0 or 1.",
         ),
         group.add_argument(
             "--libvirt.uri",
@@ -139,7 +139,7 @@ def _add_configuration_flags(parser: argparse.ArgumentParser) -> list[argparse.A
             metavar="URI",
             action="append",
             default=[],
-            help="Read this hypervisor instead of the file's; may be given several times "
+            help="Read this hypervisor instead of those in the file; can be repeated "
             f"(default: nova.conf's connection_uri, else {DEFAULT_URI}).",
         ),
         group.add_argument(
@@ -147,7 +147,7 @@ def _add_configuration_flags(parser: argparse.ArgumentParser) -> list[argparse.A
             dest="instances_path",
             metavar="PATH",
             help="The directory whose file system holds the guests' disks (default: /var/lib/nova/instances, "
-            "or /var/lib/libvirt/images where that is missing).",
+            "or /var/lib/libvirt/images if that is missing).",
         ),
     ]
 
@@ -162,7 +162,7 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             metavar="ADDRESS",
             action="append",
             default=[],
-            help="Listen here, HOST:PORT, :PORT for every address or unix:/PATH; may be given several times "
+            help="Listen on HOST:PORT, on :PORT for every address, or on unix:/PATH; can be repeated "
             f"(default: {' '.join(defaults.listen_address)}).",
         ),
         group.add_argument(
@@ -176,7 +176,7 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             dest="web_config_file",
             metavar="FILE",
             type=Path,
-            help="Take TLS, users and headers from this file, whose form the Prometheus family shares "
+            help="Read TLS, users and headers from this file, in the format of the Prometheus family "
             "(default: none, plain HTTP).",
         ),
         group.add_argument(
@@ -196,7 +196,7 @@ def _add_log_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             "--log.level",
             dest="log_level",
             metavar="LEVEL",
-            help=f"Write messages from this level on, {LOG_LEVEL.expected} (default: {defaults.level}).",
+            help=f"Write messages of this level and above, {LOG_LEVEL.expected} (default: {defaults.level}).",
         ),
         group.add_argument(
             "--log.format",
@@ -230,7 +230,7 @@ def _add_other_flags(parser: argparse.ArgumentParser, version: str) -> list[argp
         group.add_argument(
             "--once",
             action="store_true",
-            help="Print one scrape and exit, with 0 if every hypervisor answered and 1 otherwise.",
+            help="Print one scrape and exit: with 0 if every hypervisor answered, else with 1.",
         ),
         group.add_argument(
             "--format",

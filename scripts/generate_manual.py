@@ -1,4 +1,4 @@
-"""Writes the man page and the shell completion from the flags' declarations: what --help says, elsewhere."""
+"""Write the man page and the shell completion from the flags' declarations."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ hypervisor-exporter \\- Prometheus exporter of a libvirt hypervisor\'s capacity
 .B hypervisor-exporter
 .RI [ flags ]
 .SH DESCRIPTION
-Tells how much CPU, memory and disk a hypervisor has, how much is used and how much can still be placed, as
-OpenStack Nova\'s compute service would, on
-.I http://localhost:9177/metrics
-for Prometheus. It needs no OpenStack; one read-only libvirt connection is all. A flag wins over the
-configuration file.
+Reports how much CPU, memory and disk a hypervisor has, how much is used and how much can still be placed.
+The numbers are those of OpenStack Nova\'s compute service. Prometheus scrapes them at
+.IR http://localhost:9177/metrics .
+No OpenStack is needed; one read-only libvirt connection is enough. A flag overrides the configuration file.
 """
 _TAIL = """.SH EXIT STATUS
-0 after a stop by SIGTERM or SIGINT, after a configuration without a mistake
+0 after a stop by SIGTERM or SIGINT, if the configuration has no mistakes
 .RB ( \\-\\-config.check ),
-and where every hypervisor answered
+and if every hypervisor answered
 .RB ( \\-\\-once );
-1 where not, or where an address cannot be listened on; 2 for a flag that is none.
+1 if not, or if the exporter cannot listen on an address; 2 for an unknown flag.
 .SH SIGNALS
-SIGHUP reads the configuration again; one with a mistake changes nothing.
+SIGHUP reads the configuration again. A configuration with a mistake changes nothing.
 .SH FILES
 .TP
 .I /etc/hypervisor-exporter/config.yaml
-what the packages\' service reads
+the configuration that the packages\' service reads
 .SH SEE ALSO
 .BR virsh (1),
 .BR libvirtd (8)

@@ -1,4 +1,4 @@
-"""What each reason of `hypervisor_refresh_errors_total` means to a person, and what to do about it."""
+"""What each reason of `hypervisor_refresh_errors_total` means, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advice:
-    """A reason in words.
+    """The explanation of a reason.
 
-    :param meaning: what is the matter, to stand as a heading
+    :param meaning: what is wrong, used as a heading
     :param action: what to do about it
-    :param has_numbers: whether the hypervisor answers even where this keeps it from being up, so that what
-        it could tell is current
+    :param has_numbers: whether the hypervisor still answers, so that the numbers that it gives are current
     """
 
     meaning: str
@@ -31,43 +30,48 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
     {
         "connect": Advice(
             meaning="libvirt cannot be reached",
-            action="Check that libvirt runs there: as one daemon it is libvirtd (systemctl status libvirtd; "
-            "socket /run/libvirt/libvirt-sock-ro), as several it is virtqemud (systemctl status "
-            "virtqemud.socket; socket /run/libvirt/virtqemud-sock-ro). Check that the URI is right, and that "
-            "the exporter's user may connect: virsh --readonly --connect URI list.",
+            action="Check that libvirt runs there. As one daemon it is libvirtd (systemctl status "
+            "libvirtd; socket /run/libvirt/libvirt-sock-ro). As several daemons it is virtqemud "
+            "(systemctl status virtqemud.socket; socket /run/libvirt/virtqemud-sock-ro). Check that "
+            "the URI is right, and that the exporter's user may connect: virsh --readonly --connect "
+            "URI list.",
         ),
         "connection_lost": Advice(
             meaning="The connection to libvirt broke",
-            action="The exporter reconnects by itself. If this stays, look whether libvirt crashes or "
-            "restarts all the time (journalctl -u libvirtd -u virtqemud), or whether the network drops it.",
+            action="The exporter reconnects by itself. If this stays, check whether libvirt crashes or "
+            "restarts all the time (journalctl -u libvirtd -u virtqemud), or whether the network "
+            "drops the connection.",
         ),
         "timeout": Advice(
             meaning="libvirt does not answer in time",
-            action="Look whether libvirt hangs: virsh --readonly --connect URI list. A restart of it leaves "
-            "the guests running. The exporter goes on by itself once it answers.",
+            action="Check whether libvirt hangs: virsh --readonly --connect URI list. If you restart "
+            "libvirt, the guests keep running. The exporter continues by itself when libvirt "
+            "answers.",
         ),
         "libvirt": Advice(
             meaning="libvirt answered with an error",
-            action="The message is libvirt's own; its log on that host says more.",
+            action="The message is libvirt's own. libvirt's log on that host says more.",
         ),
         "internal": Advice(
             meaning="A defect of this exporter",
-            action="Please report it, with the traceback that is in the exporter's log.",
+            action="Please report it, with the traceback from the exporter's log.",
         ),
         "duplicate": Advice(
             meaning="Two targets are the same host",
-            action="Take one of the two out of the configuration; or, if they are different machines, give "
-            "each a host name of its own and restart its libvirt. The one shown is the one that the "
-            "configuration calls so (name, or the URI's host), else the one that had the name first.",
+            action="Remove one of the two from the configuration. If they are different machines, give "
+            "each its own host name and restart its libvirt. The target with this name in the "
+            "configuration (name, or the URI's host) is shown; else the one that had the name "
+            "first.",
         ),
         "hostname": Advice(
             meaning="The host name has changed",
-            action="Its series keep the old name. Restart the exporter if the new one is meant to stay.",
+            action="The series keep the old name. If the new name is intended, restart the exporter.",
             has_numbers=True,
         ),
         "incomplete": Advice(
-            meaning="Not every number could be told",
-            action="What is missing is left out below; what else is listed for this hypervisor says why.",
+            meaning="Some numbers are missing",
+            action="Missing numbers are left out below. The other problems of this hypervisor say why they "
+            "are missing.",
             has_numbers=True,
         ),
         "cpu_set": Advice(
@@ -77,34 +81,37 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         ),
         "storage": Advice(
             meaning="The storage for images cannot be measured",
-            action="Check that instances_path exists, is mounted and may be entered by the exporter's user, "
-            "or that storage_pool names active pools (virsh --readonly pool-list).",
+            action="Check that instances_path exists, is mounted, and that the exporter's user may enter "
+            "it. Or check that storage_pool names active pools (virsh --readonly pool-list).",
             has_numbers=True,
         ),
         "daemon": Advice(
             meaning="A part of libvirt cannot be reached",
-            action="The message names its daemon: virtstoraged knows storage pools, virtnodedevd devices. "
-            "Start it there (systemctl enable --now virtstoraged.socket virtnodedevd.socket); restart one "
-            "that hangs. All other numbers are right, and these come back by themselves.",
+            action="The message names the daemon: virtstoraged answers for storage pools, virtnodedevd for "
+            "devices. Start it there (systemctl enable --now virtstoraged.socket "
+            "virtnodedevd.socket). If it hangs, restart it. All other numbers are correct, and "
+            "these come back by themselves.",
             has_numbers=True,
         ),
         "denied": Advice(
             meaning="libvirt denies the exporter something",
-            action="Allow its user to read: see access_drivers and unix_sock_ro_perms in "
-            "/etc/libvirt/libvirtd.conf, or in the file of the daemon that the message names; and the rules "
-            "of polkit, if it decides.",
+            action="Allow the exporter's user to read. See access_drivers and unix_sock_ro_perms in "
+            "/etc/libvirt/libvirtd.conf, or in the file of the daemon that the message names. If "
+            "polkit decides, see its rules.",
         ),
         "domains": Advice(
             meaning="libvirt gives no list of domains",
-            action="The last list counts, for as long as stale_grace says; without one there are only the "
-            "numbers of the host itself. libvirt waits while it ends the process of a frozen guest, which "
-            "may take a minute: look for a guest that is being destroyed. The rest comes back by itself.",
+            action="The last list is used, for as long as stale_grace. Without a last list, only the "
+            "numbers of the host itself are shown. libvirt gives no list while it ends the process "
+            "of a frozen guest, which may take a minute. Look for a guest that is being destroyed. "
+            "The other numbers come back by themselves.",
             has_numbers=True,
         ),
         "guest_timeout": Advice(
             meaning="A guest does not answer",
-            action="Its last known numbers count. It is frozen, is being moved, or another program has asked "
-            "it something: virsh --readonly domcontrol GUEST and virsh --readonly domjobinfo GUEST say more.",
+            action="Its last known numbers are used. The guest is frozen, is being moved, or another "
+            "program has asked it something. These commands say more: virsh --readonly domcontrol "
+            "GUEST and virsh --readonly domjobinfo GUEST.",
             has_numbers=True,
         ),
         "guest_xml": Advice(
@@ -114,29 +121,29 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         ),
         "metadata": Advice(
             meaning="A guest's Nova metadata cannot be read",
-            action="Its claim is taken from its libvirt definition instead. Look at it with virsh --readonly "
-            "dumpxml GUEST.",
+            action="Its claim is taken from its libvirt definition instead. Look at it with virsh "
+            "--readonly dumpxml GUEST.",
             has_numbers=True,
         ),
         "flavors": Advice(
             meaning="There are more flavors than are shown",
-            action="Nothing to do; or name those that matter under flavors: in the configuration.",
+            action="Nothing to do. Or name the flavors that matter under flavors: in the configuration.",
             has_numbers=True,
         ),
         "image": Advice(
             meaning="A disk image cannot be read",
-            action="Its guest is left out of the over-commit, as Nova does. Check that the image exists; "
-            "take a guest that is no longer wanted out of libvirt (virsh undefine).",
+            action="Its guest is left out of the over-commit, as in Nova. Check that the image exists. If "
+            "the guest is not needed any more, remove it from libvirt (virsh undefine).",
             has_numbers=True,
         ),
         "unsupported": Advice(
-            meaning="This libvirt cannot tell everything",
-            action="Nothing to do: what it cannot tell is left out.",
+            meaning="This libvirt does not support everything",
+            action="Nothing to do. Numbers that it does not have are left out.",
             has_numbers=True,
         ),
         "gone": Advice(
-            meaning="Something vanished while it was read",
-            action="Nothing to do: the next refresh finds it gone.",
+            meaning="Something disappeared while it was read",
+            action="Nothing to do. The next refresh no longer has it.",
             has_numbers=True,
         ),
     }
@@ -144,5 +151,5 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
 
 
 def get_advice(reason: str) -> Advice:
-    """Return what is known of a reason."""
+    """Return the explanation of a reason."""
     return ADVICE.get(reason, UNKNOWN)
