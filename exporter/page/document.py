@@ -1,4 +1,4 @@
-"""The fleet as a JSON document, for programs: docs/page.md describes it, and it only ever grows."""
+"""The fleet as a JSON document, for programs. docs/page.md describes it. Keys are only ever added."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = 1
 
 
 def render_json(fleet: Fleet, *, now: float) -> str:
-    """Return the document, ending in a line end; null is what could not be told.
+    """Return the document, with a line end. null means not known.
 
     :param now: seconds since the epoch
     """

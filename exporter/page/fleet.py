@@ -1,6 +1,6 @@
-"""The fleet as people see it: what each hypervisor has, uses and has left, its state, and what is wrong.
+"""The fleet as the page, the table and JSON show it: numbers, states and problems of each hypervisor.
 
-Pure functions on the views that a scrape gets, so that the page, the table and JSON agree with `/metrics`.
+Pure functions on the same views that a scrape uses. So all three agree with `/metrics`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from exporter.page.advice import get_advice
 MIB = 2**20
 GIB = 2**30
 
-# From where on a resource counts as nearly full, and as full.
+# From these shares on, a resource counts as nearly full, and as full.
 HIGH_SHARE = 0.75
 FULL_SHARE = 0.90
 
-# Of each trouble so many hypervisors are listed: a fleet that lost its network has the same one everywhere.
+# At most this many hypervisors are listed per problem: after a network failure all have the same one.
 TROUBLES_SHOWN = 8
 
 
 class Level(enum.Enum):
-    """How full a resource is, in words: the colour of its bar."""
+    """How full a resource is; decides the colour of its bar."""
 
     OK = "ok"
     HIGH = "high"
@@ -32,32 +32,33 @@ class Level(enum.Enum):
 
     @classmethod
     def of(cls, share: float | None) -> Level:
-        """Return the level of a share; what is not known is no reason to worry."""
+        """Return the level of a share. An unknown share is OK."""
         if share is None or share < HIGH_SHARE:
             return cls.OK
         return cls.FULL if share >= FULL_SHARE else cls.HIGH
 
 
 class HostStatus(enum.Enum):
-    """How a hypervisor is doing, in one word; the worst first."""
+    """The state of a hypervisor in one word; the worst state first."""
 
     DOWN = "down"  # it does not answer, and its last numbers are too old to be shown
     STALE = "stale"  # it does not answer; these are its last numbers
-    DUPLICATE = "duplicate"  # it has the host name of another target, and is not shown twice
-    INCOMPLETE = "incomplete"  # it answers, but not everything could be told
-    WAITING = "waiting"  # its first answer is yet to come
+    DUPLICATE = "duplicate"  # another target has the same host name; only one of them is shown
+    INCOMPLETE = "incomplete"  # it answers, but some numbers are missing
+    WAITING = "waiting"  # it has not answered yet
     UP = "up"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Amount:
-    """One resource, in CPUs or bytes; None is what could not be told.
+    """One resource, in CPUs or bytes. None means not known.
 
-    :ivar total: what is physically there
-    :ivar used: what is measured to be used; of CPUs, the active guests' vCPUs
-    :ivar free: what is left of it; negative where more is used than there is
-    :ivar growth: by how much what is used may still grow without anybody's asking: images on their storage
-    :ivar capacity: what may be promised to guests, of which `claimed` is
+    :ivar total: the physical amount
+    :ivar used: the measured use; for CPUs, the vCPUs of active guests
+    :ivar free: the rest; negative if more is used than there is
+    :ivar growth: how much the images on this storage can still grow by themselves
+    :ivar capacity: what may be promised to guests
+    :ivar claimed: what is promised to guests
     """
 
     total: int | None
@@ -69,20 +70,20 @@ class Amount:
 
     @property
     def used_share(self) -> float | None:
-        """The part of the physical amount that is used; above 1 where it is over-committed."""
+        """The used part of the physical amount; above 1 if it is over-committed."""
         return _share(self.used, self.total)
 
     @property
     def claimed_share(self) -> float | None:
-        """The part of the capacity that is promised."""
+        """The promised part of the capacity."""
         return _share(self.claimed, self.capacity)
 
     @property
     def used_level(self) -> Level:
-        """How full what is physically there is.
+        """How full the physical amount is.
 
-        More vCPUs than CPUs is what the allocation ratio is for: where the capacity is known, claims tell what
-        is full.
+        More vCPUs than CPUs are normal: the allocation ratio allows them. If the capacity is known, the
+        claims show how full it is.
         """
         is_over_committed = self.capacity is not None and (self.used_share or 0) > 1
         return Level.OK if is_over_committed else Level.of(self.used_share)
@@ -94,29 +95,29 @@ class Amount:
 
     @property
     def over(self) -> int:
-        """By how much what is used, and what it may still grow to, exceeds what is there."""
+        """How much the use plus its possible growth exceeds the physical amount."""
         if self.used is None or self.free is None or self.growth is None:
             return 0
         return max(0, self.growth - self.free)
 
     @property
     def left(self) -> int | None:
-        """How much of the capacity may still be promised; negative where more is promised than that."""
+        """How much of the capacity may still be promised; negative if it is over-claimed."""
         return _difference(self.capacity, self.claimed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
-    """One of the three, by the name it has here."""
+    """CPU, memory or disk of one hypervisor."""
 
     name: str
     amount: Amount
-    fullness: float | None  # what counts for the order: 1 is full
+    fullness: float | None  # sorts the hypervisors; 1 is full
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """Something wrong with one hypervisor, which is called `name`."""
+    """A problem of the hypervisor `name`."""
 
     name: str
     reason: str
@@ -130,8 +131,8 @@ class HostRow:
     """One hypervisor.
 
     :ivar hostname: None while it is not known
-    :ivar age_seconds: of the numbers; None where there are none
-    :ivar down_seconds: since it last answered in full; None where it never has
+    :ivar age_seconds: of the numbers; None if there are none
+    :ivar down_seconds: since its last complete answer; None if it never answered completely
     """
 
     target: str
@@ -150,17 +151,17 @@ class HostRow:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """The name that is shown."""
         return self.hostname or self.target
 
     @property
     def resources(self) -> tuple[Resource, ...]:
-        """The three, in the order in which they are shown."""
+        """CPU, memory and disk, in the order in which they are shown."""
         return (self.cpu, self.memory, self.disk)
 
     @property
     def fullest(self) -> Resource | None:
-        """The resource that runs out first; None where nothing is known."""
+        """The resource that runs out first; None if nothing is known."""
         known = [each for each in self.resources if each.fullness is not None]
         return max(known, key=lambda each: each.fullness or 0, default=None)
 
@@ -172,7 +173,7 @@ class HostRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TroubleGroup:
-    """The hypervisors that have the same trouble, about which there is the same to do."""
+    """Hypervisors with the same problem and the same action."""
 
     reason: str
     action: str
@@ -182,7 +183,7 @@ class TroubleGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlavorRoom:
-    """How many more guests of one flavor fit, and on which hypervisor the most of them."""
+    """How many more guests of one flavor fit, and which hypervisor has room for the most."""
 
     flavor: str
     slots: int
@@ -192,7 +193,7 @@ class FlavorRoom:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fleet:
-    """All hypervisors: the fullest first, then those of which nothing is known."""
+    """All hypervisors: the fullest first, those without known numbers last."""
 
     rows: tuple[HostRow, ...]
     cpu: Amount
@@ -203,33 +204,33 @@ class Fleet:
 
     @property
     def faults(self) -> tuple[TroubleGroup, ...]:
-        """What somebody has to mend."""
+        """Problems that somebody has to fix."""
         return tuple(group for group in self.troubles if not group.is_note)
 
     @property
     def notes(self) -> tuple[TroubleGroup, ...]:
-        """What somebody may want to know."""
+        """Notes that need no action."""
         return tuple(group for group in self.troubles if group.is_note)
 
     @property
     def up(self) -> int:
-        """How many answer."""
+        """How many hypervisors answer."""
         return sum(row.is_up for row in self.rows)
 
     @property
     def shown(self) -> int:
-        """How many have numbers here."""
+        """How many hypervisors have numbers here."""
         return sum(row.age_seconds is not None for row in self.rows)
 
     @property
     def running_vms(self) -> int | None:
-        """The active domains of those whose domains are known; None where those of none are."""
+        """Active domains, of the hypervisors whose domains are known; None if there is no such one."""
         known = [row.running_vms for row in self.rows if row.running_vms is not None]
         return sum(known) if known else None
 
     @property
     def without_guests(self) -> int:
-        """How many have numbers here, but none that depend on guests: libvirt gives no list of domains."""
+        """How many have numbers but no list of domains, so that all guest numbers are missing."""
         return sum(row.age_seconds is not None and row.running_vms is None for row in self.rows)
 
     @property
@@ -239,7 +240,7 @@ class Fleet:
 
 
 def make_fleet(views: Sequence[HostView]) -> Fleet:
-    """Return what these views tell."""
+    """Return the record of all hypervisors."""
     rows = sorted((make_row(view) for view in views), key=_order)
     return Fleet(
         rows=tuple(rows),
@@ -252,7 +253,7 @@ def make_fleet(views: Sequence[HostView]) -> Fleet:
 
 
 def make_row(view: HostView) -> HostRow:
-    """Return what one view tells."""
+    """Return the record of one hypervisor."""
     resources = view.snapshot.resources if view.snapshot is not None else None
     hostname = resources.hypervisor_hostname if resources is not None else None
     name = hostname or view.target
@@ -291,7 +292,7 @@ def _cpu(resources: Resources | None) -> Amount:
     if resources is None:
         return _UNKNOWN
     total, used = resources.vcpus, resources.vcpus_used
-    # A hypervisor may have only CPUs that guests are pinned to; where it has both kinds, most share.
+    # A hypervisor may have only CPUs for pinned guests. If it has both kinds, most guests share CPUs.
     inventory = _inventory(resources, ResourceClass.VCPU) or _inventory(resources, ResourceClass.PCPU)
     return _amount(total, used, _difference(total, used), inventory, unit=1)
 
@@ -309,8 +310,8 @@ def _disk(resources: Resources | None) -> Amount:
         return _UNKNOWN
     storage, inventory = resources.storage, _inventory(resources, ResourceClass.DISK_GB)
     amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
-    # Images that take more than their size (that of a raw image, say, for its file system's own blocks) make
-    # Nova's sum negative. They grow no more, but neither do they shrink.
+    # An image can take more space than its size, for example a raw image with extra blocks of its file
+    # system. Such images make Nova's sum negative. They do not grow any more, but they do not shrink either.
     growth = resources.storage_overcommitted_bytes
     return replace(amount, growth=None if growth is None else max(0, growth))
 
@@ -318,9 +319,9 @@ def _disk(resources: Resources | None) -> Amount:
 def _amount(
     total: int | None, used: int | None, free: int | None, inventory: Inventory | None, *, unit: int
 ) -> Amount:
-    """Put together what is measured and what is claimed of the same resource.
+    """Join the measured amount and the claims of one resource.
 
-    :param unit: what the inventory counts in
+    :param unit: bytes (or CPUs) for each unit of the inventory
     """
     capacity = inventory.capacity if inventory is not None else None
     claimed = inventory.claimed if inventory is not None and capacity is not None else None
@@ -361,7 +362,7 @@ def _trouble(name: str, problem: Problem) -> Trouble:
 
 
 def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
-    """Put together what has one reason, and so one remedy; faults come before notes."""
+    """Group problems with the same reason and action; faults come before notes."""
     groups: dict[tuple[bool, str, str], list[Trouble]] = {}
     for trouble in troubles:
         groups.setdefault((trouble.is_note, trouble.reason, trouble.action), []).append(trouble)
@@ -370,7 +371,7 @@ def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
 
 
 def _sum(amounts: Iterable[Amount]) -> Amount:
-    """Add up those of which the amount is known; capacity and claims likewise, each by itself."""
+    """Add up the known amounts. Capacity and claims are added up only where both are known."""
     amounts = list(amounts)
     known = [each for each in amounts if each.total is not None and each.used is not None]
     placed = [each for each in amounts if each.capacity is not None and each.claimed is not None]
@@ -385,7 +386,7 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
 
 
 def _sum_growth(amounts: Sequence[Amount]) -> int | None:
-    """Add up by how much all may grow; None where one is not known, since what is free is that of all."""
+    """Add up the growth; None if one is not known, because the free space is that of all."""
     known = [each.growth for each in amounts if each.growth is not None]
     return sum(known) if len(known) == len(amounts) else None
 
@@ -395,12 +396,12 @@ def _order(row: HostRow) -> tuple[float, str]:
 
 
 def _fullness(amount: Amount) -> float | None:
-    """Return the larger share: memory and disk run out by being used, and by being promised."""
+    """Return the larger share: memory and disk can run out by use, and by claims."""
     return max((each for each in (amount.used_share, amount.claimed_share) if each is not None), default=None)
 
 
 def _first(*shares: float | None) -> float | None:
-    """Return the first share that is known. vCPUs may exceed CPUs by the ratio, and nothing runs out."""
+    """Return the first known share. vCPUs may exceed CPUs up to the ratio, and nothing runs out."""
     return next((each for each in shares if each is not None), None)
 
 

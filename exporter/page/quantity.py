@@ -1,21 +1,21 @@
-"""Numbers and names as people read them: 1.5 TiB, 37 %, 4 min, and no character that is none."""
+"""Numbers and names for people: 1.5 TiB, 37 %, 4 min, and only printable characters."""
 
 from __future__ import annotations
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"))
 _ELLIPSIS = "…"
-_MULTIPLE = 2  # from here on people count in times, and no longer in per cent
+_MULTIPLE = 2  # from this share on, show a multiple instead of per cent
 
-UNKNOWN = "\N{EN DASH}"  # stands for what could not be told
+UNKNOWN = "\N{EN DASH}"  # stands for what is not known
 
-# So much is shown of what others chose the length of.
+# Longer names and messages are cut: others choose their length.
 NAME_CHARACTERS = 120
 MESSAGE_CHARACTERS = 400
 
 
 def format_bytes(count: float | None) -> str:
-    """Return bytes with three digits: "1.5 TiB", "-12 GiB"; a dash for what could not be told."""
+    """Return bytes with three digits: "1.5 TiB", "-12 GiB"; a dash for None."""
     if count is None:
         return UNKNOWN
     size, unit = float(count), 0
@@ -29,21 +29,21 @@ def format_bytes(count: float | None) -> str:
 
 
 def format_count(count: float | None) -> str:
-    """Return a number of things, with thousands set apart: "12 345"; a dash for what could not be told."""
+    """Return a count with spaces between thousands: "12 345"; a dash for None."""
     return UNKNOWN if count is None else f"{count:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def format_of(part: str, whole: str) -> str:
-    """Return two amounts as one phrase, the unit once if that will do: "23.4 of 64 GiB", "0 of 3 GiB"."""
+    """Return two amounts as one phrase, the unit once if both have it: "23.4 of 64 GiB", "0 of 3 GiB"."""
     number, _, unit = part.partition(" ")
     has_own_unit = bool(unit) and number != "0" and not whole.endswith(f" {unit}")
     return f"{part if has_own_unit else number} of {whole}"
 
 
 def format_share(share: float | None) -> str:
-    """Return a share as per cent, rounded down, so that only what is full is called so: "37 %".
+    """Return a share in per cent, rounded down, so that only a full resource shows 100 %: "37 %".
 
-    From twice on it is a multiple, rounded down as well: "2.5x", "10x".
+    From 200 % on it is a multiple, also rounded down: "2.5x", "10x".
     """
     if share is None:
         return UNKNOWN
@@ -51,14 +51,14 @@ def format_share(share: float | None) -> str:
 
 
 def format_share_of(share: float | None) -> tuple[str, str]:
-    """Return a share, and how it goes on before what it is a share of: "37 %", "of"; or "10 times", ""."""
+    """Return a share and the word that follows it: "37 %", "of"; or "10 times", ""."""
     if share is None or share < _MULTIPLE:
         return format_share(share), "of"
     return f"{_multiple(share)} times", ""
 
 
 def format_left(text: str, count: float | None) -> str:
-    """Return the formatted amount; "none" where it is negative: what is missing is told by itself."""
+    """Return the formatted amount, or "none" if it is negative: the missing amount is shown separately."""
     return "none" if count is not None and count < 0 else text
 
 
@@ -67,7 +67,7 @@ def _multiple(share: float) -> str:
 
 
 def format_age(seconds: float | None) -> str:
-    """Return how long ago something was in one unit: "4 s", "3 min", "2 h", "5 d"."""
+    """Return an age in one unit: "4 s", "3 min", "2 h", "5 d"."""
     if seconds is None:
         return UNKNOWN
     for length, unit in _AGES:
@@ -77,12 +77,12 @@ def format_age(seconds: float | None) -> str:
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    r"""Return a text whose every character can be seen: others become escapes such as \n and \x1b.
+    r"""Return a text with visible characters only. Others become escapes such as \n and \x1b.
 
-    Names of guests and hosts, and libvirt's messages, may hold anything: control characters would command a
-    terminal, and those that turn the direction of writing would make a name look like another.
+    Names of guests and hosts, and libvirt's messages, may contain anything. Control characters could control
+    the terminal. Characters that change the writing direction could make a name look like another.
 
-    :param limit: so many characters at most; a longer text is cut and ends in …
+    :param limit: the maximum length; a longer text is cut and ends with …
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + _ELLIPSIS

@@ -1,4 +1,4 @@
-"""The fleet as a table of text: with bars and colours on a terminal, plain in a pipe."""
+"""The fleet as a text table: with bars and colours on a terminal, plain in a pipe."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _STATUS_COLOURS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Medium:
-    """What the table is written on.
+    """The terminal, pipe or file that the table is written to.
 
-    :ivar width: in character cells; None where lines may be of any length
+    :ivar width: in character cells; None if lines may have any length
     """
 
     width: int | None = None
@@ -55,9 +55,9 @@ class Medium:
 
 
 def find_medium(stream: TextIO, environment: Mapping[str, str], *, columns: int) -> Medium:
-    """Return what a stream is: a terminal so many columns wide, or a pipe or file.
+    """Return the kind of stream: a terminal with this number of columns, or a pipe or file.
 
-    Colours are left out where NO_COLOR is set (no-color.org), and on a terminal that calls itself dumb.
+    There are no colours if NO_COLOR is set (no-color.org), or if TERM is "dumb".
     """
     if not stream.isatty():
         return Medium()
@@ -78,7 +78,7 @@ class _Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Column:
-    """A column; where there is not enough room those of the highest rank go first, rank 0 never."""
+    """A column. If the line is too long, columns with the highest rank are left out first; rank 0 never."""
 
     title: str
     cells: tuple[_Cell, ...]
@@ -91,7 +91,7 @@ class _Column:
 
 
 def render_table(fleet: Fleet, medium: Medium) -> str:
-    """Return the table with what is to be said above and below it, ending in a line end."""
+    """Return the table with the texts above and below it. It ends with a line end."""
     headline = describe_fleet(fleet)
     lines = [
         *_wrap(f"{headline.text}. {headline.detail}", medium, indent=""),
@@ -159,7 +159,7 @@ def _fit(columns: list[_Column], medium: Medium) -> list[_Column]:
     if medium.width is None:
         return columns
     rank = max(column.rank for column in columns)
-    # A long name is shortened before a column goes for it.
+    # Shorten a long name before leaving out a column.
     spare = max(0, columns[0].width - WANTED_NAME_CELLS)
     while rank > 0 and _line_width(columns) - spare > medium.width:
         columns = [column for column in columns if column.rank < rank]

@@ -1,4 +1,4 @@
-"""The fleet's and a hypervisor's state in words."""
+"""The state of the fleet, and of a hypervisor, in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.page.quantity import format_age, format_count
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """What there is to say of the whole fleet in two sentences."""
+    """The state of the whole fleet in two sentences."""
 
     level: str  # "all", "some", "none" answer, or "waiting"
     text: str
@@ -37,7 +37,7 @@ def describe_fleet(fleet: Fleet) -> Headline:
 
 
 def describe_age(row: HostRow) -> str:
-    """Say how old the numbers are, or for how long there have been none."""
+    """Return how old the numbers are, or how long they have been missing."""
     if row.status is HostStatus.WAITING:
         return "no answer yet"
     if row.status is HostStatus.DUPLICATE:

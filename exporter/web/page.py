@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML document with everything in it, for browsers with or without scripts."""
+"""The page at `/`: one HTML document that contains everything. It works with and without scripts."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _STATUSES = tuple(HostStatus)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """A bar in whole per cent of its length.
+    """A bar. Its parts are in whole per cent of its length.
 
-    :ivar growth_percent: where what is used may grow to
-    :ivar mark_percent: where all that there is ends, if the bar goes beyond it
+    :ivar growth_percent: the use after all possible growth
+    :ivar mark_percent: the end of the total, if the bar is longer than the total
     """
 
     used_percent: int
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The document, and the headers that it has to be sent with."""
+    """The document and the headers that belong to it."""
 
     body: bytes
     headers: MappingProxyType[str, str]
@@ -52,8 +52,8 @@ class Page:
 def render_page(fleet: Fleet, *, metrics_path: str, address: str) -> Page:
     """Return the page.
 
-    :param metrics_path: where the metrics are
-    :param address: what the browser called this exporter, its Host header
+    :param metrics_path: the path of the metrics
+    :param address: this exporter's address in the Host header of the request
     """
     template = _environment().get_template("page.html.jinja")
     text = template.render(
@@ -69,12 +69,12 @@ def render_page(fleet: Fleet, *, metrics_path: str, address: str) -> Page:
 
 
 def used_bar(amount: Amount) -> Bar:
-    """Return the bar of what is used of what is physically there."""
+    """Return the bar of the use, compared with the physical amount."""
     return _bar(amount.used or 0, amount.growth or 0, amount.total or 0, amount.used_level)
 
 
 def claimed_bar(amount: Amount) -> Bar:
-    """Return the bar of what is claimed of the capacity."""
+    """Return the bar of the claims, compared with the capacity."""
     return _bar(amount.claimed or 0, 0, amount.capacity or 0, amount.claimed_level)
 
 
@@ -93,13 +93,13 @@ def _percent(part: int, whole: int) -> int:
 
 
 def _inactive(row: HostRow) -> int:
-    """Return how many domains are defined and not active."""
+    """Return how many domains are shut off."""
     return row.domains.get(DomainState.SHUTOFF, 0)
 
 
 @cache
 def _environment() -> Environment:
-    """Return the templates' environment. Imported when somebody first looks: scrapes have no use for it."""
+    """Return the templates' environment. Jinja is imported at the first request: scrapes do not need it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -111,7 +111,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.globals |= {
-        # These are files of this package, and cannot be escaped: nothing that was read is in them.
+        # These are files of this package. They contain nothing that was read, so they are not escaped.
         "style": Markup(_style()),
         "script": Markup(_script()),
         "of": quantity.format_of,
@@ -137,7 +137,7 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    # The policy allows no style attributes: lengths are classes.
+    # The policy allows no style attributes, so the lengths of bars are classes.
     return _read("page.css") + "".join(f".p{n}{{--p:{n}%}}" for n in range(101))
 
 
@@ -152,7 +152,7 @@ def _read(name: str) -> str:
 
 @cache
 def _headers() -> MappingProxyType[str, str]:
-    """Return headers by which the browser runs and loads nothing but what is in the page."""
+    """Return headers that let the browser run and load only what is in the page."""
     policy = (
         "default-src 'none'",
         f"style-src {_hash(_style())}",

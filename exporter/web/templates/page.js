@@ -1,10 +1,10 @@
 "use strict";
-// Sorting, filtering and refreshing are comforts: the page says everything without them.
+// Sorting, filtering and refreshing are extras: the page shows everything without them.
 (() => {
   const byId = (id) => document.getElementById(id);
   const rows = byId("rows"), filter = byId("filter"), faulty = byId("faulty"), auto = byId("auto");
   const heads = [...document.querySelectorAll("thead th")];
-  let order = null; // {column, direction}; null is the server's, the fullest first
+  let order = null; // {column, direction}; null: the server's order, the fullest first
 
   const valueOf = (row, column) => {
     const text = row.cells[column].dataset.v, number = Number(text);
@@ -36,7 +36,7 @@
     button.textContent = head.textContent;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const first = column < 2 ? 1 : -1; // names upwards and the worst state first; amounts downwards
+      const first = column < 2 ? 1 : -1; // names ascending, worst state first; amounts descending
       order = {column, direction: order && order.column === column ? -order.direction : first};
       heads.forEach((each) => each.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", order.direction > 0 ? "ascending" : "descending");
@@ -49,10 +49,10 @@
   byId("controls").hidden = false;
   document.documentElement.classList.add("scripted");
 
-  const tell = (text) => {
+  const showWarning = (text) => {
     if (byId("lost").textContent !== text) byId("lost").textContent = text;
   };
-  const take = (page) => {
+  const update = (page) => {
     document.title = page.title;
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
@@ -69,14 +69,14 @@
     try {
       const answer = await fetch(location.pathname, {cache: "no-store"});
       if (!answer.ok) throw new Error(String(answer.status));
-      take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      tell("");
+      update(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      showWarning("");
     } catch {
-      tell("The exporter does not answer. What is shown is from before; it is asked again by itself.");
+      showWarning("The exporter does not answer. This page shows old numbers and tries again automatically.");
     }
   };
-  const again = () => setTimeout(() => refresh().finally(again), REFRESH_MS);
-  again();
+  const schedule = () => setTimeout(() => refresh().finally(schedule), REFRESH_MS);
+  schedule();
   document.addEventListener("visibilitychange", refresh);
   auto.addEventListener("change", refresh);
 })();
