@@ -1,1 +1,1 @@
-"""Measurements beside others on the same hypervisor: `make bench`. docs/performance.md says what they say."""
+"""Measure this exporter beside others on the same hypervisor: `make bench`. Results: docs/performance.md."""

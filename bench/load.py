@@ -1,6 +1,6 @@
 """Load one exporter with many scrapers over TLS while guests come and go: `make bench-load`.
 
-What came of it goes into docs/performance.md, between two marks of its own.
+The results go into docs/performance.md, between two marks.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _describe(load: Load, *, scrapers: int, seconds: float) -> str:
         ("failed scrapes", str(len(load.failures))),
         ("scrape time p50, p99, longest", _in_ms(p50, p99, max(load.seconds))),
         ("guests started, destroyed", f"{load.guests_started}, {load.guests_stopped}"),
-        ("running guests that scrapes told", f"{min(load.running)} to {max(load.running)}"),
+        ("running guests in the scrapes", f"{min(load.running)} to {max(load.running)}"),
         (f"resident memory after {first.at:.0f} s, at the end, most", _in_mib(warm)),
         ("file descriptors, the same", _three([look.descriptors for look in warm])),
         ("threads, the same", _three([look.threads for look in warm])),
@@ -256,11 +256,10 @@ def _describe(load: Load, *, scrapers: int, seconds: float) -> str:
     return "\n".join(
         [
             f"`{command}`, {when}:",
-            f"{scrapers} scrapers for {seconds:.0f} s, each once a second over TLS with basic authentication",
-            "and a kept connection, against a real libvirtd where guests are started and destroyed every",
-            "second or so;",
-            f"on {os.cpu_count()} CPUs that they all share, and on which others worked, too (load",
-            f"{os.getloadavg()[2]:.1f} over the last 15 minutes).",
+            f"{scrapers} scrapers for {seconds:.0f} s. Each scrapes once a second over TLS with basic",
+            "authentication, on one kept connection. The libvirtd is real; guests are started and destroyed",
+            f"about every second. All share {os.cpu_count()} CPUs with other work",
+            f"(load {os.getloadavg()[2]:.1f} over the last 15 minutes).",
             "",
             "| | |",
             "|---|---:|",

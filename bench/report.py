@@ -27,8 +27,8 @@ _END = "<!-- Up to here. -->"
 class Measurements:
     """Everything that one run measured.
 
-    :ivar hypervisors: the cost of an exporter of so many hypervisors of the test driver
-    :ivar test_guests: the cost of one hypervisor of the test driver with so many guests
+    :ivar hypervisors: the cost of one exporter, by its number of hypervisors (libvirt's test driver)
+    :ivar test_guests: the cost of one hypervisor, by its number of guests (libvirt's test driver)
     """
 
     command: str
@@ -121,7 +121,7 @@ def _side_by_side_table(measured: SideBySide) -> str:
 
 
 def _ratios(measured: Sequence[SideBySide]) -> str:
-    """Tell how much longer the others take than this exporter."""
+    """Return the table of how much longer the others take than this exporter."""
     others = list(dict.fromkeys(name for each in measured for name in each.costs))[1:]
     rows = {}
     for each in measured:
@@ -130,17 +130,17 @@ def _ratios(measured: Sequence[SideBySide]) -> str:
             _factor(each.costs[name].median_seconds / warm.median_seconds) if name in each.costs else "-"
             for name in others
         )
-    title = "**How many times as long as this exporter, warm, the others take** (by the median)"
+    title = "**Time of the others, as a multiple of this exporter's, warm** (by the median)"
     return f"{title}\n\n{_table('running guests', others, rows)}"
 
 
 def _factor(factor: float) -> str:
-    """Return a factor with two digits that count."""
+    """Return a factor with two significant digits."""
     return f"{factor:,.{0 if factor >= 10 else 1 if factor >= 1 else 2}f}"
 
 
 def _guest_table(measured: Sequence[SideBySide]) -> str:
-    """Tell what one more guest costs, from each number of guests to the next."""
+    """Return the table of what one more guest costs, from each number of guests to the next."""
     rows = {}
     for fewer, more in pairwise(measured):
         for name in (next(iter(more.costs)), FLOOR):
@@ -150,7 +150,7 @@ def _guest_table(measured: Sequence[SideBySide]) -> str:
                     f"{(after.median_seconds - before.median_seconds) / guests * 1e6:.0f}",
                     f"{(_cpu(after) - _cpu(before)) / guests * 1e6:.0f}",
                 )
-    return f"**What one more guest costs a scrape**\n\n{_table('', ('µs of the median', 'µs of CPU'), rows)}"
+    return f"**One more guest adds to a scrape**\n\n{_table('', ('µs of the median', 'µs of CPU'), rows)}"
 
 
 def _frozen_table(frozen: FrozenGuest) -> str:
@@ -161,7 +161,7 @@ def _frozen_table(frozen: FrozenGuest) -> str:
         )
         for name, seconds in frozen.seconds.items()
     }
-    header = ("scrape, ms", "lines that are missing")
+    header = ("scrape, ms", "missing lines")
     return f"**One of {frozen.guests} guests is frozen** (SIGSTOP to its QEMU)\n\n{_table('', header, rows)}"
 
 

@@ -1,7 +1,7 @@
-"""Write docs/compatibility.md from the records that the tests leave. `make compatibility` runs it.
+"""Write docs/compatibility.md from the records of the tests. `make compatibility` runs it.
 
-The records of the machines that the page names are kept in docs/compatibility/; those that `make test-on`
-left in .cache/results since then take their places.
+docs/compatibility/ has the records of the machines on the page. Newer records that `make test-on` left in
+.cache/results replace them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _PROGRAMS = ("Python", "libvirt", "QEMU", "Nova", "Prometheus")
 
 _HEAD = """# What runs where
 
-Made by `make compatibility` from what the tests wrote down; do not edit.
+Made by `make compatibility` from the records of the tests; do not edit.
 
-Each row is one run of `make run`, `make test` and `make lint` on a bare Debian: nothing is installed there
-but git and make, and the commands install the rest. `make test-on RELEASE=trixie` does the same for you, on
-any Debian machine, as root; CI does it for every change. All guests are emulated (QEMU without KVM).
+Each row is one run of `make run`, `make test` and `make lint` on a bare Debian. Only git and make are
+installed there; the commands install the rest. `make test-on RELEASE=trixie` does the same on any Debian
+machine, as root. CI does it for every change. All guests are emulated (QEMU without KVM).
 
 """
 _TAIL = """
 
 Other systems:
 
-- Ubuntu 24.04 and 26.04: `make` knows the names of the packages; no run is on record. There is no Chromium as
-  a .deb there, so that the tests of the page are left out, and say so.
-- Fedora and its kin: `make` knows the names of the packages; no run is on record. There is no package of Nova
-  there, so that the comparison with it is left out.
+- Ubuntu 24.04 and 26.04: `make` knows the names of the packages, but no run is recorded. Ubuntu has no .deb
+  of Chromium, so the tests of the page are skipped and say so.
+- Fedora and similar: `make` knows the names of the packages, but no run is recorded. Fedora has no package of
+  Nova, so the comparison with Nova is skipped.
 - The unit tests run under Python 3.10 to 3.14 (`make test-pythons`).
 """
 
@@ -52,8 +52,8 @@ def render_page(records: Iterable[Mapping[str, Any]]) -> str:
     """Return the page's text."""
     records = list(records)
     if not records:
-        return _HEAD + "No run is on record yet.\n" + _TAIL
-    columns = ("machine", *_PROGRAMS, "tests passed", "failed", "left out", "minutes", "on")
+        return _HEAD + "No run is recorded yet.\n" + _TAIL
+    columns = ("machine", *_PROGRAMS, "tests passed", "failed", "skipped", "minutes", "date")
     table = [_row(columns), "|" + "---|" * len(columns), *(_row(_cells(record)) for record in records)]
     return _HEAD + "\n".join([*table, "", *_list_left_out(records)]) + _TAIL
 
@@ -76,7 +76,7 @@ def _list_left_out(records: Iterable[Mapping[str, Any]]) -> list[str]:
         for record in records
         for reason, count in sorted(record["left_out"].items())
     ]
-    return ["Left out, and why:", "", *reasons] if reasons else ["Nothing was left out."]
+    return ["Skipped, and why:", "", *reasons] if reasons else ["Nothing was skipped."]
 
 
 def _row(cells: Iterable[str]) -> str:
