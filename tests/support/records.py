@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -141,6 +141,20 @@ def make_cell(**changes: Any) -> NumaCell:
         cpus=tuple(HostCpu(id=cpu, socket_id=0, siblings=siblings) for cpu in sorted(siblings)),
     )
     return replace(cell, **changes)
+
+
+def make_cpus(ids: Iterable[int]) -> tuple[HostCpu, ...]:
+    """Return CPUs of one socket, without hyper-threads."""
+    return tuple(HostCpu(id=each, socket_id=0, siblings=frozenset({each})) for each in ids)
+
+
+def make_node(cells: Iterable[NumaCell]) -> NodeInfo:
+    """Return what virNodeGetInfo tells of a host that has these cells and nothing besides."""
+    cells = tuple(cells)
+    return NodeInfo(
+        online_cpus=sum(len(cell.cpus) for cell in cells),
+        memory_mib=sum(cell.memory_kib for cell in cells) // KIB,
+    )
 
 
 def make_host_cell(**changes: Any) -> HostNumaCell:

@@ -175,7 +175,7 @@ def test_as_many_fit_as_can_be_placed_one_by_one(flavor: Flavor, host: list[Inve
     cells=st.lists(
         st.fixed_dictionaries({"pcpus": st.integers(0, 30), "mib": st.integers(0, 80)}), max_size=4
     ),
-    host=inventories,
+    host=st.one_of(inventories, st.just(make_host(PCPU=1000))),
 )
 def test_pinned_guests_are_placed_cell_by_cell(
     flavor: Flavor, cells: list[dict[str, int]], host: list[Inventory]
@@ -234,8 +234,9 @@ def test_over_commit_does_not_let_in_a_guest_that_is_larger_than_the_host() -> N
 def test_a_host_that_guests_claim_more_of_than_there_is_takes_no_more() -> None:
     cpus = make_inventory(VCPU, 4, claimed=9)
     others = [each for each in make_host() if each.resource_class is not VCPU]
-    found = slots_of(make_flavor(), cpus, *others)
-    assert (found.slots, found.limited_by) == (0, {VCPU})
+    for vcpus in (1, 4):
+        found = slots_of(make_flavor(vcpus=vcpus), cpus, *others)
+        assert (found.slots, found.limited_by) == (0, {VCPU})
 
 
 def test_a_flavor_that_needs_what_could_not_be_told_has_no_slots_and_others_have() -> None:
@@ -456,6 +457,33 @@ def test_a_guest_shows_how_its_flavor_is_laid_out() -> None:
 def test_of_a_flavor_that_was_made_anew_what_most_guests_have_counts() -> None:
     guests = [make_guest(n, nova_flavor=make_nova_flavor(vcpus=vcpus)) for n, vcpus in enumerate((8, 2, 2))]
     assert [flavor.vcpus for flavor in learn(*guests)[0]] == [2]
+
+
+@pytest.mark.parametrize("larger", [{"vcpus": 5}, {"memory_mb": 8193}, {"root_gb": 81}])
+def test_where_as_many_guests_have_the_one_as_the_other_the_larger_counts(larger: dict[str, int]) -> None:
+    """Whichever of the guests was read first: the number does not change with each scrape."""
+    flavors = [make_nova_flavor(), make_nova_flavor(**larger)]
+    guests = [make_guest(n, nova_flavor=flavor) for n, flavor in enumerate(flavors)]
+    ((found,), _), ((again,), _) = learn(*guests), learn(*reversed(guests))
+    assert found == again
+    assert (found.vcpus, found.memory_mb, found.disk_gb) > (4, 8192, 82)
+
+
+def test_where_as_many_guests_are_pinned_as_are_not_those_with_shared_vcpus_count() -> None:
+    pinned = make_guest(1, nova_flavor=make_nova_flavor(), vcpu_pins={n: frozenset({n}) for n in range(4)})
+    shared = make_guest(2, nova_flavor=make_nova_flavor())
+    ((found,), _) = learn(pinned, shared, dedicated=frozenset(range(4)))
+    assert (found.vcpus, found.pcpus) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("resources", "vcpus", "pcpus"), [({VCPU: 3}, 3, 0), ({PCPU: 2}, 0, 2), ({VCPU: 3, PCPU: 2}, 3, 2)]
+)
+def test_of_a_flavor_that_says_what_it_asks_for_no_cpu_besides_counts(
+    resources: dict[ResourceClass, int], vcpus: int, pcpus: int
+) -> None:
+    ((found,), _) = learn(make_guest(nova_flavor=make_nova_flavor(resources=resources)))
+    assert (found.vcpus, found.pcpus) == (vcpus, pcpus)
 
 
 def test_of_too_many_flavors_those_with_the_most_guests_are_kept_and_it_is_said() -> None:
