@@ -80,6 +80,10 @@ fuzz: $(VENV)/.dev ## Fuzz everything that strangers write, for long: make fuzz 
 	    $(BIN)/python -m tests.fuzz.run $$target $(SECONDS) || exit 1; \
 	done
 
+.PHONY: mutants
+mutants: $(VENV)/.mutants ## Count the small changes of the code that no unit test notices: make mutants ARGS=exporter/placement
+	@$(BIN)/python -m scripts.mutants $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types
 	@$(INSTALL_PACKAGES) lint
@@ -175,4 +179,9 @@ $(VENV)/.run: pyproject.toml $(VENV)/.python
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
 	@echo '==> Installing the development tools into $(VENV) (pip)'
 	@$(INSTALL_HERE) '.[dev]'
+	@touch $@
+
+$(VENV)/.mutants: pyproject.toml $(VENV)/.dev
+	@echo '==> Installing mutmut into $(VENV) (pip)'
+	@$(INSTALL_HERE) '.[dev,mutants]'
 	@touch $@
