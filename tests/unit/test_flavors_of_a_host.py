@@ -197,3 +197,29 @@ def test_guests_that_are_not_pinned_claim_no_dedicated_cpu_for_their_emulator() 
     resources = get_available_resource(make_reading(guests=[guest]), config)
     claimed = {each.resource_class: each.claimed for each in resources.inventories}
     assert (claimed[VCPU], claimed[PCPU]) == (2, 0)
+
+
+def test_flavors_of_guests_are_laid_out_as_the_guests_are() -> None:
+    """A learnt flavor whose guest has one dedicated CPU in one cell: 3 are left there, and 4 in the other."""
+    flavor = NovaFlavor(name="f", vcpus=1, memory_mb=1, root_gb=1, ephemeral_gb=0, swap_mb=0, resources={})
+    part = GuestNumaCell(host_cell=0, vcpus=frozenset({0}), memory_kib=MIB_KIB, page_size_kib=None)
+    guest = make_guest(nova_flavor=flavor, vcpu_pins={0: frozenset({0})}, numa_cells=(part,))
+    reading = make_reading(
+        guests=[guest],
+        capabilities=make_capabilities(cells=make_cells(*FOUR_CPUS_EACH)),
+        online_cpus=frozenset(range(8)),
+    )
+    options = HypervisorConfig(uri="test:///default", cpu_dedicated_set="0-7", flavors_from_guests=True)
+    resources = get_available_resource(reading, options)
+    assert [(each.flavor, each.slots, each.limited_by) for each in resources.flavor_slots] == [
+        ("f", 7, {PCPU})
+    ]
+    known = replace(options, flavors=(Flavor(name="f", vcpus=1, memory_mb=1, disk_gb=1),))
+    assert [each.flavor for each in get_available_resource(reading, known).flavor_slots] == ["f"]
+
+
+def test_flavors_of_guests_are_not_shown_unless_wanted() -> None:
+    resources = get_available_resource(
+        make_reading(guests=make_guests_of(1)), HypervisorConfig(uri="test:///default")
+    )
+    assert resources.flavor_slots == ()

@@ -17,10 +17,13 @@ from exporter.model import (
     Flavor,
     FreeNumaMemory,
     ImageSize,
+    MdevType,
+    NodeDevices,
     NodeInfo,
     NodeMemory,
     Problem,
     Reading,
+    ResourceClass,
     Resources,
     Severity,
     UnsizedImage,
@@ -35,6 +38,7 @@ from tests.support.records import (
     make_domain,
     make_guest,
     make_identity,
+    make_pci_device,
     make_reading,
     make_storage,
     make_uuid,
@@ -518,6 +522,27 @@ def test_what_a_hypervisor_is_comes_out_of_its_identity_and_capabilities() -> No
 
 def test_a_host_without_cells_has_no_numa_topology() -> None:
     assert compute(make_reading(capabilities=make_capabilities(cells=()))).numa_topology is None
+
+
+def test_all_online_cpus_may_be_dedicated() -> None:
+    options = configure(cpu_dedicated_set="0-3")
+    resources = compute(make_reading(online_cpus=frozenset(range(4))), options)
+    assert [each.total for each in resources.inventories if each.resource_class is ResourceClass.PCPU] == [4]
+    assert resources.problems == ()
+
+
+def test_devices_are_told_as_they_were_read() -> None:
+    device, mdev_type = make_pci_device(), MdevType(name="nvidia-35", available_instances=3)
+    devices = NodeDevices(pci_devices=(device,), mdev_types=(mdev_type,))
+    resources = compute(make_reading(node_devices=devices))
+    assert resources.pci_passthrough_devices == (device,)
+    assert resources.mdev_types == (mdev_type,)
+
+
+def test_broken_metadata_of_a_guest_are_a_problem_of_its_host() -> None:
+    guest = make_guest(metadata_error="no flavor", has_nova_metadata=True)
+    (problem,) = compute(make_reading(guests=[guest])).problems
+    assert (problem.severity, problem.reason, problem.subject) == (Severity.ERROR, "metadata", guest.name)
 
 
 def test_problems_of_the_reading_are_passed_on_first() -> None:
