@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from exporter.model import Snapshot
 
@@ -17,13 +17,30 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BASE_UNITS = {"_seconds": "seconds", "_bytes": "bytes"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(NamedTuple):
     """One value of one metric family."""
 
     metric: Metric
     labels: Mapping[str, str]
     value: float
+
+
+Line = tuple[str, Mapping[str, str], float]  # the name of a sample, its labels and value
+
+
+@dataclass(kw_only=True, slots=True)
+class Family:
+    """All samples of one metric family of a scrape, as the exposition formats show them.
+
+    :ivar name: without the ending that a counter's or an info's samples have
+    :ivar unit: a base unit that the name ends in, or nothing
+    """
+
+    name: str
+    documentation: str
+    type: str
+    unit: str = ""
+    samples: list[Line] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +50,7 @@ class Metric:
     :param name: as it is exposed: a counter's ends in `_total`, an info's in `_info`
     :param more_labels: whether labels that the configuration names may follow the declared ones
     :param unit: of its values; derived from the name's end (`_seconds`, `_bytes`)
-    :param source: the libvirt API or Nova function that it comes from
+    :param source: the libvirt API or Nova function that it comes from, or "this exporter"; no module of ours
     """
 
     name: str
@@ -43,8 +60,10 @@ class Metric:
     source: str
     unit: str = ""
     more_labels: bool = False
+    _declared: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_declared", frozenset(self.labels))
         for name in (self.name, *self.labels):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a metric or label")
@@ -56,15 +75,22 @@ class Metric:
             unit = next((unit for end, unit in _BASE_UNITS.items() if self.name.endswith(end)), "")
             object.__setattr__(self, "unit", unit)
 
+    def make_family(self) -> Family:
+        """Return a family of this metric, without samples yet."""
+        name = self.name.removesuffix("_total").removesuffix("_info")
+        unit = next((unit for end, unit in _BASE_UNITS.items() if name.endswith(end)), "")
+        return Family(name=name, documentation=self.help, type=self.type, unit=unit)
+
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
         """Return one sample with the declared labels, or none for a value that is not known.
 
         :raises ValueError: when a label is missing or was not declared
         :raises OverflowError: when no sample can hold the value
         """
-        if set(labels) != set(self.labels) and not (self.more_labels and set(labels) > set(self.labels)):
+        declared = self._declared
+        if labels.keys() != declared and not (self.more_labels and labels.keys() > declared):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
-        return () if value is None else (Sample(metric=self, labels=labels, value=float(value)),)
+        return () if value is None else (Sample(self, labels, float(value)),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric as Family
 
 from exporter import __version__
-from exporter.metric import Metric
+from exporter.metric import Family, Line, Metric
 
 try:
     from exporter._revision import REVISION  # type: ignore[import-not-found] # hatch_build.py writes it
@@ -29,25 +28,25 @@ REFRESH_DURATION_SECONDS = Metric(
     help="How long refreshes took, over all hypervisors.",
     type="histogram",
     labels=(),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_config_last_reload_successful",
     help="1 if the configuration was last loaded without mistakes. If 0, the previous one stays in use.",
     labels=(),
-    source="exporter.reload",
+    source="this exporter",
 )
 RELOAD_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_exporter_config_last_reload_success_timestamp_seconds",
     help="When the configuration in use was loaded, in seconds since the epoch.",
     labels=(),
-    source="exporter.reload",
+    source="this exporter",
 )
 WEB_RELOAD_SUCCESSFUL = Metric(
     name="hypervisor_exporter_web_config_last_reload_successful",
     help="1 if the web configuration in use is the one in its files. If 0, the previous one stays in use.",
     labels=(),
-    source="exporter.web.access",
+    source="this exporter",
 )
 WEB_CERTIFICATE_EXPIRY = Metric(
     name="hypervisor_exporter_web_certificate_expiry_timestamp_seconds",
@@ -88,9 +87,19 @@ class OwnMetrics:
 
     def collect(self) -> Iterator[Family]:
         """Yield every family, without the `_created` series that prometheus_client adds."""
-        for family in self._registry.collect():
-            family.samples = [each for each in family.samples if not each.name.endswith("_created")]
-            yield family
+        for each in self._registry.collect():
+            samples: list[Line] = [
+                (sample.name, sample.labels, sample.value)
+                for sample in each.samples
+                if not sample.name.endswith("_created")
+            ]
+            yield Family(
+                name=each.name,
+                documentation=each.documentation,
+                type=each.type,
+                unit=each.unit,
+                samples=samples,
+            )
 
     def watch_web(
         self, *, is_up_to_date: Callable[[], bool], read_expiry: Callable[[], float | None]

@@ -7,11 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from prometheus_client.metrics_core import Metric as Family
-
 from exporter.attempt import Failure, attempt
 from exporter.collectors import target
-from exporter.metric import Collector, Metric, Sample
+from exporter.metric import Collector, Family, Metric, Sample
 from exporter.model import HostView, Snapshot
 from exporter.own import OwnMetrics
 
@@ -21,13 +19,13 @@ COLLECTOR_SUCCESS = Metric(
     name="hypervisor_exporter_collector_success",
     help="1 if the collector worked for every hypervisor, 0 if it failed for one.",
     labels=("collector",),
-    source="exporter.scrape",
+    source="this exporter",
 )
 COLLECTOR_DURATION_SECONDS = Metric(
     name="hypervisor_exporter_collector_duration_seconds",
     help="How long the collector took, for all hypervisors together.",
     labels=("collector",),
-    source="exporter.scrape",
+    source="this exporter",
 )
 METRICS = (COLLECTOR_SUCCESS, COLLECTOR_DURATION_SECONDS)
 
@@ -80,11 +78,9 @@ def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample]:
 def _group(samples: Iterable[Sample]) -> list[Family]:
     """Group samples by metric, as the exposition formats require, in order of first appearance."""
     families: dict[str, Family] = {}
-    for sample in samples:
-        metric = sample.metric
-        family = families.get(metric.name)
-        if family is None:
-            stem = metric.name.removesuffix("_total").removesuffix("_info")
-            family = families[metric.name] = Family(stem, metric.help, metric.type)
-        family.add_sample(metric.name, dict(sample.labels), sample.value)
+    for metric, labels, value in samples:
+        name = metric.name
+        if name not in families:
+            families[name] = metric.make_family()
+        families[name].samples.append((name, labels, value))
     return list(families.values())

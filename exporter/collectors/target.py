@@ -15,54 +15,54 @@ UP = Metric(
     name="hypervisor_up",
     help="1 if the last refresh of the hypervisor succeeded in time, else 0.",
     labels=("target",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 SNAPSHOT_TIMESTAMP_SECONDS = Metric(
     name="hypervisor_snapshot_timestamp_seconds",
     help="When the hypervisor's numbers were read, in seconds since the epoch.",
     labels=("hypervisor_hostname",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 REFRESH_DURATION_SECONDS = Metric(
     name="hypervisor_refresh_duration_seconds",
     help="How long the last refresh took.",
     labels=("target",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 REFRESH_ERRORS_TOTAL = Metric(
     name="hypervisor_refresh_errors_total",
     help="Problems in refreshes, by reason.",
     type="counter",
     labels=("target", "reason"),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 REFRESH_LIBVIRT_CALLS = Metric(
     name="hypervisor_refresh_libvirt_calls",
     help="Calls that the last refresh made to libvirt. The number does not grow with the number of guests.",
     unit="calls",
     labels=("target",),
-    source="exporter.virt.hypervisor",
+    source="this exporter",
 )
 REFRESH_GUESTS_READ = Metric(
     name="hypervisor_refresh_guests_read",
     help="Guests whose XML the last refresh read: new, changed and outdated ones.",
     unit="guests",
     labels=("target",),
-    source="exporter.virt.guest_cache",
+    source="virDomainGetXMLDesc",
 )
 REFRESHES_IN_FLIGHT = Metric(
     name="hypervisor_refreshes_in_flight",
     help="Refreshes under way, 0 or 1. If it stays 1, libvirt does not answer a call.",
     unit="refreshes",
     labels=("target",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 HUNG_CALLS = Metric(
     name="hypervisor_hung_calls",
     help="Calls to libvirt or a file system that did not return in time. Each keeps a thread.",
     unit="calls",
     labels=("target",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 CACHE_HITS_TOTAL = Metric(
     name="hypervisor_cache_hits_total",
@@ -70,7 +70,7 @@ CACHE_HITS_TOTAL = Metric(
     type="counter",
     unit="scrapes",
     labels=("target",),
-    source="exporter.compute.host_state",
+    source="this exporter",
 )
 CONNECTS_TOTAL = Metric(
     name="hypervisor_connects_total",
@@ -78,7 +78,7 @@ CONNECTS_TOTAL = Metric(
     type="counter",
     unit="connections",
     labels=("target",),
-    source="exporter.virt.hypervisor",
+    source="virConnectOpenAuth",
 )
 EVENTS_TOTAL = Metric(
     name="hypervisor_events_total",
@@ -86,7 +86,7 @@ EVENTS_TOTAL = Metric(
     type="counter",
     unit="events",
     labels=("target",),
-    source="exporter.virt.hypervisor",
+    source="virConnectDomainEventRegisterAny",
 )
 LIBVIRT_CALLS_TOTAL = Metric(
     name="hypervisor_libvirt_calls_total",
@@ -94,7 +94,7 @@ LIBVIRT_CALLS_TOTAL = Metric(
     type="counter",
     unit="calls",
     labels=("target",),
-    source="exporter.virt.hypervisor",
+    source="this exporter",
 )
 GUESTS_READ_TOTAL = Metric(
     name="hypervisor_guests_read_total",
@@ -102,7 +102,7 @@ GUESTS_READ_TOTAL = Metric(
     type="counter",
     unit="guests",
     labels=("target",),
-    source="exporter.virt.guest_cache",
+    source="virDomainGetXMLDesc",
 )
 METRICS = (
     UP,

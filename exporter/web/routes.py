@@ -18,6 +18,7 @@ from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.page.fleet import make_fleet
 from exporter.scrape import collect_families
+from exporter.web.accept import parse_weights
 from exporter.web.access import Access, BusyError
 from exporter.web.exposition import choose_format
 from exporter.web.messages import Request, Response
@@ -275,13 +276,8 @@ def _compress(response: Response, headers: Mapping[str, str]) -> Response:
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the header names gzip without the weight 0 (RFC 9110, 12.5.3)."""
-    is_accepted = {}
-    for item in accept_encoding.lower().split(","):
-        coding, _, parameters = item.partition(";")
-        weight = parameters.replace(" ", "").removeprefix("q=")
-        is_accepted[coding.strip()] = weight not in ("0", "0.0", "0.00", "0.000")
-    return is_accepted.get("gzip", is_accepted.get("*", False))
+    weights = parse_weights(accept_encoding)
+    return weights.get("gzip", weights.get("*", 0)) > 0
 
 
 def _plain(status: HTTPStatus, text: str, **headers: str) -> Response:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.metrics_core import Metric as ClientFamily
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from exporter.collectors import COLLECTORS
+from exporter.metric import Family
 from exporter.own import OwnMetrics
 from exporter.scrape import collect_families
 from exporter.web.exposition import OPENMETRICS, TEXT, choose_format, render_openmetrics, render_text
@@ -29,8 +30,12 @@ class Families:
     def __init__(self, *families: Family) -> None:
         self._families = families
 
-    def collect(self) -> Iterator[Family]:
-        return iter(self._families)
+    def collect(self) -> Iterator[ClientFamily]:
+        for each in self._families:
+            family = ClientFamily(each.name, each.documentation, each.type, each.unit)
+            for name, labels, value in each.samples:
+                family.add_sample(name, dict(labels), value)
+            yield family
 
 
 def render_as_prometheus_client(*families: Family) -> tuple[bytes, bytes]:
@@ -55,14 +60,28 @@ def test_a_scrape_is_what_prometheus_client_makes_of_it() -> None:
 def test_whatever_labels_and_values_hold_is_written_as_prometheus_client_does(
     kind: str, help_text: str, labels: dict[str, str], value: float
 ) -> None:
-    family = Family("kvm", help_text, kind)
-    family.add_sample({"counter": "kvm_total", "info": "kvm_info"}.get(kind, "kvm"), labels, value)
+    name = {"counter": "kvm_total", "info": "kvm_info"}.get(kind, "kvm")
+    family = Family(name="kvm", documentation=help_text, type=kind, samples=[(name, labels, value)])
     assert (render_text([family]), render_openmetrics([family])) == render_as_prometheus_client(family)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [0, -0.0, 1, 999999, 1e6, 1234567.5, -1234567.5, 2**53, 1e15, 1e16, 1.5e300, 1e-5, 5e-324, math.nan],
+)
+def test_a_number_is_written_as_prometheus_client_does(value: float) -> None:
+    family = Family(name="kvm", documentation="Help.", type="gauge", samples=[("kvm", {}, value)])
+    assert render_text([family]) == render_as_prometheus_client(family)[0]
+
+
 def test_a_unit_is_told_where_the_format_has_one() -> None:
-    family = Family("kvm_seconds", "Help.", "gauge", "seconds")
-    family.add_sample("kvm_seconds", {}, math.inf)
+    family = Family(
+        name="kvm_seconds",
+        documentation="Help.",
+        type="gauge",
+        unit="seconds",
+        samples=[("kvm_seconds", {}, math.inf)],
+    )
     assert (render_text([family]), render_openmetrics([family])) == render_as_prometheus_client(family)
 
 
@@ -72,6 +91,8 @@ def test_a_unit_is_told_where_the_format_has_one() -> None:
         ("", TEXT),
         ("*/*", TEXT),
         ("text/plain;version=0.0.4", TEXT),
+        ("application/openmetrics-text;version=1.0.0;q=0, text/plain", TEXT),
+        ("application/openmetrics-text;q=0.0,application/openmetrics-text;version=1.0.0;q=0.1", OPENMETRICS),
         ("application/openmetrics-text", OPENMETRICS),
         ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OPENMETRICS),
         (

@@ -44,7 +44,8 @@ class Bench:
 
     def get(self, name: str) -> float:
         full = f"hypervisor_exporter_config_last_reload_{name}"
-        return next(s.value for family in self.own.collect() for s in family.samples if s.name == full)
+        samples = (sample for family in self.own.collect() for sample in family.samples)
+        return next(value for name, _labels, value in samples if name == full)
 
 
 def make_loaded(cache_ttl: float) -> Loaded:

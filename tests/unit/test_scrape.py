@@ -33,10 +33,10 @@ def values_of(name: str, *collectors: Collector, hostnames: tuple[str, ...]) -> 
         for hostname in hostnames
     ]
     return {
-        next(iter(sample.labels.values())): sample.value
+        next(iter(labels.values())): value
         for family in collect_families(views, collectors)
-        for sample in family.samples
-        if sample.name == name
+        for sample_name, labels, value in family.samples
+        if sample_name == name
     }
 
 
@@ -63,7 +63,7 @@ def test_a_failure_is_a_metric_and_each_collector_has_its_own() -> None:
 
 def test_a_hypervisor_without_a_snapshot_is_shown_by_how_reaching_it_went() -> None:
     families = collect_families([make_view(snapshot=None, is_up=False)], [GOOD])
-    names = {sample.name for family in families for sample in family.samples}
+    names = {name for family in families for name, _labels, _value in family.samples}
     assert "hypervisor_up" in names
     assert "hypervisor_x" not in names
     assert "hypervisor_snapshot_timestamp_seconds" not in names
@@ -74,5 +74,5 @@ def test_every_family_is_there_once_with_all_its_samples() -> None:
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     (up,) = (family for family in families if family.name == "hypervisor_up")
-    assert [sample.labels["target"] for sample in up.samples] == ["a", "b"]
+    assert [labels["target"] for _name, labels, _value in up.samples] == ["a", "b"]
     assert "hypervisor_exporter_build" in names
