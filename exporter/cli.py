@@ -150,7 +150,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
         clock=time.monotonic,
         wall_clock=time.time,
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.start)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     try:
         await service.run(
             open_sockets=partial(_open_sockets, config, command), first_audit_timeout=config.scrape_timeout

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.attempt import Failure, attempt_in_thread
+from exporter.attempt import Failure, attempt_awaiting, attempt_in_thread
 from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.own import OwnMetrics
 from exporter.web.access import AccessSettings
 
 log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,8 @@ class Reloader:
 
     :param load: reads the configuration and the web configuration; raises ConfigError
     :param apply: puts both in force
+
+    All methods belong to the event loop.
     """
 
     def __init__(
@@ -43,22 +47,34 @@ class Reloader:
         self._apply = apply
         self._own = own
         self._wall_clock = wall_clock
-        self._reloads: set[asyncio.Task[list[str]]] = set()
-        self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Future[list[str]] | None = None
+        self._worker: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Reload without anybody waiting for it: what SIGHUP does."""
-        reload = asyncio.get_running_loop().create_task(self.reload())
-        self._reloads.add(reload)  # the event loop itself keeps no task from being collected
-        reload.add_done_callback(self._reloads.discard)
+    def reload(self) -> asyncio.Future[list[str]]:
+        """Have the configuration read anew and put in force; return a future of its mistakes.
 
-    async def reload(self) -> list[str]:
-        """Read the configuration anew and put it in force; return its mistakes, if it has any.
-
-        One after the other: of two reloads, what the later one read is in force in the end.
+        One reload is under way at most. Whoever asks meanwhile shares the next one, which reads what is on
+        disk then. Two reloads begin PAUSE_SECONDS apart, so that who asks all the time fills no log.
         """
-        async with self._one_at_a_time:
-            return await self._read_and_apply()
+        loop = asyncio.get_running_loop()
+        if self._next is None:
+            self._next = loop.create_future()
+        if self._worker is None or self._worker.done():
+            self._worker = loop.create_task(self._work())
+        return self._next
+
+    async def _work(self) -> None:
+        """Reload as long as somebody asks for it."""
+        loop = asyncio.get_running_loop()
+        while self._next is not None:
+            asked, self._next = self._next, None
+            began_at = loop.time()
+            outcome = await attempt_awaiting(self._read_and_apply())
+            if isinstance(outcome, Failure):
+                asked.set_exception(outcome.error)
+            else:
+                asked.set_result(outcome.value)
+            await asyncio.sleep(max(0.0, began_at + PAUSE_SECONDS - loop.time()))
 
     async def _read_and_apply(self) -> list[str]:
         outcome = await attempt_in_thread(self._load, name="reload")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
@@ -33,6 +33,10 @@ SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 # the page must not make a hypervisor late that no scrape would call so.
 PAGE_TIMEOUT_SECONDS = 2.0
 
+# A file system that hangs must not keep more clients than these, and none for longer.
+RELOAD_TIMEOUT_SECONDS = 30.0
+MAX_WAITING_FOR_RELOAD = 16
+
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
 _READ_METHODS = ("GET", "HEAD")
@@ -49,7 +53,8 @@ class Web:
     """Answers requests out of what the tracker and the probe targets know.
 
     :param collectors: all there are
-    :param reload: reads the configuration anew, and returns its mistakes
+    :param reload: has the configuration read anew, and returns a future of its mistakes
+    :param reload_timeout: how long a client waits for that
     :param clock: the hosts' monotonic clock
     """
 
@@ -61,16 +66,19 @@ class Web:
         probe_targets: ProbeTargets,
         collectors: Sequence[Collector],
         own: OwnMetrics,
-        reload: Callable[[], Awaitable[list[str]]],
+        reload: Callable[[], asyncio.Future[list[str]]],
         access: Access,
         clock: Callable[[], float],
+        reload_timeout: float = RELOAD_TIMEOUT_SECONDS,
     ) -> None:
         self._config = config
         self._tracker = tracker
         self._probe_targets = probe_targets
         self._all_collectors = collectors
         self._own = own
-        self._read_anew = reload
+        self._start_reload = reload
+        self._waiting_for_reload = 0
+        self._reload_timeout = reload_timeout
         self._access = access
         self._clock = clock
         self._audit: asyncio.Task[list[HostView]] | None = None  # the page's
@@ -176,8 +184,21 @@ class Web:
         # The port opens only after the first audit: whoever can ask is served.
         return _plain(HTTPStatus.OK, "Ready")
 
-    async def _reload(self, _request: Request) -> Response:
-        mistakes = await self._read_anew()
+    async def _reload(self, request: Request) -> Response:
+        if is_foreign(request.headers):
+            return _plain(HTTPStatus.FORBIDDEN, "A page of another site asks for this")
+        if self._waiting_for_reload >= MAX_WAITING_FOR_RELOAD:
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "A reload is under way, and many wait for it")
+        reload = self._start_reload()
+        self._waiting_for_reload += 1
+        try:
+            done, _pending = await asyncio.wait({reload}, timeout=self._reload_timeout)
+        finally:
+            self._waiting_for_reload -= 1
+        if not done:
+            text = f"Not reloaded within {self._reload_timeout:g} s. It goes on; the log says how it ends"
+            return _plain(HTTPStatus.GATEWAY_TIMEOUT, text)
+        mistakes = reload.result()
         if mistakes:
             text = "\n".join(["The old configuration stays in force:", *mistakes])
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, text)
@@ -210,6 +231,19 @@ def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
         return upper_bound
     margin = min(SCRAPE_TIMEOUT_MARGIN_SECONDS, promised / 2)
     return min(upper_bound, promised - margin)
+
+
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Whether a browser sent this request for a page that is not this exporter's (a form, a script).
+
+    Such a request comes with what the browser knows of passwords and certificates. Browsers name the page's
+    site in Sec-Fetch-Site or Origin; Prometheus' tools and curl send neither.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")
 
 
 def _parameters(request: Request) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from exporter.reload import Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
-from exporter.web.routes import Web, scrape_timeout
+from exporter.web.routes import MAX_WAITING_FOR_RELOAD, Web, scrape_timeout
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 
@@ -41,6 +42,8 @@ class Site:
         self.clock = Clock()
         self.drivers: dict[str, Driver] = {}
         self.mistakes: list[str] = []
+        self.disk_answers = threading.Event()
+        self.disk_answers.set()
         self.applied: list[Loaded] = []
         self.own = OwnMetrics()
         self.tracker = ResourceTracker(self.config, self._make_host)
@@ -55,6 +58,7 @@ class Site:
             reload=self.reloader.reload,
             access=Access(None, AccessSettings(), clock=self.clock),
             clock=self.clock,
+            reload_timeout=0.05,
         )
 
     def _make_host(self, hypervisor: HypervisorConfig, config: Config):  # type: ignore[no-untyped-def]
@@ -63,6 +67,7 @@ class Site:
         return Host(driver=driver, clock=self.clock, config=config, target=hypervisor.target).state
 
     def _load(self) -> Loaded:
+        assert self.disk_answers.wait(20)
         if self.mistakes:
             raise ConfigError(self.mistakes)
         return Loaded(config=self.config, access=AccessSettings())
@@ -363,3 +368,18 @@ def test_a_refused_reload_says_every_mistake() -> None:
     assert response.status == HTTPStatus.INTERNAL_SERVER_ERROR
     assert text(response) == "The old configuration stays in force:\na.yaml:1: first\na.yaml:2: second\n"
     assert ask("/-/reload", method="POST").status == HTTPStatus.OK
+
+
+def test_who_waits_for_a_reload_that_hangs_is_told_soon_and_further_ones_at_once() -> None:
+    async def run() -> None:
+        site = Site()
+        site.disk_answers.clear()
+        waiting = [site.ask("/-/reload", method="POST") for _ in range(MAX_WAITING_FOR_RELOAD + 1)]
+        *told_soon, told_at_once = await asyncio.gather(*waiting)
+        assert {response.status for response in told_soon} == {HTTPStatus.GATEWAY_TIMEOUT}
+        assert told_at_once.status == HTTPStatus.SERVICE_UNAVAILABLE
+        site.disk_answers.set()
+        while not site.applied:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
