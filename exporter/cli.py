@@ -1,4 +1,4 @@
-"""The command: flags and file become a Config, and the parts are wired together. Nothing else does either."""
+"""The command line: make a Config from flags and file, and wire the parts together. Only done here."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
         return 0
     try:
-        # Only here: --help, --version and --config.check need no libvirt, and work without.
+        # Imported only here: --help, --version and --config.check work without libvirt.
         from exporter.virt.hypervisor import start_event_loop
     except LibvirtMissingError as error:
         log.error("%s", error)
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _load(command: CommandLine) -> Loaded:
-    """Read all that is configured.
+    """Read the whole configuration.
 
     :raises ConfigError: with every mistake in both files
     """
@@ -100,7 +100,7 @@ def _load(command: CommandLine) -> Loaded:
 
 
 async def _serve(loaded: Loaded, command: CommandLine) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal to stop."""
     config = loaded.config
     _raise_file_limit()
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
@@ -117,7 +117,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
         _apply_logging(new)
         if new.config.web.listen_address != config.web.listen_address:
             log.warning(
-                "a change of listen_address takes a restart", extra={"still": config.web.listen_address}
+                "a change of listen_address needs a restart", extra={"still": config.web.listen_address}
             )
         access.apply(new.access)
         tracker.configure(new.config)
@@ -162,9 +162,9 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
 
 
 def _raise_file_limit() -> None:
-    """Take the file descriptors that may be had: each hypervisor and each client needs some.
+    """Raise the limit of file descriptors to the maximum: each hypervisor and each client needs some.
 
-    The usual soft limit of 1024 is for programs that use select(2), which this one does not.
+    The usual soft limit of 1024 is for programs that use select(2). This one does not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
@@ -181,7 +181,7 @@ def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
 def _bind(address: str) -> socket.socket:
     """Return a socket bound to the address.
 
-    :raises OSError: which names the address, for there may be several
+    :raises OSError: the message names the address
     """
     try:
         return bind(address)
@@ -204,7 +204,7 @@ async def _once(config: Config, form: str) -> int:
     views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
     own.note_loaded(now=time.time())
     text = _render(views, config, own, form)
-    # What the terminal's encoding does not have is escaped rather than fatal.
+    # Escape characters that the terminal's encoding does not have.
     sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
     sys.stdout.flush()
     return 0 if all(view.is_up for view in views) else 1
@@ -221,15 +221,15 @@ def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: st
 
 
 def _give_up_output(error: OSError) -> int:
-    """Say why standard output takes no scrape: its disk is full, or the pipe has no reader any more."""
+    """Report why standard output cannot be written: the disk is full, or the pipe has no reader."""
     print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
-    # What is still in its buffer would be tried again when the process ends.
+    # Drop the buffer, or Python would try to write it again at the end of the process.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
 def _host_maker(own: OwnMetrics) -> MakeHost:
-    """Return what makes a HostState with everything below it; libvirt has been loaded by then."""
+    """Return the function that makes a HostState and all its parts. libvirt must be loaded."""
     from exporter.virt.hypervisor import LibvirtHypervisor
 
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
@@ -244,7 +244,7 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
             stale_grace=config.stale_grace,
             clock=time.monotonic,
         )
-        # Trying a local socket that nobody listens on takes a millisecond, so a scrape may always try.
+        # To try a local socket without a listener takes a millisecond, so every scrape may try.
         wait = RECONNECT_MAX_SECONDS if hypervisor.is_remote else 0
         return HostState(
             target=hypervisor.target,

@@ -7,29 +7,29 @@ from collections.abc import Iterable
 
 from exporter.errors import ExporterError
 
-# Far above any kernel's NR_CPUS, and low enough that a mistyped range costs no memory.
+# Far above any kernel's NR_CPUS. Low enough that a mistyped range needs little memory.
 HIGHEST_CPU = 65535
 
 _ITEM = re.compile(r"(\^?)\s*(\d+)\s*(?:-\s*(\d+))?", re.ASCII)
 _BLANKS = " \t\n\r\f\v"
 _QUOTED_LENGTH = 40
 
-# Of one document: each of 512 vCPUs may be tied to CPUs of its own choice on the largest hosts.
+# For one document: on the largest hosts, each of 512 vCPUs may have its own set of CPUs.
 MAX_CPUS_IN_SETS = 2**18
 
 
 class CpuSpecError(ExporterError, ValueError):
-    """A CPU set cannot be understood; the message quotes the offending item."""
+    """A CPU set is wrong. The message quotes the wrong item."""
 
 
 def parse_cpu_spec(spec: str) -> frozenset[int]:
-    """Parse a CPU set such as "4-12,^8,15", with Nova's meaning of it.
+    """Parse a CPU set such as "4-12,^8,15", with the same meaning as in Nova.
 
-    Items are separated by commas; blanks and empty items are allowed; `^` excludes a CPU or a range,
-    wherever it stands. Nova converts with int() and so lets "+4", "1_0" and the digits of other scripts
-    pass: these are refused here, since nobody means them. A negative number is refused by both.
+    Commas separate items. Blanks and empty items are allowed. `^` excludes a CPU or a range, at any position.
+    Nova converts with int() and so accepts "+4", "1_0" and the digits of other scripts. These are refused
+    here, because they are always mistakes. Both refuse a negative number.
 
-    :raises CpuSpecError: if an item is no CPU number or range, a range starts past its end, a number is
+    :raises CpuSpecError: if an item is not a CPU number or range, a range starts past its end, a number is
         above HIGHEST_CPU, or no CPU is left
     """
     included: set[int] = set()
@@ -47,9 +47,9 @@ def parse_cpu_spec(spec: str) -> frozenset[int]:
 
 
 class CpuSpecs:
-    """Parses the CPU sets of one document, of which most are alike; all of them together are bounded.
+    """Parses the CPU sets of one document. Most of them are equal. Their total size is limited.
 
-    A set takes five characters for 2 MiB of memory, and a document may hold thousands of them.
+    Five characters of a set can need 2 MiB of memory, and a document may contain thousands of sets.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class CpuSpecs:
         self._left = MAX_CPUS_IN_SETS
 
     def parse(self, spec: str) -> frozenset[int]:
-        """Parse a CPU set, or return what it was parsed to before.
+        """Parse a CPU set, or return the earlier result.
 
-        :raises CpuSpecError: as parse_cpu_spec, and when the sets have too many CPUs in all
+        :raises CpuSpecError: as parse_cpu_spec, and if the sets have too many CPUs in total
         """
         if spec not in self._parsed:
             cpus = parse_cpu_spec(spec)
@@ -71,7 +71,7 @@ class CpuSpecs:
 
 
 def format_cpu_spec(cpus: Iterable[int]) -> str:
-    """Write CPUs the shortest way that parse_cpu_spec reads without exclusions: "0-3,8"."""
+    """Return the shortest text for the CPUs without exclusions: "0-3,8"."""
     ranges: list[list[int]] = []
     for cpu in sorted(set(cpus)):
         if ranges and ranges[-1][-1] == cpu - 1:
@@ -95,7 +95,7 @@ def _parse_item(item: str) -> range:
 
 def _parse_number(digits: str, item: str) -> int:
     significant = digits.lstrip("0") or "0"
-    # The length comes first because int() refuses thousands of digits with an error of its own.
+    # Check the length first: int() refuses thousands of digits with its own error.
     if len(significant) > len(str(HIGHEST_CPU)) or int(significant) > HIGHEST_CPU:
         raise CpuSpecError(f"{_quote(item)} is out of bounds, the highest CPU number is {HIGHEST_CPU}")
     return int(significant)

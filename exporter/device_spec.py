@@ -1,4 +1,4 @@
-"""Which PCI devices guests may be given, as Nova's [pci] device_spec says it (nova.pci.devspec)."""
+"""Nova's [pci] device_spec: which PCI devices guests may use (nova.pci.devspec)."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _AddressFields = tuple[str, str, str, str]
 
 
 class DeviceSpecError(ExporterError, ValueError):
-    """A device_spec cannot be understood; the message says why."""
+    """A device_spec is wrong. The message says why."""
 
 
 class _Address(Protocol):
-    """Which addresses a specification means."""
+    """The addresses that a specification matches."""
 
     def matches(self, address: _AddressFields) -> bool:
-        """Whether it means this one."""
+        """Whether it matches this address."""
 
     @property
     def is_single(self) -> bool:
-        """Whether it is written as one address; that of an SR-IOV card then stands for its functions, too."""
+        """Whether it is a single address. That of an SR-IOV card also matches the card's functions."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Glob:
-    """A pattern such as "*:0a:00.*"; None stands for any value of that field."""
+    """A pattern such as "*:0a:00.*". None matches any value of the field."""
 
     fields: tuple[str | None, ...]
 
@@ -53,7 +53,7 @@ class _Glob:
 
 @dataclass(frozen=True, slots=True)
 class _Regex:
-    """A regular expression for each field, matched from the field's beginning."""
+    """A regular expression for each field, matched at the field's beginning."""
 
     patterns: tuple[re.Pattern[str], ...]
 
@@ -67,16 +67,16 @@ class _Regex:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceSpec:
-    """One specification: a device has to fit all of it."""
+    """One specification. A device has to match all of it."""
 
     vendor_id: str | None  # "8086"; None for any
     product_id: str | None
     address: _Address | None  # None with a devname
     devname: str | None  # of a network interface: "eth0"
-    is_remote_managed: bool  # by a card that its serial number is needed for
+    is_remote_managed: bool  # managed by a card; Nova then needs the card's serial number
 
     def matches(self, device: PciDevice, interfaces: Mapping[str, str]) -> bool:
-        """Whether the device may be given to guests.
+        """Whether guests may use the device.
 
         :param interfaces: the PCI addresses of network interfaces, by the interface's name
         """
@@ -101,7 +101,7 @@ class DeviceSpec:
 def parse_device_spec(text: str) -> tuple[DeviceSpec, ...]:
     """Parse one device_spec: a JSON object, or a list of them.
 
-    :raises DeviceSpecError: when it is not what Nova documents
+    :raises DeviceSpecError: if it does not have the form that Nova documents
     """
     try:
         parsed = json.loads(text)
@@ -133,7 +133,7 @@ def _parse_id(spec: Mapping[str, Any], name: str) -> str | None:
 
 
 def _parse_hex(text: str, *, name: str, highest: int, width: int) -> str | None:
-    """Return a hexadecimal number as libvirt's devices have it; None for `*`."""
+    """Return a hexadecimal number in the form of libvirt's devices; None for `*`."""
     if text == "*":
         return None
     try:
@@ -154,7 +154,7 @@ def _parse_address(address: Any) -> _Address:
 
 
 def _parse_glob(address: str) -> _Glob:
-    """Parse "[[[<domain>]:]<bus>]:][<slot>][.[<function>]]"; what is left out stands for any value."""
+    """Parse "[[[<domain>]:]<bus>]:][<slot>][.[<function>]]". A missing field matches any value."""
     place, _, function = address.partition(".")
     fields = [each.strip() or "*" for each in place.split(":")]
     if len(fields) > len(_FIELDS) - 1:
@@ -180,7 +180,7 @@ def _compile(name: str, pattern: Any) -> re.Pattern[str]:
 
 
 def _split(address: str) -> _AddressFields | None:
-    """Split "0000:0a:00.1"; None for an address that Nova leaves out, such as one of a domain above ffff."""
+    """Split "0000:0a:00.1". None for an address that Nova ignores, such as a domain above ffff."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         return None
@@ -193,5 +193,5 @@ def list_assignable(
     specs: Sequence[DeviceSpec],
     interfaces: Mapping[str, str],
 ) -> tuple[PciDevice, ...]:
-    """Return the devices that a specification means (`Whitelist.device_assignable`); none without any."""
+    """Return the devices that match a specification (`Whitelist.device_assignable`)."""
     return tuple(device for device in devices if any(spec.matches(device, interfaces) for spec in specs))

@@ -1,16 +1,16 @@
-"""Errors that cross module borders: each carries the `reason` under which it is counted."""
+"""Errors that cross module borders. Each has the `reason` under which it is counted."""
 
 from __future__ import annotations
 
 
 class ExporterError(Exception):
-    """Anything this exporter refuses or fails at, with a message fit for one line of a log."""
+    """Base of all errors of this exporter. The message fits into one line of the log."""
 
 
 class ConfigError(ExporterError):
     """The configuration is wrong.
 
-    `mistakes` holds one finished line for each mistake: where, what was found, what is wanted.
+    `mistakes` has one complete line for each mistake: where, what was found, what is expected.
     """
 
     def __init__(self, mistakes: list[str]) -> None:
@@ -19,13 +19,13 @@ class ConfigError(ExporterError):
 
 
 class LibvirtMissingError(ExporterError):
-    """libvirt's library, or its Python binding, is not there or cannot be loaded."""
+    """libvirt's library or its Python binding is missing, or cannot be loaded."""
 
 
 class HypervisorError(ExporterError):
     """A hypervisor could not be read; `reason` is the label of hypervisor_refresh_errors_total.
 
-    `advice` is what to do about this one; empty where the reason alone says it.
+    `advice` says what to do; empty if the advice of the reason is enough.
     """
 
     reason = "libvirt"
@@ -48,23 +48,23 @@ class ConnectionLostError(HypervisorError):
 
 
 class NoAnswerError(HypervisorError):
-    """A call was not answered in time; it may still be."""
+    """A call was not answered in time. The answer may still come."""
 
     reason = "timeout"
 
 
 class BusyError(NoAnswerError):
-    """libvirt gave up waiting for a guest's job, which somebody else holds (libvirt code 68)."""
+    """libvirt's wait for a guest's job timed out: another client holds it (libvirt code 68)."""
 
 
 class DaemonError(HypervisorError):
-    """Another daemon of libvirt cannot be reached, which the one connected to asks (modular daemons)."""
+    """The connected daemon cannot reach another daemon of libvirt (modular daemons)."""
 
     reason = "daemon"
 
 
 class DeniedError(HypervisorError):
-    """libvirt, or a daemon of it, denies the call (libvirt code 88, or a socket's mode)."""
+    """libvirt or one of its daemons denies the call (libvirt code 88, or a socket's mode)."""
 
     reason = "denied"
 
@@ -76,6 +76,6 @@ class UnsupportedError(HypervisorError):
 
 
 class GoneError(HypervisorError):
-    """A domain or pool vanished between being listed and being read (libvirt codes 42, 49 and 55)."""
+    """A domain or pool disappeared after it was listed (libvirt codes 42, 49 and 55)."""
 
     reason = "gone"

@@ -1,6 +1,6 @@
-"""Records of what was read from a hypervisor, and of what Nova makes of it. All are immutable.
+"""Records of what was read from a hypervisor, and of Nova's numbers. All are immutable.
 
-A raw field carries its unit in its name; conversion happens where a sample is made.
+The name of a raw field contains its unit. Values are converted where a sample is made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class DomainState(enum.Enum):
-    """libvirt's virDomainState, by the number it has there; the name in lower case is the label's value."""
+    """libvirt's virDomainState with its numbers. The name in lower case is the label's value."""
 
     NOSTATE = 0
     RUNNING = 1
@@ -51,7 +51,7 @@ class NodeMemory:
 class Storage:
     """Bytes of the file system or pools that hold the guests' images.
 
-    `free` is what an unprivileged user may still write (f_bavail), so used + free may be less than size.
+    `free` is what an unprivileged user can still write (f_bavail). So used + free can be less than size.
     """
 
     size_bytes: int
@@ -65,17 +65,17 @@ class Disk:
 
     target: str  # target/@dev: "vda"
     source_type: str  # disk/@type: "file", "block", "network", "volume", …
-    path: str | None  # source/@file or source/@dev; None for an empty drive and for anything without a path
-    driver_format: str | None  # driver/@type: "qcow2", "raw"; None where the XML names none
-    serial: str | None  # what Nova writes only for a Cinder volume
+    path: str | None  # source/@file or source/@dev; None for an empty drive, and for disks without a path
+    driver_format: str | None  # driver/@type: "qcow2", "raw"; None if the XML has none
+    serial: str | None  # Nova writes one only for a Cinder volume
     device: str  # disk/@device: "disk", "cdrom", "floppy", "lun"
 
 
 class ResourceClass(str, enum.Enum):
-    """What Placement allots, by its own names, which are the label's values."""
+    """Placement's resource classes. The names are also the label's values."""
 
     VCPU = "VCPU"  # vCPUs that share the host's CPUs
-    PCPU = "PCPU"  # vCPUs that have a CPU of their own
+    PCPU = "PCPU"  # vCPUs with a CPU of their own
     MEMORY_MB = "MEMORY_MB"  # MiB
     DISK_GB = "DISK_GB"  # GiB
 
@@ -85,15 +85,15 @@ LARGE_PAGES = -2  # of any size but the smallest: Nova's MEMPAGES_LARGE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flavor:
-    """What a guest of one kind claims of its hypervisor."""
+    """What one guest of this flavor claims from its hypervisor."""
 
     name: str
-    vcpus: int  # that share the host's CPUs
-    pcpus: int = 0  # that have a CPU of their own
+    vcpus: int  # vCPUs that share the host's CPUs
+    pcpus: int = 0  # vCPUs with a CPU of their own
     memory_mb: int
     disk_gb: int  # root and ephemeral disk, and swap
-    numa_cells: int = 0  # of the host that a guest is laid out on in equal parts; 0 where it does not matter
-    page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None where it does not matter
+    numa_cells: int = 0  # number of host cells that the guest is spread over equally; 0 if it does not matter
+    page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None if it does not matter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,17 +106,19 @@ class NovaFlavor:
     root_gb: int
     ephemeral_gb: int
     swap_mb: int
-    resources: Mapping[ResourceClass, int]  # what its extra specs claim instead ("resources:VCPU")
+    resources: Mapping[
+        ResourceClass, int
+    ]  # its extra specs, which replace the amounts above ("resources:VCPU")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuestNumaCell:
-    """A NUMA cell of a guest: cpu/numa/cell, or the guest as a whole where its memory is in huge pages."""
+    """A NUMA cell of a guest: cpu/numa/cell, or the whole guest if its memory is in huge pages."""
 
-    host_cell: int | None  # numatune: the host's cell that its memory is in; None for no particular one
+    host_cell: int | None  # numatune: the host cell of its memory; None if it is not fixed
     vcpus: frozenset[int]
     memory_kib: int
-    page_size_kib: int | None  # memoryBacking/hugepages; None for pages of the usual size
+    page_size_kib: int | None  # memoryBacking/hugepages; None for pages of the base size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,18 +128,18 @@ class Guest:
     uuid: str
     name: str
     vcpus: int  # vcpu/@current, else vcpu's text: the number plugged in now
-    maximum_vcpus: int  # vcpu's text: the number that may be plugged in
+    maximum_vcpus: int  # vcpu's text: the maximum number
     memory_kib: int  # <currentMemory>, else <memory>
     maximum_memory_kib: int  # <memory>
     disks: tuple[Disk, ...]
-    images: tuple[Disk, ...]  # those of the disks whose over-commit Nova counts
+    images: tuple[Disk, ...]  # the disks that count in Nova's over-commit
     has_nova_metadata: bool
-    nova_flavor: NovaFlavor | None  # None where there is no metadata, or none that can be understood
-    metadata_error: str | None  # why it cannot be understood
+    nova_flavor: NovaFlavor | None  # None without metadata, or if they cannot be read
+    metadata_error: str | None  # why the metadata cannot be read
     is_volume_backed: bool  # whether its root disk is a Cinder volume
     numa_cells: tuple[GuestNumaCell, ...]
-    emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs that QEMU's own threads are tied to
-    vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs that a vCPU is tied to, by its number
+    emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads
+    vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs of each vCPU, by its number
 
 
 class DomainRecord(NamedTuple):
@@ -153,18 +155,18 @@ class DomainRecord(NamedTuple):
 
     @property
     def is_active(self) -> bool:
-        """Whether libvirt lists the domain as active: running, paused, and everything in between."""
+        """Whether libvirt lists the domain as active: for example running or paused."""
         return self.id != -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DomainInfo:
-    """What virDomainGetInfo says of a guest: what stands in for its XML, and what shows that it runs."""
+    """virDomainGetInfo of a guest: replaces a missing XML, and shows that the guest runs."""
 
-    vcpus: int  # plugged in now, or those of the configuration where the domain is not active
+    vcpus: int  # plugged in now; if the domain is not active, as configured
     memory_kib: int
     maximum_memory_kib: int
-    cpu_time_ns: int = 0  # that its process has used since it was started
+    cpu_time_ns: int = 0  # CPU time of its process since the start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,7 +198,7 @@ class NumaCell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FreeNumaMemory:
-    """What is free in a NUMA cell. What libvirt could not tell is None, or left out."""
+    """Free memory of a NUMA cell. Values that libvirt does not give are None, or left out."""
 
     free_bytes: int | None  # virNodeGetCellsFreeMemory
     free_pages: Mapping[int, int]  # virNodeGetFreePages: by size in KiB
@@ -213,35 +215,35 @@ class MemoryPages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostNumaCell:
-    """Nova's NUMACell, and what is used and free of it."""
+    """Nova's NUMACell, with what is used and free."""
 
     id: int
-    socket: int | None  # None where its CPUs are of several sockets
+    socket: int | None  # None if its CPUs are in several sockets
     cpus: frozenset[int]  # all that are online
-    cpuset: frozenset[int]  # those that guests share
-    pcpuset: frozenset[int]  # those that guests' vCPUs may be pinned to
-    siblings: frozenset[frozenset[int]]  # the threads of each core, as far as guests may use them
+    cpuset: frozenset[int]  # CPUs that guests share
+    pcpuset: frozenset[int]  # CPUs that guests' vCPUs may be pinned to
+    siblings: frozenset[frozenset[int]]  # the threads of each core that guests may use
     memory_kib: int
     memory_free_bytes: int | None
     mempages: tuple[MemoryPages, ...]
-    pinned_cpus: frozenset[int] | None  # those that a guest's vCPU is pinned to
+    pinned_cpus: frozenset[int] | None  # CPUs that a guest's vCPU is pinned to
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PciDevice:
-    """A PCI device as Nova describes it; its ids are four hexadecimal digits each."""
+    """A PCI device as Nova describes it. Its ids have four hexadecimal digits."""
 
     address: str  # "0000:0a:00.1"
     vendor_id: str
     product_id: str
     dev_type: str  # Nova's PciDeviceType: type-PCI, type-PF, type-VF or vdpa
-    parent_address: str | None  # of a virtual function: its physical one's
-    has_serial_number: bool  # of the card, in the vital product data of it or of its physical function
+    parent_address: str | None  # of a virtual function: the address of its physical function
+    has_serial_number: bool  # in the vital product data of the device or of its physical function
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MdevType:
-    """A type of mediated devices that one device may still be divided into."""
+    """A type of mediated devices that can still be created on one device."""
 
     name: str  # "nvidia-35"
     available_instances: int
@@ -249,7 +251,7 @@ class MdevType:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeDevices:
-    """The node devices that guests may be given."""
+    """The node devices for guests."""
 
     pci_devices: tuple[PciDevice, ...]
     mdev_types: tuple[MdevType, ...]
@@ -257,7 +259,7 @@ class NodeDevices:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CpuInfo:
-    """Nova's cpu_info, out of <host><cpu> of the capabilities; None where libvirt does not say."""
+    """Nova's cpu_info, from <host><cpu> of the capabilities. None if libvirt does not give it."""
 
     arch: str | None
     model: str | None
@@ -275,18 +277,18 @@ class Capabilities:
 
     uuid: str | None
     cpu_info: CpuInfo
-    supported_instances: tuple[tuple[str, str, str], ...]  # (arch, hypervisor type, vm mode) by Nova's names
-    cells: tuple[NumaCell, ...]  # empty where the capabilities have no topology
+    supported_instances: tuple[tuple[str, str, str], ...]  # (arch, hypervisor type, vm mode), Nova's names
+    cells: tuple[NumaCell, ...]  # empty if the capabilities have no topology
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostIdentity:
-    """What a hypervisor says of itself once a connection."""
+    """The identity of a hypervisor, read once per connection."""
 
     hostname: str
     hypervisor_type: str
     hypervisor_version: int  # major * 1,000,000 + minor * 1,000 + release
-    libvirt_version: int  # likewise
+    libvirt_version: int  # the same form
     host_ip: str | None
 
 
@@ -298,12 +300,12 @@ class StoragePool:
     capacity_bytes: int
     allocation_bytes: int
     available_bytes: int
-    source_name: str | None = None  # the volume group or Ceph pool, where it was asked for
+    source_name: str | None = None  # the volume group or Ceph pool, if it was asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSize:
-    """How large an image may become, and how much of that its host has given it already."""
+    """The full size of an image, and how much space it has already."""
 
     virtual_bytes: int
     allocated_bytes: int
@@ -311,17 +313,17 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class UnsizedImage:
-    """An image whose size is not known, and why; None while libvirt is yet to be asked."""
+    """An image of unknown size, and the reason; None if libvirt was not asked yet."""
 
     reason: str | None
 
 
 class Severity(enum.Enum):
-    """What a problem does besides being said once in the log."""
+    """The effect of a problem, besides one line in the log."""
 
-    NOTE = "nothing more: a property of this host, or something with a metric of its own"
-    ERROR = "counts in hypervisor_refresh_errors_total"
-    FATAL = "counts there, and the refresh has failed: hypervisor_up is 0"
+    NOTE = "none: a property of this host, or something with its own metric"
+    ERROR = "it is counted in hypervisor_refresh_errors_total"
+    FATAL = "it is counted there, and the refresh failed: hypervisor_up is 0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -330,35 +332,35 @@ class Problem:
 
     severity: Severity
     reason: str  # the label's value in hypervisor_refresh_errors_total
-    subject: str  # which option, pool, or domain; with the reason it tells one problem from the next
+    subject: str  # the option, pool or domain; reason and subject identify a problem
     message: str
-    advice: str = ""  # what to do about it, where the reason alone does not say it: "Start libvirtd"
+    advice: str = ""  # what to do, if the advice of the reason is not enough: "Start libvirtd"
 
 
 class DriverStats(NamedTuple):
-    """What a driver has done so far, as counters."""
+    """Counters of what a driver has done so far."""
 
     libvirt_calls: int
     guests_read: int
     events: int
     connects: int
-    hung: int = 0  # calls, openings and file reads that nobody waits for any more, a thread each
+    hung: int = 0  # calls, connection attempts and file reads past their timeout; each keeps a thread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DomainsReading:
-    """The list of domains, and what was read of each: all that depends on guests depends on it."""
+    """The list of domains, and what was read of each. All guest numbers depend on it."""
 
     domains: tuple[DomainRecord, ...]
     guests: Mapping[str, Guest | None]  # by UUID; None for a domain whose XML could not be read
     images: Mapping[str, Sequence[ImageSize | UnsizedImage]]  # by guest's UUID, one for each of its `images`
-    age_seconds: float = 0.0  # of the list; 0 where it was read by this refresh
-    unread_guests: int = 0  # of which libvirt has given no XML yet
-    outdated_guests: int = 0  # that count by an XML which is to be read again, and was not to be had
+    age_seconds: float = 0.0  # of the list; 0 if this refresh read it
+    unread_guests: int = 0  # guests without any XML yet
+    outdated_guests: int = 0  # guests with an old XML, because the new one could not be read
 
     @property
     def known_guests(self) -> tuple[Guest, ...]:
-        """Those whose XML could be read."""
+        """The guests whose XML could be read."""
         return tuple(guest for guest in self.guests.values() if guest is not None)
 
 
@@ -366,14 +368,14 @@ class DomainsReading:
 class Reading:
     """Everything that one refresh read, before anything was computed from it.
 
-    None means that the hypervisor cannot tell it, or that reading it failed; `problems` then says why.
+    None means that the hypervisor does not have it, or that the read failed; `problems` then says why.
     """
 
     identity: HostIdentity
     capabilities: Capabilities | None
     node: NodeInfo | None
     node_memory: NodeMemory | None
-    online_cpus: frozenset[int] | None  # asked for only where a CPU set is configured
+    online_cpus: frozenset[int] | None  # read only if a CPU set is configured
     free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
     node_devices: NodeDevices | None
     storage: Storage | None
@@ -383,9 +385,9 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inventory:
-    """What a hypervisor offers of one resource class, as Nova tells Placement, and what is claimed of it.
+    """What a hypervisor offers of one resource class, as Nova reports it to Placement, and what is claimed.
 
-    `total` or `claimed` is None where it could not be told: nobody knows then what fits.
+    `total` or `claimed` is None if it is not known. Then it is not known what fits.
     """
 
     resource_class: ResourceClass
@@ -396,12 +398,12 @@ class Inventory:
 
     @property
     def max_unit(self) -> int | None:
-        """How much one guest may claim: over-commit does not make a hypervisor larger than it is."""
+        """How much one guest may claim. Over-commit does not make a hypervisor larger than it is."""
         return self.total
 
     @property
     def capacity(self) -> int | None:
-        """How much may be claimed by all guests together, by Placement's arithmetic."""
+        """How much all guests together may claim, by Placement's formula."""
         if self.total is None:
             return None
         return max(0, int((self.total - self.reserved) * self.allocation_ratio))
@@ -409,19 +411,19 @@ class Inventory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlavorSlots:
-    """How many more guests of a flavor fit, and the resource classes that keep another one out."""
+    """How many more guests of a flavor fit, and the resource classes that limit it."""
 
     flavor: str
     slots: int
     limited_by: frozenset[ResourceClass]
-    request: Mapping[ResourceClass, int]  # what one guest asks for; classes of which it is none are left out
+    request: Mapping[ResourceClass, int]  # what one guest claims; classes without a claim are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """Nova's get_available_resource dictionary, field by field, and what only we have.
+    """The fields of Nova's get_available_resource dictionary, and more fields of our own.
 
-    None means that it could not be told: no sample then, never a zero.
+    None means not known: then there is no sample, never a zero.
     """
 
     # Nova's dictionary, with Nova's names and units (memory in MiB, disk in GiB).
@@ -438,11 +440,11 @@ class Resources:
     cpu_info: CpuInfo | None
     supported_instances: tuple[tuple[str, str, str], ...] | None
     numa_topology: tuple[HostNumaCell, ...] | None
-    pci_passthrough_devices: tuple[PciDevice, ...] | None  # those that device_spec lets guests have
+    pci_passthrough_devices: tuple[PciDevice, ...] | None  # those that device_spec allows
     host_ip: str | None
     uuid: str | None
 
-    # Beside it.
+    # Our own fields.
     libvirt_version: int
     memory_size_bytes: int | None
     memory_available_bytes: int | None
@@ -451,28 +453,28 @@ class Resources:
     unsized_disks: int | None
     domains_by_state: Mapping[DomainState, int] | None
     running_vms: int | None
-    domains_age_seconds: float | None  # of the list of domains, when the rest was read
+    domains_age_seconds: float | None  # age of the list of domains at the time of the other reads
     unread_guests: int | None
     outdated_guests: int | None
-    inventories: tuple[Inventory, ...]  # of the classes that are offered
-    flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it could be told
+    inventories: tuple[Inventory, ...]  # of the classes that the host offers
+    flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """A hypervisor's resources, the target they came from, and when, in seconds since the epoch."""
+    """A hypervisor's resources, their target, and their time in seconds since the epoch."""
 
     target: str
     resources: Resources
     timestamp_seconds: float
-    labels: tuple[tuple[str, str], ...] = ()  # that the configuration gives it: (("zone", "a"),)
+    labels: tuple[tuple[str, str], ...] = ()  # from the configuration: (("zone", "a"),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefreshCost:
-    """What one refresh took."""
+    """The cost of one refresh."""
 
     duration_seconds: float
     libvirt_calls: int
@@ -481,17 +483,17 @@ class RefreshCost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostView:
-    """What a scrape shows of one hypervisor: how reaching it went, and its snapshot, if there is one."""
+    """What a scrape shows of one hypervisor: the state of its connection, and its snapshot."""
 
     target: str
     is_up: bool
     snapshot: Snapshot | None
-    refresh: RefreshCost | None  # of the last one; None before the first has ended
+    refresh: RefreshCost | None  # of the last refresh; None before the first one has ended
     is_refreshing: bool
-    errors: Mapping[str, int]  # by reason; all counts are since the target was configured
+    errors: Mapping[str, int]  # by reason; all counters start when the target is configured
     cache_hits: int
     driver: DriverStats
-    problems: tuple[Problem, ...]  # what is wrong now
+    problems: tuple[Problem, ...]  # the current problems
     age_seconds: float | None  # of the snapshot
-    seconds_since_success: float | None  # since a refresh last succeeded; None where none has yet
-    hung_calls: int = 0  # those of the driver, and calls that are waited for no longer
+    seconds_since_success: float | None  # since the last successful refresh; None if there was none
+    hung_calls: int = 0  # the driver's hung calls, and refreshes past their timeout

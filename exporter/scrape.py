@@ -1,4 +1,4 @@
-"""One scrape: runs the collectors over all snapshots, times them, and keeps their failures apart."""
+"""One scrape: run the collectors over all snapshots, measure their time, and isolate failures."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ METRICS = (COLLECTOR_SUCCESS, COLLECTOR_DURATION_SECONDS)
 def collect_families(
     views: Sequence[HostView], collectors: Sequence[Collector], own: OwnMetrics | None = None
 ) -> list[Family]:
-    """Return one scrape's metric families, of the views that were ready by its deadline.
+    """Return one scrape's metric families, from the views that were ready by its deadline.
 
-    :param own: what the exporter says of itself, if that is to be included
+    :param own: the exporter's own metrics, if they are included
     """
     samples = [sample for view in views for sample in target.collect(view)]
     snapshots = [view.snapshot for view in views if view.snapshot is not None]
@@ -47,9 +47,9 @@ def collect_families(
 
 
 def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample]:
-    """Run one collector over all snapshots. A snapshot that it fails on costs that snapshot only.
+    """Run one collector over all snapshots. If it fails on one snapshot, only that one is missing.
 
-    :param health: takes how it went
+    :param health: the samples about the collector itself are added here
     """
     started = time.perf_counter()
     samples: list[Sample] = []

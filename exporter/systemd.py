@@ -1,4 +1,4 @@
-"""What systemd and its services say to each other: sockets handed over, readiness, the watchdog."""
+"""The protocol between systemd and its services: passed sockets, readiness, the watchdog."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _FIRST_SOCKET = 3
 def take_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
     """Return the sockets of the socket unit that started this process (sd_listen_fds(3)).
 
-    :param environment: the process's
-    :raises OSError: when there are none
+    :param environment: of this process
+    :raises OSError: if there are none
     """
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
@@ -27,9 +27,9 @@ def take_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
 
 
 class Notifier:
-    """Tells the service manager how the service is (sd_notify(3)); does nothing where there is none.
+    """Reports the state of the service to the service manager (sd_notify(3)), if there is one.
 
-    :param environment: the process's
+    :param environment: of this process
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -37,21 +37,21 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
 
     def ready(self) -> None:
-        """Say that requests are answered from now on."""
+        """Report that requests are answered from now on."""
         self._send("READY=1")
 
     def alive(self) -> None:
-        """Say so within each WatchdogSec, or be restarted."""
+        """Send the watchdog message. systemd restarts the service if it is missing for WatchdogSec."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Report that the service is stopping."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        # A service manager that does not listen is no reason to stop serving.
+        # Keep serving if the service manager does not listen.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.setblocking(False)
             manager.sendto(state.encode(), self._address)
