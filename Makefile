@@ -1,4 +1,4 @@
-# `make` or `make help` lists what there is. Each target installs what it needs, once.
+# `make` or `make help` lists the targets. Each target installs what it needs, once.
 
 PYTHON ?= python3
 URI ?=
@@ -15,7 +15,7 @@ INSTALL_PACKAGES := scripts/install-packages
 INSTALL_HERE := scripts/install-here $(VENV)
 SHELL_SCRIPTS = $(shell grep -ls '^\#!/usr/bin/env bash' .ci/* scripts/*)
 
-# Nova comes from Debian's packages only; elsewhere there is nothing to compare with, and make says so.
+# Nova comes only from Debian's packages. On other systems make skips the comparison and says so.
 NOVA := /usr/lib/python3/dist-packages/nova
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -31,7 +31,7 @@ help: ## List the targets
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo '  URI=...     what make run watches (by default a made-up hypervisor, deploy/demo/hypervisor.xml)'
+	@echo '  URI=...     what make run watches (default: a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
 	@echo '  WORKERS=... how many tests run at the same time (default 3; 0: one after the other)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
@@ -50,7 +50,7 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 	@scripts/fetch-engines
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
-	    echo '==> Left out: tests/conformance compares with Nova itself, which only Debian has (python3-nova)'; }; \
+	    echo '==> Skipped: tests/conformance compares with Nova itself, and only Debian has Nova (python3-nova)'; }; \
 	$(BIN)/python -m pytest -n $(WORKERS) $$left_out $(ARGS)
 
 .PHONY: test-pythons
@@ -69,12 +69,12 @@ test-bare: ## Run all tests on bare Debian 12, 13 and unstable at the same time,
 	@scripts/test-bare bookworm trixie sid
 
 .PHONY: compatibility
-compatibility: $(VENV)/.dev ## Write docs/compatibility.md from what make test-on found
+compatibility: $(VENV)/.dev ## Write docs/compatibility.md from the results of make test-on
 	@echo '==> Writing docs/compatibility.md'
 	@$(BIN)/python -m scripts.generate_compatibility
 
 .PHONY: fuzz
-fuzz: $(VENV)/.dev ## Fuzz everything that strangers write, for long: make fuzz SECONDS=600 (each target)
+fuzz: $(VENV)/.dev ## Fuzz all parsers of foreign input: make fuzz SECONDS=600 (each target)
 	@for target in $$(ls tests/fuzz/corpus); do \
 	    echo "==> Fuzzing $$target for $(SECONDS) s"; \
 	    $(BIN)/python -m tests.fuzz.run $$target $(SECONDS) || exit 1; \
@@ -94,7 +94,7 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(BIN)/mypy
 	@echo '==> Checking shell scripts (shellcheck)'
 	@shellcheck $(SHELL_SCRIPTS)
-	@echo '==> Looking for commits that were undone without a word (scripts/find_undone.py)'
+	@echo '==> Looking for commits that were undone by accident (scripts/find_undone.py)'
 	@$(BIN)/python -B -m scripts.find_undone
 
 .PHONY: check
@@ -116,7 +116,7 @@ board-pictures: $(VENV)/.dev ## Draw docs/images/board-*.png: make board-picture
 	@$(BIN)/python -m scripts.draw_boards $(RENDERER)
 
 .PHONY: golden
-golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after a change of /metrics that is meant
+golden: $(VENV)/.dev ## Write tests/golden/metrics*.txt anew, after an intended change of /metrics
 	@echo '==> Writing the golden files (pytest); git diff tests/golden shows what changed'
 	@$(BIN)/python -m pytest -q tests/golden --update-golden
 
@@ -127,7 +127,7 @@ bench: $(VENV)/.dev ## Measure beside others on a real libvirtd: make bench ARGS
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: bench-load
-bench-load: $(VENV)/.dev ## Load it with 50 scrapers over TLS for ten minutes while guests come and go
+bench-load: $(VENV)/.dev ## Load it with 50 scrapers over TLS for ten minutes while guests start and stop
 	@$(INSTALL_PACKAGES) test
 	@echo '==> Loading (writes docs/performance.md; 10 minutes)'
 	@$(BIN)/python -m bench.load $(ARGS)
@@ -143,7 +143,7 @@ deb: ## Build the Debian package
 	@scripts/build-deb
 
 .PHONY: screenshots
-screenshots: $(VENV)/.dev ## Take the pictures in docs/images of what there is to be seen
+screenshots: $(VENV)/.dev ## Take the screenshots in docs/images
 	@$(INSTALL_PACKAGES) test
 	@echo '==> Taking pictures of the page (chromium)'
 	@$(BIN)/python -m scripts.screenshots
@@ -163,8 +163,8 @@ clean: ## Remove everything that make made here
 	@rm -rf --one-file-system $(VENV) .cache build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps lie in the virtual environment, so that they vanish with it. Whether that is sound is looked at each time;
-# the checks of the system come only when there is something to install.
+# The stamps are in the virtual environment, so they disappear with it. Each run checks the environment. The system is
+# checked only when something has to be installed.
 .PHONY: FORCE
 FORCE:
 

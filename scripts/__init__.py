@@ -1,1 +1,1 @@
-"""What make and CI run; a package so that tests can import the generators."""
+"""Scripts that make and CI run. A package, so that tests can import the generators."""

@@ -1,10 +1,10 @@
-"""Draw docs/images/board-*.png: both boards, dark and light, over a fleet that is made up.
+"""Draw docs/images/board-*.png: both boards, dark and light, over a simulated fleet.
 
 usage: make board-pictures RENDERER=PATH
 
-RENDERER is a command that draws a dashboard without a Grafana server; it is no part of this project. It is
-run as `RENDERER DASHBOARD.json PROMETHEUS_URL OUT.png --theme dark|light --var NAME=VALUE`, and fails where a
-panel has an error or no data. pngquant, where it is installed, makes the pictures smaller.
+RENDERER is a command that draws a dashboard without a Grafana server. It is not part of this project. It is
+run as `RENDERER DASHBOARD.json PROMETHEUS_URL OUT.png --theme dark|light --var NAME=VALUE`. It fails if a
+panel has an error or no data. If pngquant is installed, it makes the pictures smaller.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RULE_LEVELS = 4
 
 
 def main() -> None:
-    """Fill a Prometheus and have every picture drawn."""
+    """Fill a Prometheus and draw every picture."""
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: make board-pictures RENDERER=PATH  (a command that draws a dashboard)")
     hypervisors = int(sys.argv[2]) if len(sys.argv) > 2 else 100
@@ -49,7 +49,7 @@ def main() -> None:
     prometheus = PrometheusServer(interval="1h")
     try:
         _fill(prometheus, fleet, ends)
-        # It has dedicated CPUs and devices too, so that every panel of the detail board shows something.
+        # It also has dedicated CPUs and devices, so every panel of the detail board shows something.
         (full,) = prometheus.query(
             'topk(1, hypervisor:resource:claimed_ratio{resource_class="MEMORY_MB"})', at=ends
         )
@@ -74,7 +74,7 @@ def _fill(prometheus: PrometheusServer, fleet: SimulatedFleet, ends: int) -> Non
 def _draw(
     renderer: str, prometheus: PrometheusServer, ends: int, board: str, theme: str, *variables: str
 ) -> None:
-    """Draw one picture of the hours before the end of what is simulated."""
+    """Draw one picture of the last simulated hours."""
     content = json.loads((DASHBOARDS / f"{board}.json").read_text(encoding="utf-8"))
     content["time"] = {"from": _iso(ends - _SHOWN_HOURS * _HOUR), "to": _iso(ends)}
     IMAGES.mkdir(exist_ok=True)

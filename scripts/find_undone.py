@@ -1,13 +1,13 @@
-"""Find recent commits whose effect is gone although nobody said so. `make lint` runs it.
+"""Find recent commits that were undone by accident. `make lint` runs it.
 
-A commit that was made on an older tree undoes what others did in between. No test is red after it, because
-the tests went with the code. So this looks at each part of each recent commit: where the lines that it found
-are back, and the lines that it wrote are nowhere in the tree, it was undone. Who means that says so, in the
-commit that undoes it or in any later one:
+A commit that was made on an older tree undoes what others did in between. No test fails after it, because
+the tests went with the code. So this looks at each part of each recent commit. The part was undone if the
+lines that it replaced are back, and the lines that it wrote are nowhere in the tree. To undo work on purpose,
+say so in the message of that commit, or of a later one:
 
     Undoes: 1a2b3c4
 
-Git's own "This reverts commit ..." counts, too. Code that moved, or that was changed further, is not found.
+Git's own "This reverts commit ..." counts too. Code that moved, or that was changed further, is not reported.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMITS = 200  # so many, the newest, are looked at
-SECONDS = 20  # for all of git's answers, each
-ENOUGH_LINES = 3  # one or two lines that are back as they were say little, unless they are the whole commit
+COMMITS = 200  # the number of newest commits that are checked
+SECONDS = 20  # timeout of each git command
+ENOUGH_LINES = 3  # one or two restored lines prove little, unless they are the whole commit
 FOLDER = Path(__file__).resolve().parent.parent
 
-# What programs write goes with the code that it is made from.
+# Generated files change with their source, so they are not checked.
 _TEXT = ("--", ".", *(f":(exclude)*.{end}" for end in ("json", "lock", "png", "svg", "txt")))
-_CONTEXT = 3  # lines around a change; where there are fewer, the file begins or ends
-# As git writes it by itself, whatever the user's configuration says.
+_CONTEXT = 3  # lines around a change; fewer at the beginning and end of a file
+# git's default format, whatever the user's configuration is.
 _PATCH = (
     *("--patch", f"--unified={_CONTEXT}", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/"),
     *("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
@@ -40,16 +40,16 @@ _PLACE = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 
 
 class CannotLookError(Exception):
-    """There is no history to look at; the text says why."""
+    """There is no history to check. The text says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """One hunk of a commit, without line ends.
 
-    :ivar before: the lines that it found, those around it among them; empty for a new file
-    :ivar is_at_start: whether these begin the file
-    :ivar is_at_end: whether these end it
+    :ivar before: the lines before the change, with its context; empty for a new file
+    :ivar is_at_start: whether these lines begin the file
+    :ivar is_at_end: whether these lines end the file
     """
 
     path: str
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
-    """One commit; `origin` is what stays the same when it is applied again elsewhere."""
+    """One commit. `origin` stays the same when it is applied again elsewhere."""
 
     name: str
     origin: str
@@ -71,15 +71,15 @@ class Commit:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The short name for people."""
         return f"{self.name[:7]} ({self.subject[:70]})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Undone:
-    """A commit whose effect is gone, or a part of it.
+    """A commit that was undone, or a part of it.
 
-    :ivar by: the commits that took it away; none where a merge did
+    :ivar by: the commits that undid it; none if a merge did
     """
 
     commit: Commit
@@ -97,15 +97,15 @@ class Undone:
 
 
 def find_undone(folder: Path, head: str = "HEAD") -> list[Undone]:
-    """Return the commits up to `head` that were undone without a word, the newest first.
+    """Return the commits up to `head` that were undone by accident, the newest first.
 
-    :raises CannotLookError: where git, or a history, is missing
+    :raises CannotLookError: if git or a history is missing
     """
     if _git(folder, "rev-parse", "--is-shallow-repository").strip() != b"false":
         raise CannotLookError("this is a shallow clone: `git fetch --unshallow` brings its history")
     commits = _read_commits(folder, head)
     files = _read_files(folder, head)
-    # What is somewhere now, or was written again later. Then it moved, and the later commit is looked at.
+    # Lines that are somewhere now, or were written again later. They moved; the later commit is checked.
     written = {line.strip() for text in files.values() for line in text.splitlines()}
     said = _SAID.findall(_git(folder, "log", "--format=%B", head).decode(errors="replace"))
     found = []
@@ -123,14 +123,14 @@ def _look_at(
     files: Mapping[str, str],
     written: set[str],
 ) -> Undone | None:
-    """Return what is gone of a commit; None where nothing is, or too little to tell."""
+    """Return what is gone of a commit; None if nothing is gone, or too little to be sure."""
     gone: list[tuple[Part, list[str]]] = []
     by: dict[str, Commit] = {}
     origins = {each.origin for each in earlier}
     for part in commit.parts:
         lines = _gone(part, files, written) if part.before else _gone_with_file(part, later, files, written)
         undoers = [each for each in later if lines and _takes_away(each, part, lines)]
-        # Applied again, an earlier commit puts back what this one undid: then this one is not the victim.
+        # If an earlier commit was applied again, it restores what this one undid. That is no accident.
         if lines and not any(each.origin in origins for each in undoers):
             gone.append((part, lines))
             by |= {each.name: each for each in undoers}
@@ -143,7 +143,7 @@ def _look_at(
 
 
 def _gone(part: Part, files: Mapping[str, str], written: set[str]) -> list[str]:
-    """Return the lines that the part wrote and that are nowhere now, and those it removed that are back."""
+    """Return the lines that the part wrote and that are gone, and those it removed that are back."""
     if not _is_back(part, files.get(part.path, "")):
         return []
     added = _telling(part.added)
@@ -154,7 +154,7 @@ def _gone(part: Part, files: Mapping[str, str], written: set[str]) -> list[str]:
 def _gone_with_file(
     part: Part, later: Sequence[Commit], files: Mapping[str, str], written: set[str]
 ) -> list[str]:
-    """Return the lines of a new file that went when it was removed; none where it was rewritten, or moved."""
+    """Return the lines of a new file that was removed again; none if it was rewritten or moved."""
     if part.path in files:
         return []
     changes = [each for commit in later for each in commit.parts if each.path == part.path]
@@ -167,7 +167,7 @@ def _gone_with_file(
 
 
 def _is_back(part: Part, text: str) -> bool:
-    """Tell whether a file has the lines that the part found, one after the other and where they were."""
+    """Return whether a file has the lines from before the part, in order and at the same place."""
     block = "\n".join(["", *part.before, ""])
     text = "\n" + text.removesuffix("\n") + "\n"
     if part.is_at_start and not text.startswith(block):
@@ -185,12 +185,12 @@ def _takes_away(commit: Commit, part: Part, lines: Sequence[str]) -> bool:
 
 
 def _telling(lines: Sequence[str]) -> list[str]:
-    """Return the lines that are more than blanks, brackets and the like."""
+    """Return the lines that contain more than blanks and brackets."""
     return [line for line in lines if sum(map(str.isalnum, line)) >= 4]
 
 
 def _read_commits(folder: Path, head: str) -> list[Commit]:
-    """Return the newest commits, the newest first; what a merge itself changes is not told, and left out."""
+    """Return the newest commits, the newest first. Changes made by a merge itself are not included."""
     shape = "--format=%x00%H%x01%at %an %s%x01%s%x01"
     command = ("log", f"-{COMMITS}", shape, "--full-history", "--no-merges", *_PATCH, head, *_TEXT)
     _, *texts = _HEAD.split(_git(folder, *command).decode(errors="replace"))
@@ -203,7 +203,7 @@ def _read_commits(folder: Path, head: str) -> list[Commit]:
 
 
 def _read_parts(patch: Sequence[str]) -> Iterator[Part]:
-    """Yield the hunks of a patch. A hunk says how long it is, so that nothing in it is taken for a head."""
+    """Yield the hunks of a patch. The length in a hunk's head says where the hunk ends."""
     path, index = "", 0
     while index < len(patch):
         line = patch[index]
@@ -247,7 +247,7 @@ def _read_files(folder: Path, head: str) -> dict[str, str]:
 def _git(folder: Path, *words: str) -> bytes:
     """Return what git prints.
 
-    :raises CannotLookError: when it fails, or takes too long
+    :raises CannotLookError: if it fails or takes too long
     """
     command = ["git", "-C", str(folder), "-c", "core.quotePath=false", *words]
     try:
@@ -260,7 +260,7 @@ def _git(folder: Path, *words: str) -> bytes:
 
 
 def main(head: str = "HEAD") -> int:
-    """Print what was undone; the exit status is 1 if anything was."""
+    """Print what was undone. The exit status is 1 if anything was undone."""
     try:
         found = find_undone(FOLDER, head)
     except CannotLookError as error:
@@ -270,8 +270,8 @@ def main(head: str = "HEAD") -> int:
         print(undone)
     if found:
         print(
-            "\nPut back what was not meant to go. What was meant, say: `Undoes: HASH`, one line for each, at"
-            " the end of a commit's message (CONTRIBUTING.md)."
+            "\nRestore what was undone by accident. If you undid it on purpose, add `Undoes: HASH` at the end"
+            " of a commit's message, one line for each (CONTRIBUTING.md)."
         )
     return 1 if found else 0
 

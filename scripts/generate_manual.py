@@ -90,7 +90,7 @@ def _render_flag(action: argparse.Action) -> str:
 
 
 def _escape(text: str) -> str:
-    """Write text for roff: a hyphen is one that can be typed, and no line begins with a request."""
+    """Escape text for roff: hyphens are plain hyphens, and no line begins with a request."""
     return text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("%%", "%")
 
 

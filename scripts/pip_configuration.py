@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Print a pip.conf that says where this machine gets its packages from, for a build that does not see it.
+"""Print a pip.conf with this machine's package index, for a build that does not see this machine's files.
 
 usage: scripts/pip_configuration.py CERTIFICATES
 
-pip itself is not asked: the Python of a bare Debian has none. As with pip, a file that is nearer to the user
-wins over one further off, the section [install] over [global], and an environment variable over both. A
-setting that names files of this machine is left out, since the build does not have them. CERTIFICATES
-is where the build has its own.
+This does not use pip: the Python of a bare Debian has none. The order is that of pip: the user's file
+overrides the system's, the section [install] overrides [global], and an environment variable overrides both.
+Settings that name files of this machine are left out, because the build does not have them. CERTIFICATES is
+the path of the build's own certificates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECTIONS = ("global", "install")
 
 
 def list_files(environment: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the files that pip reads, the one that wins last.
+    """Yield the files that pip reads. Later files override earlier ones.
 
     Source: pip's user guide, "Location".
     """

@@ -1,7 +1,7 @@
 """Run the exporter as `make run` does: python -m scripts.run [FLAG...].
 
-What to watch comes from the environment (URI) and not out of the Makefile: in there, a quote or a per cent
-sign, in an address or in the path of this checkout, needs escapes for make, for the shell and for libvirt.
+The URI comes from the environment and not from the Makefile. In a Makefile, a quote or a per cent sign in a
+URI or in the path of this checkout needs escapes for make, for the shell and for libvirt.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _SAYS_WHERE = ("--web.", "--config.file")
 def make_test_uri(path: Path) -> str:
     """Return the URI of libvirt's test driver for that file.
 
-    libvirt undoes one layer of per cent signs, whatever bytes they stand for (virURIParse, by libxml2). What
-    a URI may not hold as it is, every letter beyond ASCII among it, makes the whole URI invalid.
+    libvirt decodes one layer of per cent escapes, for any bytes (virURIParse, by libxml2). Characters that a
+    URI may not contain, such as letters beyond ASCII, make the whole URI invalid.
     """
     return f"test://{quote(os.fsencode(path))}"
 
 
 def announce(uri: str, flags: list[str]) -> str:
-    """Return what is running, and where to look where something listens."""
+    """Return the line that says what runs, and where the metrics are."""
     running = f"==> Running on {redact_uri(uri)}"
     if any(flag in _ENDS_BY_ITSELF for flag in flags):
         return running
-    told_otherwise = any(flag.startswith(_SAYS_WHERE) for flag in flags)
-    where = "the address logged below" if told_otherwise else "http://localhost:9177/metrics"
+    has_other_address = any(flag.startswith(_SAYS_WHERE) for flag in flags)
+    where = "the address logged below" if has_other_address else "http://localhost:9177/metrics"
     return f"{running}; metrics are at {where} (Ctrl-C stops)"
 
 
 def main() -> None:
-    """Become the exporter."""
+    """Replace this process with the exporter."""
     uri = os.environ.get("URI") or make_test_uri(DEMO)
     flags = sys.argv[1:]
     print(announce(uri, flags), flush=True)

@@ -1,6 +1,6 @@
-"""Take the pictures of the page at `/` for docs/images/. `make screenshots` runs it.
+"""Take screenshots of the page at `/` for docs/images/. `make screenshots` runs it.
 
-Chromium looks at the exporter's own server, tracker and page; the hypervisors behind them are simulated.
+Chromium opens the exporter's own server, tracker and page. The hypervisors behind them are simulated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZES = tuple((width, scheme) for width in (360, 768, 1280, 1600) for scheme in 
 
 
 def main(folder: str | None = None) -> None:
-    """Write the pictures; or, into a folder of one's own, one of each size and scheme to look at."""
+    """Write the pictures. With a folder, write one of each size and scheme into it."""
     pictures = PICTURES
     if folder is not None:
         pictures = tuple((f"page-{width}-{scheme}.png", width, scheme) for width, scheme in SIZES)
@@ -31,7 +31,7 @@ def main(folder: str | None = None) -> None:
         for name, width, scheme in pictures:
             path = Path(folder or IMAGES, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # The documents' show what is seen first; the words at the page's foot are in docs/page.md.
+            # The pictures in the documents show the top of the page. docs/page.md has the texts below.
             is_whole = folder is not None
             with visit(browser, fleet.url, width=width, height=HEIGHT, scheme=scheme) as visited:
                 visited.page.screenshot(path=path, full_page=is_whole)
