@@ -23,7 +23,6 @@ from exporter.config.settings import (
     HYPERVISOR_KEYS,
     LOG_KEYS,
     MODULE_KEYS,
-    NOVA_OPTIONS,
     REQUIRED_FLAVOR_KEYS,
     SECTIONS,
     TOP_KEYS,
@@ -288,11 +287,10 @@ def _merge_hypervisor(
     nova_confs: Mapping[str, NovaConf],
 ) -> dict[str, Any]:
     """Merge the sources of a hypervisor's options by rank; its own nova.conf stands in for the common one."""
-    own_nova_conf = _list_nova_options(nova_confs, own.get("nova_conf"))
-    common_nova_conf = _list_nova_options(
-        nova_confs, None if "nova_conf" in own else defaults.get("nova_conf")
-    )
-    by_rank = (flags, own, own_nova_conf, defaults, common_nova_conf)
+    common_path = "" if "nova_conf" in own else defaults.get("nova_conf", "")
+    own_nova_conf = nova_confs.get(own.get("nova_conf", ""), NovaConf())
+    common_nova_conf = nova_confs.get(common_path, NovaConf())
+    by_rank = (flags, own, own_nova_conf.options, defaults, common_nova_conf.options)
     merged = dict(ChainMap(*map(dict, by_rank)))
     if LibvirtUri.parse(own["uri"]).is_local:
         merged["storage_pool"] = _choose_storage_pool(by_rank)
@@ -309,14 +307,6 @@ def _make_module(
     options["uri"] = own["uri"].replace(kinds.TARGET_PLACE, "host")
     merged = _merge_hypervisor(options, {}, defaults, nova_confs)
     return ModuleConfig(uri=own["uri"], target=own["target"], options=HypervisorConfig(**merged, **flavors))
-
-
-def _list_nova_options(nova_confs: Mapping[str, NovaConf], path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    nova_conf = nova_confs[path]
-    options = {name: getattr(nova_conf, name) for name in NOVA_OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

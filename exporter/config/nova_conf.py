@@ -10,56 +10,42 @@ for DEFAULT; names of options are not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from exporter.config.kinds import COUNT, CPU_SET, DEVICE_SPEC, NAME, RATIO, URI, Kind
 from exporter.config.libvirt_uri import quote
+from exporter.config.settings import NOVA_OPTIONS, NovaKey
 from exporter.errors import ConfigError
 
 T = TypeVar("T")
 
 _REFERENCE = re.compile(r"\$(?:(\$)|([_a-z][._a-z0-9]*)|\{([_a-z][._a-z0-9]*)\})", re.IGNORECASE | re.ASCII)
 _MAX_REFERENCE_DEPTH = 10
-# To oslo.config an option that somebody wrote into the wrong group is not there. Which group is the wrong one
-# is known here of those that others refer to.
-_REFERENCED_IN_DEFAULT = frozenset({"my_ip", "host", "state_path", "instances_path"})
+# All references of a file together: a few lines that refer to each other several times have no end otherwise.
+_MAX_EXPANDED_CHARACTERS = 100_000
+# These options exist only in [DEFAULT]. Written into another group, they are not found by a reference, as in
+# oslo.config.
+_ONLY_IN_DEFAULT = frozenset({"my_ip", "host", "state_path", "instances_path"})
 _WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NovaConf:
-    """What a nova.conf says, by Nova's names. None is an option that it leaves to Nova's default."""
+    """What a nova.conf says.
 
-    vcpu_pin_set: str | None = None
-    cpu_shared_set: str | None = None
-    cpu_dedicated_set: str | None = None
-    reserved_host_cpus: int | None = None
-    reserved_host_memory_mb: int | None = None
-    reserved_host_disk_mb: int | None = None
+    :ivar options: the values of `settings.NOVA_OPTIONS`, by name; what the file leaves to Nova's
+        default is not in it
+    :ivar connection_uri: where nova-compute finds libvirt
+    :ivar unsupported: what this exporter cannot honour: one sentence each, with file, line, value and what
+        happens instead
+    """
 
-    # Where *_allocation_ratio is unset (0.0 was once the way to say so): initial_*_allocation_ratio.
-    cpu_allocation_ratio: float | None = None
-    ram_allocation_ratio: float | None = None
-    disk_allocation_ratio: float | None = None
-
-    instances_path: str | None = None  # $state_path/instances, where only state_path is set
-    device_spec: tuple[str, ...] | None = None  # all that are there, by older names of the option, too
-    enabled_mdev_types: tuple[str, ...] | None = None
-    my_ip: str | None = None
-    host: str | None = None
-
+    options: Mapping[str, Any] = field(default_factory=dict)
     connection_uri: str | None = None
-    virt_type: str | None = None
-    images_type: str | None = None
-    images_volume_group: str | None = None
-    images_rbd_pool: str | None = None
-    images_rbd_ceph_conf: str | None = None
-    rbd_user: str | None = None
-
-    # What this exporter cannot honour: one sentence each, with file, line, value and what happens instead.
     unsupported: tuple[str, ...] = ()
 
 
@@ -90,78 +76,74 @@ def read_nova_conf(path: Path) -> NovaConf:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     conf = _ConfFile(str(path), text)
-    nova_conf = _take_options(conf)
+    nova_conf = NovaConf(
+        options=_read_options(conf),
+        connection_uri=conf.read(Option("libvirt", "connection_uri"), URI),
+        unsupported=_list_unsupported(conf),
+    )
     if conf.mistakes:
         raise ConfigError(conf.mistakes)
     return nova_conf
 
 
-def _take_options(conf: _ConfFile) -> NovaConf:
-    return NovaConf(
-        vcpu_pin_set=conf.take(Option("DEFAULT", "vcpu_pin_set"), _CPU_SET),
-        cpu_shared_set=conf.take(Option("compute", "cpu_shared_set"), _CPU_SET),
-        cpu_dedicated_set=conf.take(Option("compute", "cpu_dedicated_set"), _CPU_SET),
-        reserved_host_cpus=conf.take(Option("DEFAULT", "reserved_host_cpus"), _COUNT),
-        reserved_host_memory_mb=conf.take(Option("DEFAULT", "reserved_host_memory_mb"), _COUNT),
-        reserved_host_disk_mb=conf.take(Option("DEFAULT", "reserved_host_disk_mb"), _COUNT),
-        cpu_allocation_ratio=_take_allocation_ratio(conf, "cpu"),
-        ram_allocation_ratio=_take_allocation_ratio(conf, "ram"),
-        disk_allocation_ratio=_take_allocation_ratio(conf, "disk"),
-        instances_path=_take_instances_path(conf),
-        device_spec=_take_device_spec(conf),
-        enabled_mdev_types=_take_enabled_mdev_types(conf),
-        my_ip=conf.take(Option("DEFAULT", "my_ip"), _TEXT),
-        host=conf.take(Option("DEFAULT", "host"), _TEXT),
-        connection_uri=conf.take(Option("libvirt", "connection_uri"), URI),
-        virt_type=conf.take(Option("libvirt", "virt_type"), _TEXT),
-        images_type=conf.take(Option("libvirt", "images_type"), _TEXT),
-        images_volume_group=conf.take(Option("libvirt", "images_volume_group"), _TEXT),
-        images_rbd_pool=conf.take(Option("libvirt", "images_rbd_pool"), _TEXT),
-        images_rbd_ceph_conf=conf.take(Option("libvirt", "images_rbd_ceph_conf"), _TEXT),
-        rbd_user=conf.take(Option("libvirt", "rbd_user"), _TEXT),
-        unsupported=_list_unsupported(conf),
-    )
+def _read_options(conf: _ConfFile) -> dict[str, Any]:
+    """Read every option that a key of ours is named after; leave out what is unset."""
+    values = {name: _read_option(conf, name, key) for name, key in NOVA_OPTIONS.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _take_allocation_ratio(conf: _ConfFile, resource: str) -> float | None:
+def _read_option(conf: _ConfFile, name: str, key: NovaKey) -> object:
+    option = Option(key.nova_group or "", name)
+    if name in _READERS:
+        return _READERS[name](conf, option)
+    if key.kind == RATIO:
+        return _read_allocation_ratio(conf, option)
+    return conf.read(option, _AS_TEXT.get(key.kind, _TEXT))
+
+
+def _read_allocation_ratio(conf: _ConfFile, option: Option) -> float | None:
     """Do as ComputeDriver._get_allocation_ratios for a resource provider new to Placement."""
-    # Both are read, so that a mistake in either is seen.
-    initial = conf.take(Option("DEFAULT", f"initial_{resource}_allocation_ratio"), _RATIO)
-    return conf.take(Option("DEFAULT", f"{resource}_allocation_ratio"), _RATIO_OR_ZERO) or initial
+    # Both are read, so that a mistake in either is seen. 0.0 was once the way to say that it is unset.
+    initial = conf.read(Option(option.group, f"initial_{option.name}"), _RATIO)
+    return conf.read(option, _RATIO_OR_ZERO) or initial
 
 
-def _take_instances_path(conf: _ConfFile) -> str | None:
-    own = Option("DEFAULT", "instances_path")
-    if conf.has(own):
-        return _take_path(conf, own)
-    state_path = _take_path(conf, Option("DEFAULT", "state_path"))
+def _read_instances_path(conf: _ConfFile, option: Option) -> str | None:
+    if conf.has(option):
+        return _read_path(conf, option)
+    state_path = _read_path(conf, Option("DEFAULT", "state_path"))
     return state_path and f"{state_path}/instances"
 
 
-def _take_device_spec(conf: _ConfFile) -> tuple[str, ...] | None:
-    names = (
-        Option("DEFAULT", "pci_passthrough_whitelist"),
-        Option("pci", "passthrough_whitelist"),
-        Option("pci", "device_spec"),
-    )
-    return tuple(spec for name in names for spec in conf.take_all(name, DEVICE_SPEC)) or None
+def _read_path(conf: _ConfFile, option: Option) -> str | None:
+    path = conf.read(option, _TEXT)
+    if path is None or path.startswith("/"):
+        return path
+    conf.report_unsupported(option, "the path is relative, the option counts as unset")
+    return None
 
 
-def _take_enabled_mdev_types(conf: _ConfFile) -> tuple[str, ...] | None:
-    """Take a list, by today's name of the option or by the one before it."""
-    for name in ("enabled_mdev_types", "enabled_vgpu_types"):
-        listed = conf.take(Option("devices", name), _TEXT)
+def _read_device_spec(conf: _ConfFile, option: Option) -> tuple[str, ...] | None:
+    """Return all specifications, those under older names of the option too."""
+    names = (Option("DEFAULT", "pci_passthrough_whitelist"), Option("pci", "passthrough_whitelist"), option)
+    return tuple(spec for name in names for spec in conf.read_all(name, DEVICE_SPEC)) or None
+
+
+def _read_enabled_mdev_types(conf: _ConfFile, option: Option) -> tuple[str, ...] | None:
+    """Return a list, by today's name of the option or by the one before it."""
+    for name in (option, Option("devices", "enabled_vgpu_types")):
+        listed = conf.read(name, _TEXT)
         if listed is not None:
             return tuple(each for item in listed.split(",") if (each := item.strip())) or None
     return None
 
 
-def _take_path(conf: _ConfFile, option: Option) -> str | None:
-    path = conf.take(option, _TEXT)
-    if path is None or path.startswith("/"):
-        return path
-    conf.report_unsupported(option, "the path is relative, the option counts as unset")
-    return None
+# Options that Nova reads in a way of their own.
+_READERS: Mapping[str, Callable[[_ConfFile, Option], object]] = {
+    "instances_path": _read_instances_path,
+    "device_spec": _read_device_spec,
+    "enabled_mdev_types": _read_enabled_mdev_types,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +196,7 @@ _LIMITS = (
 
 def _list_unsupported(conf: _ConfFile) -> tuple[str, ...]:
     for limit in _LIMITS:
-        value = conf.take(limit.option, _TEXT)
+        value = conf.read(limit.option, _TEXT)
         if value is not None and value.lower() not in limit.honoured:
             conf.report_unsupported(limit.option, f"not supported, {limit.consequence}")
     return tuple(dict.fromkeys(conf.unsupported))
@@ -249,16 +231,18 @@ def _parse_cpu_set(value: str) -> str:
 
 # What an option takes is what our own keys take; only that here everything is text.
 _TEXT = Kind("one line of text", _parse_text)
-_COUNT = Kind(COUNT.expected, _parse_count)
 _RATIO = Kind(RATIO.expected, _parse_ratio)
 _RATIO_OR_ZERO = Kind("a number, 0 or more", _parse_ratio_or_zero)
-_CPU_SET = Kind(CPU_SET.expected, _parse_cpu_set)
+_AS_TEXT: Mapping[Kind[Any], Kind[Any]] = {
+    COUNT: Kind(COUNT.expected, _parse_count),
+    CPU_SET: Kind(CPU_SET.expected, _parse_cpu_set),
+}
 
 
 class _Setting(NamedTuple):
-    value: str  # as written, references and all; continuation lines come after line ends
+    value: str  # as written, with its references; continuation lines come after line ends
     line: int
-    earlier: _Setting | None = None  # the one of the same name before it, which only some options still heed
+    earlier: _Setting | None = None  # the one of the same name before it; only some options still use it
 
     def continue_with(self, line: str) -> _Setting:
         """Add a continuation line."""
@@ -270,7 +254,11 @@ class _UnknownReferenceError(Exception):
 
 
 class _CircularReferenceError(Exception):
-    """A value refers to itself, be it by way of others."""
+    """A value refers to itself, directly or through others."""
+
+
+class _EndlessReferencesError(Exception):
+    """The references of the file multiply: replaced, they have more than _MAX_EXPANDED_CHARACTERS."""
 
 
 class _ConfFile:
@@ -281,28 +269,30 @@ class _ConfFile:
         self.mistakes: list[str] = []
         self.unsupported: list[str] = []
         self._settings = _parse_settings(file, text, self.mistakes)
+        self._expanded_characters = 0  # by all references until now
+        self._is_endless = False
 
     def has(self, option: Option) -> bool:
-        """Tell whether the file sets an option to anything but blanks, which to Nova are no value."""
+        """Return whether the file sets an option. Blanks alone are no value to Nova."""
         return option in self._settings and bool(self._settings[option].value.strip())
 
-    def take(self, option: Option, kind: Kind[T]) -> T | None:
-        """Return an option's value, or None if it is unset; the mistake is noted if it is a wrong one."""
+    def read(self, option: Option, kind: Kind[T]) -> T | None:
+        """Return an option's value, or None if it is unset or wrong; what is wrong with it is noted."""
         setting = self._settings.get(option)
-        return None if setting is None else self._take(option, setting, kind)
+        return None if setting is None else self._read(option, setting, kind)
 
-    def take_all(self, option: Option, kind: Kind[T]) -> tuple[T, ...]:
+    def read_all(self, option: Option, kind: Kind[T]) -> tuple[T, ...]:
         """Return the values of an option that may be set several times, in order."""
         values: list[T] = []
         setting = self._settings.get(option)
         while setting is not None:
-            value = self._take(option, setting, kind)
+            value = self._read(option, setting, kind)
             if value is not None:
                 values.insert(0, value)
             setting = setting.earlier
         return tuple(values)
 
-    def _take(self, option: Option, setting: _Setting, kind: Kind[T]) -> T | None:
+    def _read(self, option: Option, setting: _Setting, kind: Kind[T]) -> T | None:
         try:
             value = self._expand(setting.value, option.group, (option,))
         except _UnknownReferenceError as error:
@@ -313,6 +303,9 @@ class _ConfFile:
             self._report_mistake(
                 option, setting, f"refers to ${error} in a circle, or through too many others"
             )
+            return None
+        except _EndlessReferencesError:
+            self._report_endless(option, setting)
             return None
         if not value.strip():
             return None
@@ -326,6 +319,13 @@ class _ConfFile:
         """Note that an option's value cannot be honoured, and what happens instead."""
         value, line, _earlier = self._settings[option]
         self.unsupported.append(f"{self.file}:{line}: {option} = {quote(value)[1:-1]}: {consequence}")
+
+    def _report_endless(self, option: Option, setting: _Setting) -> None:
+        """Say so once: no value after this one can be read either."""
+        if not self._is_endless:
+            limit = _MAX_EXPANDED_CHARACTERS
+            self._report_mistake(option, setting, f"its references expand to more than {limit} characters")
+        self._is_endless = True
 
     def _report_mistake(self, option: Option, setting: _Setting, mistake: str) -> None:
         self.mistakes.append(f"{self.file}:{setting.line}: {option}: {mistake}")
@@ -343,7 +343,11 @@ class _ConfFile:
                 raise _UnknownReferenceError(name)
             if target in trail or len(trail) > _MAX_REFERENCE_DEPTH:
                 raise _CircularReferenceError(name)
-            return self._expand(self._settings[target].value, target.group, (*trail, target))
+            text = self._settings[target].value
+            self._expanded_characters += 1 + len(text)  # 1, as one of no characters takes time too
+            if self._expanded_characters > _MAX_EXPANDED_CHARACTERS:
+                raise _EndlessReferencesError
+            return self._expand(text, target.group, (*trail, target))
 
         # oslo.config takes a backslash for the dollar sign's other escape.
         return _REFERENCE.sub(expand_reference, value.replace(r"\$", "$$"))
@@ -353,7 +357,7 @@ class _ConfFile:
         head, dot, tail = name.partition(".")
         own = Option(head.lower(), tail) if dot else Option(group, name)
         common = Option("DEFAULT", name)
-        candidates = (common,) if name in _REFERENCED_IN_DEFAULT else (own, common)
+        candidates = (common,) if name in _ONLY_IN_DEFAULT else (own, common)
         return next((option for option in candidates if option in self._settings), None)
 
 

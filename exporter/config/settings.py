@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, get_type_hints
 
 from exporter.config import kinds
 from exporter.config.kinds import Kind, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
-from exporter.config.nova_conf import NovaConf
 from exporter.config.strict_yaml import Item
 from exporter.errors import ConfigError
 from exporter.model import Flavor
@@ -30,11 +29,15 @@ def read_item(item: Item, kind: Kind[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the configuration file: what it takes, and what it means in one sentence."""
+    """A key of the configuration file: what it takes, and what it means in one sentence.
+
+    `nova_group` is the group of Nova's option of the same name, if the key's value may come from nova.conf.
+    """
 
     kind: Kind[Any]
     meaning: str
     nullable: bool = False
+    nova_group: str | None = None
 
     @property
     def expected(self) -> str:
@@ -53,11 +56,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class ListKey:
-    """A key of the configuration file that takes one value or a list of them, each once."""
+    """A key of the configuration file that takes one value or a list of them, each once.
+
+    `nova_group` is as in `Key`.
+    """
 
     kind: Kind[Any]
     meaning: str
     nullable: bool = False
+    nova_group: str | None = None
 
     @property
     def expected(self) -> str:
@@ -92,6 +99,14 @@ class ListKey:
         if mistakes:
             raise ConfigError(mistakes)
         return tuple(values)
+
+
+@dataclass(frozen=True, slots=True)
+class NovaOnly:
+    """A value that is no key of the file, but comes from Nova's option of the same name in nova.conf."""
+
+    kind: Kind[Any]
+    nova_group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +188,12 @@ class HypervisorConfig:
     ] = None
     instances_path: Annotated[
         str | None,
-        Key(kinds.ABSOLUTE_PATH, "The directory whose file system holds the guests' disks.", nullable=True),
+        Key(
+            kinds.ABSOLUTE_PATH,
+            "The directory whose file system holds the guests' disks.",
+            nullable=True,
+            nova_group="DEFAULT",
+        ),
     ] = None
     storage_pool: Annotated[
         tuple[str, ...],
@@ -189,56 +209,92 @@ class HypervisorConfig:
             kinds.IMAGES_TYPE,
             "How guests' disks are kept: in files, LVM volumes or a Ceph pool; the latter two are measured"
             " instead of instances_path.",
+            nova_group="libvirt",
         ),
     ] = "default"
     images_volume_group: Annotated[
-        str | None, Key(kinds.VOLUME_GROUP, "The volume group of images_type lvm.", nullable=True)
+        str | None,
+        Key(kinds.VOLUME_GROUP, "The volume group of images_type lvm.", nullable=True, nova_group="libvirt"),
     ] = None
-    images_rbd_pool: Annotated[str, Key(kinds.CEPH_POOL, "The Ceph pool of images_type rbd.")] = "rbd"
+    images_rbd_pool: Annotated[
+        str, Key(kinds.CEPH_POOL, "The Ceph pool of images_type rbd.", nova_group="libvirt")
+    ] = "rbd"
     images_rbd_ceph_conf: Annotated[
-        str | None, Key(kinds.FILE, "Ceph's configuration file, instead of Ceph's default.", nullable=True)
+        str | None,
+        Key(
+            kinds.FILE,
+            "Ceph's configuration file, instead of Ceph's default.",
+            nullable=True,
+            nova_group="libvirt",
+        ),
     ] = None
     rbd_user: Annotated[
         str | None,
-        Key(kinds.CEPH_USER, "The Ceph client to ask as, instead of Ceph's default.", nullable=True),
+        Key(
+            kinds.CEPH_USER,
+            "The Ceph client to ask as, instead of Ceph's default.",
+            nullable=True,
+            nova_group="libvirt",
+        ),
     ] = None
     vcpu_pin_set: Annotated[
         str | None,
         Key(
-            kinds.CPU_SET, "The CPUs that guests may use (before Nova had the two sets below).", nullable=True
+            kinds.CPU_SET,
+            "The CPUs that guests may use (before Nova had the two sets below).",
+            nullable=True,
+            nova_group="DEFAULT",
         ),
     ] = None
     cpu_shared_set: Annotated[
         str | None,
-        Key(kinds.CPU_SET, "The CPUs that guests' unpinned vCPUs share.", nullable=True),
+        Key(
+            kinds.CPU_SET, "The CPUs that guests' unpinned vCPUs share.", nullable=True, nova_group="compute"
+        ),
     ] = None
     cpu_dedicated_set: Annotated[
         str | None,
-        Key(kinds.CPU_SET, "The CPUs for guests' pinned vCPUs (PCPUs).", nullable=True),
+        Key(kinds.CPU_SET, "The CPUs for guests' pinned vCPUs (PCPUs).", nullable=True, nova_group="compute"),
     ] = None
-    reserved_host_cpus: Annotated[int, Key(kinds.COUNT, "CPUs that are kept for the host.")] = 0
-    reserved_host_memory_mb: Annotated[int, Key(kinds.COUNT, "MiB of memory that are kept for the host.")] = (
-        512
-    )
-    reserved_host_disk_mb: Annotated[int, Key(kinds.COUNT, "MiB of disk that are kept for the host.")] = 0
-    cpu_allocation_ratio: Annotated[float, Key(kinds.RATIO, "vCPUs that may be placed on each CPU.")] = 4.0
+    reserved_host_cpus: Annotated[
+        int, Key(kinds.COUNT, "CPUs that are kept for the host.", nova_group="DEFAULT")
+    ] = 0
+    reserved_host_memory_mb: Annotated[
+        int, Key(kinds.COUNT, "MiB of memory that are kept for the host.", nova_group="DEFAULT")
+    ] = 512
+    reserved_host_disk_mb: Annotated[
+        int, Key(kinds.COUNT, "MiB of disk that are kept for the host.", nova_group="DEFAULT")
+    ] = 0
+    cpu_allocation_ratio: Annotated[
+        float, Key(kinds.RATIO, "vCPUs that may be placed on each CPU.", nova_group="DEFAULT")
+    ] = 4.0
     ram_allocation_ratio: Annotated[
-        float, Key(kinds.RATIO, "Memory that may be promised to guests for each MiB there is.")
+        float,
+        Key(
+            kinds.RATIO, "Memory that may be promised to guests for each MiB there is.", nova_group="DEFAULT"
+        ),
     ] = 1.0
     disk_allocation_ratio: Annotated[
-        float, Key(kinds.RATIO, "Disk that may be promised to guests for each GiB there is.")
+        float,
+        Key(kinds.RATIO, "Disk that may be promised to guests for each GiB there is.", nova_group="DEFAULT"),
     ] = 1.0
 
     device_spec: Annotated[
         tuple[str, ...],
         ListKey(
-            kinds.DEVICE_SPEC, "The PCI devices that guests may be given; none without it.", nullable=True
+            kinds.DEVICE_SPEC,
+            "The PCI devices that guests may be given; none without it.",
+            nullable=True,
+            nova_group="pci",
         ),
     ] = ()
     enabled_mdev_types: Annotated[
         tuple[str, ...],
         ListKey(
-            kinds.NAME, "The types of mediated devices to count, instead of all there are.", nullable=True
+            kinds.NAME,
+            "The types of mediated devices to count, instead of all there are.",
+            nullable=True,
+            nova_group="devices",
         ),
     ] = ()
 
@@ -246,8 +302,7 @@ class HypervisorConfig:
     flavors: tuple[Flavor, ...] = ()
     flavors_from_guests: bool = False
 
-    # This comes out of nova_conf alone.
-    my_ip: str | None = None
+    my_ip: Annotated[str | None, NovaOnly(kinds.NAME, "DEFAULT")] = None
 
     @property
     def target(self) -> str:
@@ -365,16 +420,27 @@ class Flags:
 
 
 AnyKey = Key | ListKey | LabelsKey
+NovaKey = Key | ListKey | NovaOnly
 
 
 def _declared_keys(record: type) -> dict[str, AnyKey]:
     """Collect the keys that a record's fields are annotated with; a field without one is no key."""
+    return {name: key for name, key in _list_hints(record) if isinstance(key, (Key, ListKey, LabelsKey))}
+
+
+def _list_nova_options() -> dict[str, NovaKey]:
+    """Collect what a nova.conf may set, by the name that is Nova's and ours."""
     return {
         name: key
-        for name, hint in get_type_hints(record, include_extras=True).items()
-        for key in getattr(hint, "__metadata__", ())
-        if isinstance(key, (Key, ListKey, LabelsKey))
+        for name, key in _list_hints(HypervisorConfig)
+        if isinstance(key, (Key, ListKey, NovaOnly)) and key.nova_group is not None
     }
+
+
+def _list_hints(record: type) -> Iterator[tuple[str, object]]:
+    for name, hint in get_type_hints(record, include_extras=True).items():
+        for each in getattr(hint, "__metadata__", ()):
+            yield name, each
 
 
 ONE_HYPERVISOR_ONLY = ("uri", "name", "labels")
@@ -383,7 +449,7 @@ WEB_KEYS = _declared_keys(WebConfig)
 LOG_KEYS = _declared_keys(LogConfig)
 HYPERVISOR_KEYS = _declared_keys(HypervisorConfig)
 DEFAULTS_KEYS = {name: key for name, key in HYPERVISOR_KEYS.items() if name not in ONE_HYPERVISOR_ONLY}
-NOVA_OPTIONS = {each.name for each in fields(HypervisorConfig)} & NovaConf.__dataclass_fields__.keys()
+NOVA_OPTIONS = _list_nova_options()
 FLAVOR_KEYS = _declared_keys(FlavorConfig)
 REQUIRED_FLAVOR_KEYS = ("vcpus", "memory_mb", "disk_gb")
 MODULE_ONLY_KEYS = _declared_keys(ModuleConfig)

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from exporter.config.nova_conf import NovaConf, read_nova_conf
+from exporter.config.nova_conf import read_nova_conf
 from exporter.errors import ConfigError
 from tests.support.nova_programs import ask_program
 
@@ -66,11 +66,9 @@ OPTIONS = (
     ("DEFAULT", "instances_path"),
     ("DEFAULT", "state_path"),
     ("DEFAULT", "my_ip"),
-    ("DEFAULT", "host"),
     ("compute", "cpu_shared_set"),
     ("compute", "cpu_dedicated_set"),
     ("libvirt", "connection_uri"),
-    ("libvirt", "virt_type"),
     ("libvirt", "images_type"),
     ("libvirt", "images_volume_group"),
     ("libvirt", "images_rbd_pool"),
@@ -84,11 +82,11 @@ OPTIONS = (
 WRITTEN_BY_HAND = (
     "",
     "# nothing\n",
-    "[DEFAULT]\nmy_ip = 192.0.2.7\nhost = $my_ip\n",
-    "[DEFAULT]\nmy_ip: 192.0.2.7\n[libvirt]\nimages_volume_group: ${my_ip}-$my_ip:$$x-\\$y$5$\n",
-    "[DEFAULT]\nhost = ${libvirt.virt_type}\n[LibVirt]\nvirt_type = kvm\n",
+    "[DEFAULT]\nhost = 192.0.2.7\nmy_ip = $host\n",
+    "[DEFAULT]\nhost: 192.0.2.7\n[libvirt]\nimages_volume_group: ${host}-$host:$$x-\\$y$5$\n",
+    "[DEFAULT]\nmy_ip = ${libvirt.virt_type}\n[LibVirt]\nvirt_type = kvm\n",
     "[libvirt]\nimages_rbd_pool = a\nimages_volume_group = ${images_rbd_pool}.${unclosed\n",
-    "[DEFAULT]\nhost = a\nhost = b\n[libvirt]\nvirt_type = qemu\n[DEFAULT]\nhost = c\n",
+    "[DEFAULT]\nmy_ip = a\nmy_ip = b\n[libvirt]\nvirt_type = qemu\n[DEFAULT]\nmy_ip = c\n",
     "[DEFAULT]\nvcpu_pin_set = 0-3,\n    8,\n\t10-12\nreserved_host_cpus = 2\n",
     "[DEFAULT]\nvcpu_pin_set =\n    8\n",
     '[libvirt]\nimages_volume_group = \'a b\'\nimages_rbd_pool = "a"b"\n',
@@ -97,23 +95,23 @@ WRITTEN_BY_HAND = (
     "[libvirt]\nimages_volume_group = a ; b # c\n;images_volume_group = d\n",
     "[libvirt]\nimages_volume_group = a:b=c\nimages_rbd_pool: a=b:c\n",
     "[Compute]\ncpu_shared_set = 0\n[COMPUTE]\ncpu_shared_set = 1\ncpu_dedicated_set = 2-3,^2\n",
-    "[default]\nhost = a\n[DEFAULT]\nHOST = b\n",
+    "[default]\nmy_ip = a\n[DEFAULT]\nMY_IP = b\n",
     "[DEFAULT]\nstate_path = /srv/nova\n",
     "[DEFAULT]\nstate_path = /srv/nova\ninstances_path = $state_path/guests\n",
     "[DEFAULT]\ncpu_allocation_ratio = 0.0\ninitial_cpu_allocation_ratio = 3\nram_allocation_ratio = 1e1\n",
     "[DEFAULT]\ncpu_allocation_ratio =\ninitial_cpu_allocation_ratio = 3\nreserved_host_cpus =\n",
-    "[DEFAULT]\r\nhost = a\r\nreserved_host_disk_mb = 5\r\n",
-    "[DEFAULT]\rhost = a\rreserved_host_disk_mb = 5\r",
-    "[DEFAULT]\n# a\x0bb\x0cc\x85d\u2028e\nhost = a\n",
-    "[DEFAULT]\nmy_ip = 192.0.2.7\n[libvirt]\nconnection_uri = qemu+tcp://$my_ip/system\nimages_type = rbd\n",
+    "[DEFAULT]\r\nmy_ip = a\r\nreserved_host_disk_mb = 5\r\n",
+    "[DEFAULT]\rmy_ip = a\rreserved_host_disk_mb = 5\r",
+    "[DEFAULT]\n# a\x0bb\x0cc\x85d\u2028e\nmy_ip = a\n",
+    "[DEFAULT]\nhost = 192.0.2.7\n[libvirt]\nconnection_uri = qemu+tcp://$host/system\nimages_type = rbd\n",
     "[libvirt]\nvirt_type = lxc\nconnection_uri = ${libvirt.virt_type}:///\n",
-    "[DEFAULT]\nhost = a\n# b\n  c\n",
-    "[DEFAULT]\nhost = a\n\n  c\n",
-    "host = a\n",
-    "[DEFAULT\nhost = a\n",
-    "[DEFAULT] # x\nhost = a\n",
-    "[]\nhost = a\n",
-    "[DEFAULT]\nhost\n",
+    "[DEFAULT]\nmy_ip = a\n# b\n  c\n",
+    "[DEFAULT]\nmy_ip = a\n\n  c\n",
+    "my_ip = a\n",
+    "[DEFAULT\nmy_ip = a\n",
+    "[DEFAULT] # x\nmy_ip = a\n",
+    "[]\nmy_ip = a\n",
+    "[DEFAULT]\nmy_ip\n",
     "[DEFAULT]\n= a\n",
     "[DEFAULT]\nreserved_host_cpus = two\n",
     "[DEFAULT]\nreserved_host_cpus = -2\n",
@@ -127,7 +125,7 @@ WRITTEN_BY_HAND = (
     "[devices]\nenabled_mdev_types = nvidia-35, nvidia-36\n",
     "[devices]\nenabled_vgpu_types = nvidia-35\n",
     "[devices]\nenabled_mdev_types =\n",
-    "[DEFAULT]\nmy_ip = $host\nhost = $my_ip\n",
+    "[DEFAULT]\nhost = $my_ip\nmy_ip = $host\n",
 )
 
 # Put together at random: the first ones usually make a file that Nova accepts, the others one it refuses.
@@ -143,10 +141,10 @@ GOOD_LINES = (
     "cpu_shared_set = 0-3,",
     "cpu_dedicated_set = '4-7'",
     "cpu_dedicated_set: ^5, 4-7",
-    "host = a",
-    "host=$my_ip",
-    "my_ip=192.0.2.2",
-    "my_ip : 192.0.2.3",
+    "my_ip = a",
+    "my_ip=$host",
+    "host=192.0.2.2",
+    "host : 192.0.2.3",
     "reserved_host_cpus = 4",
     'reserved_host_cpus = "6"',
     "reserved_host_memory_mb: 1024",
@@ -154,13 +152,13 @@ GOOD_LINES = (
     "cpu_allocation_ratio = .5",
     "cpu_allocation_ratio = 0",
     "initial_cpu_allocation_ratio = 2.",
-    "instances_path = /srv/${my_ip}",
+    "instances_path = /srv/${host}",
     "instances_path =",
     "state_path = /srv/$$x",
     "virt_type = qemu",
     "images_volume_group = $images_rbd_pool:x # y",
-    "images_rbd_pool = ${my_ip}_",
-    "connection_uri = qemu+tcp://$my_ip/system",
+    "images_rbd_pool = ${host}_",
+    "connection_uri = qemu+tcp://$host/system",
     "other = $nothing",
 )
 BAD_LINES = ("[broken", "  continued", "\t# continued comment", "nonsense", "reserved_host_cpus = 4x")
@@ -171,7 +169,7 @@ def make_files(directory: Path, count: int) -> list[Path]:
     choice = random.Random(3)
     beginning = (
         "[DEFAULT]",
-        "my_ip = 192.0.2.1",
+        "host = 192.0.2.1",
         "reserved_host_memory_mb = 256",
         "[libvirt]",
         "images_rbd_pool = vms",
@@ -223,14 +221,11 @@ def read(file: Path) -> dict[str, Any] | None:
         conf = read_nova_conf(file)
     except ConfigError:
         return None
-    names = [name for name in NovaConf.__dataclass_fields__ if name != "unsupported"]
-    options = {name: getattr(conf, name) for name in names}
+    options = dict(conf.options)
+    if conf.connection_uri is not None:
+        options["connection_uri"] = conf.connection_uri
     # JSON has lists alone.
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in options.items()
-        if value is not None
-    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 def test_every_file_means_the_same_to_nova(tmp_path: Path) -> None:
