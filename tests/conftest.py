@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from tests.support.sandbox import SandboxError
 # An example that takes long on a busy machine is no defect.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# Nothing that a test waits for in an event loop takes longer, but what never comes.
+ASYNC_TEST_SECONDS = 60
 
 # What libvirt found out about QEMU, which takes it 8 s; it knows by itself when that has become stale. Each
 # worker has its own.
@@ -46,6 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("record")
     if path is not None:
         config.pluginmanager.register(Recorder(path))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is written with `async def` in an event loop of its own."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
+    asyncio.run(asyncio.wait_for(test(**arguments), ASYNC_TEST_SECONDS))
+    return True
 
 
 @pytest.fixture(scope="session")

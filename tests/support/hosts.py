@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.config.settings import Config, HypervisorConfig
-from exporter.model import DriverStats, Resources
+from exporter.model import DriverStats, HostView, Resources
 from tests.support.holding import Hold
 from tests.support.records import make_resources
 
@@ -30,7 +30,9 @@ class Driver:
     """Answers with `resources`, or raises `error`; while it is held, it answers nothing.
 
     :ivar reads: how often it was asked
+    :ivar hung: how many of its calls do not return
     :ivar settings: what it was reconfigured to
+    :ivar times: what it was last told of how long things take and last
     :ivar due: what is due between scrapes, by its name
     """
 
@@ -38,9 +40,11 @@ class Driver:
         self.resources = resources or make_resources()
         self.error: Exception | None = None
         self.reads = 0
+        self.hung = 0
         self.is_lost = False
         self.due: Mapping[str, Callable[[], None]] = {}
         self.settings: HypervisorConfig | None = None
+        self.times: dict[str, float] = {}
         self.is_closed = threading.Event()
         self._hold: Hold | None = None
 
@@ -66,14 +70,19 @@ class Driver:
             raise self.error
         return self.resources
 
+    async def wait_until_asked(self, times: int) -> None:
+        """Wait until it was asked so often: the read is then under way."""
+        while self.reads < times:
+            await asyncio.sleep(0.001)
+
     def get_stats(self) -> DriverStats:
-        return DriverStats(libvirt_calls=0, guests_read=0, events=0, connects=0)
+        return DriverStats(libvirt_calls=0, guests_read=0, events=0, connects=0, hung=self.hung)
 
     def has_lost_connection(self) -> bool:
         return self.is_lost
 
     def configure(self, *, resync_interval: float, stale_grace: float) -> None:
-        pass
+        self.times = {"resync_interval": resync_interval, "stale_grace": stale_grace}
 
     def reconfigure(self, config: HypervisorConfig) -> None:
         self.settings = config
@@ -87,13 +96,21 @@ class Driver:
 
 @dataclass
 class Host:
-    """A HostState, and what it stands on."""
+    """A HostState, and what it stands on.
+
+    :ivar retry_after: how many seconds after a failed connection it is tried again, each time
+    :ivar backoff: if that is another one
+    """
 
     driver: Driver = field(default_factory=Driver)
     clock: Clock = field(default_factory=Clock)
     config: Config = field(default_factory=Config)
     target: str = "kvm01"
     retry_after: float = 0.0
+    backoff: Backoff | None = None
+    settings: HypervisorConfig = field(
+        default_factory=lambda: HypervisorConfig(uri="qemu:///system", name="kvm01")
+    )
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 
     def __post_init__(self) -> None:
@@ -102,8 +119,28 @@ class Host:
             driver=self.driver,
             config=self.config,
             slots=self.slots,
-            backoff=Backoff(first=self.retry_after, maximum=self.retry_after, draw=lambda: 1.0),
+            backoff=self.backoff
+            or Backoff(first=self.retry_after, maximum=self.retry_after, draw=lambda: 1.0),
             observe_duration=lambda _seconds: None,
             clock=self.clock,
             wall_clock=lambda: 1.75e9,
         )
+
+    async def ask(self, *, refresh: bool = False, seconds: float = 20) -> HostView:
+        """Ask as a scrape does that can wait so many seconds, and return what it is shown."""
+        await self.state.get_host_stats(refresh=refresh, deadline=self.clock() + seconds)
+        return self.state.get_view()
+
+    def maintain(self) -> None:
+        """Have it do what is due between scrapes."""
+        self.state.tend()
+
+    async def waits_for(self, event: threading.Event) -> bool:
+        """Whether this happens in the next tenth of a second, or has."""
+        return await asyncio.to_thread(event.wait, 0.1)
+
+    async def settle(self) -> HostView:
+        """Wait until nothing is being read of it any more, and return what is known then."""
+        while self.state.get_view().is_refreshing:
+            await asyncio.sleep(0.001)
+        return self.state.get_view()

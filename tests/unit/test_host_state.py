@@ -19,163 +19,124 @@ from tests.support.records import make_resources
 PATIENCE_SECONDS = 20
 
 
-async def ask(host: Host, *, refresh: bool = False, patience: float = PATIENCE_SECONDS) -> HostView:
-    """Ask as a scrape does that can wait so many seconds."""
-    await host.state.get_host_stats(refresh=refresh, deadline=host.clock() + patience)
-    return host.state.get_view()
-
-
 def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     """Return what was logged at exactly this level."""
     return [record.getMessage() for record in caplog.records if record.levelno == level]
 
 
-def test_a_snapshot_that_is_young_enough_is_served_again() -> None:
-    async def scrape_thrice() -> None:
-        host = Host(config=Config(cache_ttl=5))
-        await ask(host)
-        host.clock.now += 4.9
-        assert (await ask(host)).cache_hits == 1
-        assert host.driver.reads == 1
-        host.clock.now += 0.1
-        assert (await ask(host)).cache_hits == 1
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_thrice())
+async def test_a_snapshot_that_is_young_enough_is_served_again() -> None:
+    host = Host(config=Config(cache_ttl=5))
+    await host.ask()
+    host.clock.now += 4.9
+    assert (await host.ask()).cache_hits == 1
+    assert host.driver.reads == 1
+    host.clock.now += 0.1
+    assert (await host.ask()).cache_hits == 1
+    assert host.driver.reads == 2
 
 
-def test_a_snapshot_from_before_something_was_read_is_not_served_again() -> None:
+async def test_a_snapshot_from_before_something_was_read_is_not_served_again() -> None:
     """Shows that an image's size, once read between scrapes, shows in the next one."""
-
-    async def read_between_scrapes() -> None:
-        host = Host(config=Config(cache_ttl=3600))
-        await ask(host)
-        host.driver.due = {"image sizes": lambda: None}
-        await host.state.finish_upkeep()
-        await ask(host)
-        assert host.driver.reads == 2
-        await ask(host)
-        assert host.driver.reads == 2
-
-    asyncio.run(read_between_scrapes())
+    host = Host(config=Config(cache_ttl=3600))
+    await host.ask()
+    host.driver.due = {"image sizes": lambda: None}
+    await host.state.finish_upkeep()
+    await host.ask()
+    assert host.driver.reads == 2
+    await host.ask()
+    assert host.driver.reads == 2
 
 
-def test_whoever_asks_for_a_refresh_gets_one() -> None:
-    async def scrape_twice() -> None:
-        host = Host()
-        await ask(host)
-        await ask(host, refresh=True)
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_twice())
+async def test_whoever_asks_for_a_refresh_gets_one() -> None:
+    host = Host()
+    await host.ask()
+    await host.ask(refresh=True)
+    assert host.driver.reads == 2
 
 
-def test_without_a_cache_every_scrape_reads() -> None:
-    async def scrape_twice() -> None:
-        host = Host(config=Config(cache_ttl=0))
-        await ask(host)
-        await ask(host)
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_twice())
+async def test_without_a_cache_every_scrape_reads() -> None:
+    host = Host(config=Config(cache_ttl=0))
+    await host.ask()
+    await host.ask()
+    assert host.driver.reads == 2
 
 
-def test_a_cache_does_not_outlive_its_connection() -> None:
-    async def scrape_twice() -> None:
-        host = Host()
-        await ask(host)
-        host.driver.is_lost = True
-        await ask(host)
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_twice())
+async def test_a_cache_does_not_outlive_its_connection() -> None:
+    host = Host()
+    await host.ask()
+    host.driver.is_lost = True
+    await host.ask()
+    assert host.driver.reads == 2
 
 
-def test_many_scrapes_at_once_share_one_refresh() -> None:
-    async def scrape_together() -> None:
-        host = Host()
-        with host.driver.held():
-            scrapes = [asyncio.ensure_future(ask(host)) for _ in range(50)]
-            await asyncio.sleep(0)
-        views = await asyncio.gather(*scrapes)
-        assert host.driver.reads == 1
-        assert {view.is_up for view in views} == {True}
-
-    asyncio.run(scrape_together())
+async def test_many_scrapes_at_once_share_one_refresh() -> None:
+    host = Host()
+    with host.driver.held():
+        scrapes = [asyncio.ensure_future(host.ask()) for _ in range(50)]
+        await asyncio.sleep(0)
+    views = await asyncio.gather(*scrapes)
+    assert host.driver.reads == 1
+    assert {view.is_up for view in views} == {True}
 
 
-def test_a_scrape_whose_time_is_up_gets_the_last_numbers_and_is_told(
+async def test_a_scrape_whose_time_is_up_gets_the_last_numbers_and_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The refresh goes on by itself; what it brings is there for the next one."""
-
-    async def scrape_late() -> None:
-        host = Host(config=Config(cache_ttl=0))
-        first = await ask(host)
-        with host.driver.held():
-            for _ in range(3):
-                late = await ask(host, patience=0)
-                assert not late.is_up
-                assert late.is_refreshing
-                assert late.snapshot == first.snapshot
-        recovered = await ask(host)
-        assert recovered.is_up
-        assert recovered.errors["timeout"] == 1
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_late())
+    host = Host(config=Config(cache_ttl=0))
+    first = await host.ask()
+    with host.driver.held():
+        for _ in range(3):
+            late = await host.ask(seconds=0)
+            assert not late.is_up
+            assert late.is_refreshing
+            assert late.snapshot == first.snapshot
+    recovered = await host.ask()
+    assert recovered.is_up
+    assert recovered.errors["timeout"] == 1
+    assert host.driver.reads == 2
     assert len(messages(caplog, logging.ERROR)) == 1
 
 
-def test_a_hypervisor_that_failed_is_shown_by_its_last_numbers_and_then_no_more() -> None:
-    async def scrape_until_they_are_gone() -> None:
-        host = Host(config=Config(cache_ttl=0, stale_grace=120))
-        before = await ask(host)
-        host.driver.error = ConnectError("nobody listens")
-        host.clock.now += 120
-        within = await ask(host)
-        assert not within.is_up
-        assert within.snapshot == before.snapshot
-        host.clock.now += 0.1
-        assert (await ask(host)).snapshot is None
-
-    asyncio.run(scrape_until_they_are_gone())
+async def test_a_hypervisor_that_failed_is_shown_by_its_last_numbers_and_then_no_more() -> None:
+    host = Host(config=Config(cache_ttl=0, stale_grace=120))
+    before = await host.ask()
+    host.driver.error = ConnectError("nobody listens")
+    host.clock.now += 120
+    within = await host.ask()
+    assert not within.is_up
+    assert within.snapshot == before.snapshot
+    host.clock.now += 0.1
+    assert (await host.ask()).snapshot is None
 
 
-def test_a_failed_connection_is_tried_again_when_its_wait_is_over() -> None:
-    async def scrape_thrice() -> None:
-        host = Host(retry_after=15)
-        host.driver.error = ConnectError("nobody listens")
-        await ask(host)
-        host.clock.now += 14.9
-        await ask(host)
-        assert host.driver.reads == 1
-        host.clock.now += 0.1
-        await ask(host)
-        assert host.driver.reads == 2
-
-    asyncio.run(scrape_thrice())
+async def test_a_failed_connection_is_tried_again_when_its_wait_is_over() -> None:
+    host = Host(retry_after=15)
+    host.driver.error = ConnectError("nobody listens")
+    await host.ask()
+    host.clock.now += 14.9
+    await host.ask()
+    assert host.driver.reads == 1
+    host.clock.now += 0.1
+    await host.ask()
+    assert host.driver.reads == 2
 
 
-def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
     """And its end is said, too."""
-
-    async def scrape_through_an_outage() -> None:
-        host = Host(config=Config(cache_ttl=0))
-        host.driver.error = ConnectError("nobody listens")
-        for _ in range(3):
-            view = await ask(host)
-        assert view.errors["connect"] == 3
-        host.driver.error = None
-        await ask(host)
-
     caplog.set_level(logging.INFO)
-    asyncio.run(scrape_through_an_outage())
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.error = ConnectError("nobody listens")
+    for _ in range(3):
+        view = await host.ask()
+    assert view.errors["connect"] == 3
+    host.driver.error = None
+    await host.ask()
     assert messages(caplog, logging.ERROR) == ["nobody listens"]
     assert messages(caplog, logging.INFO)[0] == "no longer a problem"
 
 
-def test_while_nothing_is_known_nothing_is_over(caplog: pytest.LogCaptureFixture) -> None:
+async def test_while_nothing_is_known_nothing_is_over(caplog: pytest.LogCaptureFixture) -> None:
     """Shows it for a guest's problem and for a lost connection, when the host then cannot be reached."""
 
     def read_log() -> list[tuple[str, str]]:
@@ -183,41 +144,34 @@ def test_while_nothing_is_known_nothing_is_over(caplog: pytest.LogCaptureFixture
         caplog.clear()
         return [(record.levelname, record.reason) for record in records]
 
-    async def lose_the_host() -> None:
-        host = Host(config=Config(cache_ttl=0))
-        guest = Problem(severity=Severity.ERROR, reason="guest_xml", subject="a", message="odd")
-        host.driver.resources = make_resources(problems=(guest,))
-        await ask(host)
-        assert read_log() == [("ERROR", "guest_xml")]
-        for error in (ConnectionLostError("gone"), ConnectError("refused"), ConnectError("refused")):
-            host.driver.error = error
-            await ask(host)
-            host.state.note_duplicate(None)
-        assert read_log() == [("ERROR", "connection_lost"), ("ERROR", "connect")]
-        host.driver.error = None
-        await ask(host)
-        assert read_log() == [("INFO", "connection_lost"), ("INFO", "connect")]
-        host.driver.resources = make_resources()
-        await ask(host)
-        assert read_log() == [("INFO", "guest_xml")]
-
     caplog.set_level(logging.INFO)
-    asyncio.run(lose_the_host())
+    host = Host(config=Config(cache_ttl=0))
+    guest = Problem(severity=Severity.ERROR, reason="guest_xml", subject="a", message="odd")
+    host.driver.resources = make_resources(problems=(guest,))
+    await host.ask()
+    assert read_log() == [("ERROR", "guest_xml")]
+    for error in (ConnectionLostError("gone"), ConnectError("refused"), ConnectError("refused")):
+        host.driver.error = error
+        await host.ask()
+        host.state.note_duplicate(None)
+    assert read_log() == [("ERROR", "connection_lost"), ("ERROR", "connect")]
+    host.driver.error = None
+    await host.ask()
+    assert read_log() == [("INFO", "connection_lost"), ("INFO", "connect")]
+    host.driver.resources = make_resources()
+    await host.ask()
+    assert read_log() == [("INFO", "guest_xml")]
 
 
-def test_what_only_concerns_a_part_leaves_the_rest_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_only_concerns_a_part_leaves_the_rest_up(caplog: pytest.LogCaptureFixture) -> None:
     """A note is not even counted: it is a property of the host, or has a metric of its own."""
-
-    async def scrape() -> HostView:
-        problems = tuple(
-            Problem(severity=severity, reason=reason, subject="", message=reason)
-            for severity, reason in ((Severity.NOTE, "unsupported"), (Severity.ERROR, "guest_xml"))
-        )
-        host = Host()
-        host.driver.resources = make_resources(problems=problems)
-        return await ask(host)
-
-    view = asyncio.run(scrape())
+    problems = tuple(
+        Problem(severity=severity, reason=reason, subject="", message=reason)
+        for severity, reason in ((Severity.NOTE, "unsupported"), (Severity.ERROR, "guest_xml"))
+    )
+    host = Host()
+    host.driver.resources = make_resources(problems=problems)
+    view = await host.ask()
     assert view.is_up
     assert (view.errors["unsupported"], view.errors["guest_xml"]) == (0, 1)
     assert messages(caplog, logging.WARNING) == ["unsupported"]
@@ -250,17 +204,13 @@ def test_fields_that_nova_can_do_without_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize("missing", [("vcpus",), ("memory_mb", "memory_mb_used"), ("local_gb",)])
-def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_named(
+async def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_named(
     missing: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nova's _verify_resources. What could be told is shown all the same."""
-
-    async def scrape() -> HostView:
-        host = Host()
-        host.driver.resources = make_resources(**dict.fromkeys(missing))
-        return await ask(host)
-
-    view = asyncio.run(scrape())
+    host = Host()
+    host.driver.resources = make_resources(**dict.fromkeys(missing))
+    view = await host.ask()
     assert not view.is_up
     assert view.errors["incomplete"] == 1
     assert view.snapshot is not None
@@ -269,40 +219,32 @@ def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_named(
     ]
 
 
-def test_a_defect_of_this_program_is_told_with_its_traceback_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def scrape_twice() -> HostView:
-        host = Host(config=Config(cache_ttl=0))
-        host.driver.error = ZeroDivisionError("division by zero")
-        await ask(host)
-        return await ask(host)
-
-    view = asyncio.run(scrape_twice())
+async def test_a_defect_of_this_program_is_told_with_its_traceback_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.error = ZeroDivisionError("division by zero")
+    await host.ask()
+    view = await host.ask()
     assert not view.is_up
     assert view.errors["internal"] == 2
     assert [record.exc_info is not None for record in caplog.records] == [True, False]
     assert caplog.records[1].getMessage() == "unexpected ZeroDivisionError: division by zero"
 
 
-def test_a_call_that_libvirt_does_not_support_is_counted_as_such() -> None:
-    async def scrape() -> HostView:
-        host = Host()
-        host.driver.error = UnsupportedError("virConnectGetCapabilities")
-        return await ask(host)
-
-    assert asyncio.run(scrape()).errors["unsupported"] == 1
+async def test_a_call_that_libvirt_does_not_support_is_counted_as_such() -> None:
+    host = Host()
+    host.driver.error = UnsupportedError("virConnectGetCapabilities")
+    assert (await host.ask()).errors["unsupported"] == 1
 
 
-def test_the_first_host_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_host_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     """A new one is an error in the log and no new series."""
-
-    async def scrape_twice() -> HostView:
-        host = Host(config=Config(cache_ttl=0))
-        host.driver.resources = make_resources(hypervisor_hostname="kvm01")
-        await ask(host)
-        host.driver.resources = make_resources(hypervisor_hostname="localhost")
-        return await ask(host)
-
-    view = asyncio.run(scrape_twice())
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.resources = make_resources(hypervisor_hostname="kvm01")
+    await host.ask()
+    host.driver.resources = make_resources(hypervisor_hostname="localhost")
+    view = await host.ask()
     assert view.snapshot is not None
     assert view.snapshot.resources.hypervisor_hostname == "kvm01"
     assert view.errors["hostname"] == 1
@@ -311,131 +253,108 @@ def test_the_first_host_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_the_resource_view_is_told_at_info_once_and_at_debug_after(
+async def test_the_resource_view_is_told_at_info_once_and_at_debug_after(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As Nova's _report_hypervisor_resource_view: free memory, disk and vCPUs, which may be negative."""
-
-    async def scrape_thrice() -> None:
-        host = Host(config=Config(cache_ttl=0))
-        host.driver.resources = make_resources(
-            memory_mb=100, memory_mb_used=30, local_gb=50, local_gb_used=8, vcpus=4, vcpus_used=5
-        )
-        for _ in range(3):
-            await ask(host)
-
     caplog.set_level(logging.DEBUG)
-    asyncio.run(scrape_thrice())
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.resources = make_resources(
+        memory_mb=100, memory_mb_used=30, local_gb=50, local_gb_used=8, vcpus=4, vcpus_used=5
+    )
+    for _ in range(3):
+        await host.ask()
     views = [record for record in caplog.records if record.getMessage() == "hypervisor resource view"]
     assert [view.levelno for view in views] == [logging.INFO, logging.DEBUG, logging.DEBUG]
     free = {key: getattr(views[0], key) for key in ("free_ram_mb", "free_disk_gb", "free_vcpus")}
     assert free == {"free_ram_mb": 70, "free_disk_gb": 42, "free_vcpus": -1}
 
 
-def test_what_is_free_of_what_could_not_be_told_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_free_of_what_could_not_be_told_is_unknown(caplog: pytest.LogCaptureFixture) -> None:
     """Without vCPUs, too, as Nova has it for a hypervisor that cannot tell them."""
-
-    async def scrape() -> None:
-        host = Host()
-        host.driver.resources = make_resources(vcpus=0, local_gb=None)
-        await ask(host)
-
     caplog.set_level(logging.INFO)
-    asyncio.run(scrape())
+    host = Host()
+    host.driver.resources = make_resources(vcpus=0, local_gb=None)
+    await host.ask()
     (view,) = [each for each in caplog.records if each.getMessage() == "hypervisor resource view"]
     assert (getattr(view, "free_vcpus"), getattr(view, "free_disk_gb")) == ("unknown", "unknown")  # noqa: B009
 
 
-def test_closing_waits_for_nobody() -> None:
-    async def close_while_it_hangs() -> None:
-        host = Host()
-        with host.driver.held():
-            scrape = asyncio.ensure_future(ask(host))
-            await asyncio.sleep(0)
-            host.state.close()
-            assert not (await scrape).is_up
-        assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
-
-    asyncio.run(close_while_it_hangs())
+async def test_closing_waits_for_nobody() -> None:
+    host = Host()
+    with host.driver.held():
+        scrape = asyncio.ensure_future(host.ask())
+        await asyncio.sleep(0)
+        host.state.close()
+        assert not (await scrape).is_up
+    assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
 
 
-def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() -> None:
+async def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() -> None:
     """Shows that a scrape which waits for it waits for the reading by the new ones."""
-
-    async def reconfigure_meanwhile() -> None:
-        host = Host(config=Config(cache_ttl=60))
-        await ask(host)
-        settings = HypervisorConfig(uri="qemu:///system", name="renamed", labels=(("zone", "a"),))
-        with host.driver.held():
-            scrape = asyncio.create_task(ask(host, refresh=True))
-            while host.driver.reads < 2:
-                await asyncio.sleep(0.01)
-            host.state.reconfigure(settings, host.config)
-            view = host.state.get_view()
-            assert (view.target, view.snapshot, view.is_up) == ("renamed", None, False)
-            assert host.driver.reads == 2, "one at a time"
-        view = await scrape
-        assert view.snapshot is not None
-        assert (view.snapshot.target, view.snapshot.labels) == ("renamed", (("zone", "a"),))
-        assert (view.is_up, host.driver.reads, host.driver.settings) == (True, 3, settings)
-        assert (await ask(host)).cache_hits == 1
-
-    asyncio.run(reconfigure_meanwhile())
+    host = Host(config=Config(cache_ttl=60))
+    await host.ask()
+    settings = HypervisorConfig(uri="qemu:///system", name="renamed", labels=(("zone", "a"),))
+    with host.driver.held():
+        scrape = asyncio.create_task(host.ask(refresh=True))
+        while host.driver.reads < 2:
+            await asyncio.sleep(0.01)
+        host.state.reconfigure(settings, host.config)
+        view = host.state.get_view()
+        assert (view.target, view.snapshot, view.is_up) == ("renamed", None, False)
+        assert host.driver.reads == 2, "one at a time"
+    view = await scrape
+    assert view.snapshot is not None
+    assert (view.snapshot.target, view.snapshot.labels) == ("renamed", (("zone", "a"),))
+    assert (view.is_up, host.driver.reads, host.driver.settings) == (True, 3, settings)
+    assert (await host.ask()).cache_hits == 1
 
 
-def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_being_done() -> None:
+async def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_being_done() -> None:
     """Shows that it is begun between two refreshes, though none ever ends before it is asked for."""
-
-    async def scrape_without_a_gap() -> None:
-        host, done = Host(config=Config(cache_ttl=0)), threading.Event()
-        await ask(host)
-        host.driver.due = {"image sizes": done.set}
-        with host.driver.held():
-            scrape = asyncio.create_task(ask(host))
-            await asyncio.sleep(0)
-            host.state.tend()
-            await asyncio.sleep(0.1)
-            assert not done.is_set(), "nothing is asked beside a refresh that may hang"
-        next_scrape = asyncio.create_task(scrape_again(host, after=scrape))
-        assert await asyncio.to_thread(done.wait, PATIENCE_SECONDS)
-        await next_scrape
 
     async def scrape_again(host: Host, *, after: asyncio.Task[HostView]) -> None:
         await after
-        await ask(host)
+        await host.ask()
 
-    asyncio.run(scrape_without_a_gap())
-
-
-def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> None:
-    async def scrape_in_vain() -> None:
-        host, done = Host(config=Config(cache_ttl=0)), threading.Event()
-        host.driver.due = {"image sizes": done.set}
-        host.driver.error = HypervisorError("no")
-        with host.driver.held():
-            scrape = asyncio.create_task(ask(host))
-            await asyncio.sleep(0)
-            host.state.tend()
-        await scrape
+    host, done = Host(config=Config(cache_ttl=0)), threading.Event()
+    await host.ask()
+    host.driver.due = {"image sizes": done.set}
+    with host.driver.held():
+        scrape = asyncio.create_task(host.ask())
+        await asyncio.sleep(0)
+        host.maintain()
         await asyncio.sleep(0.1)
-        assert not done.is_set()
+        assert not done.is_set(), "nothing is asked beside a refresh that may hang"
+    next_scrape = asyncio.create_task(scrape_again(host, after=scrape))
+    assert await asyncio.to_thread(done.wait, PATIENCE_SECONDS)
+    await next_scrape
 
-    asyncio.run(scrape_in_vain())
+
+async def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> None:
+    host, done = Host(config=Config(cache_ttl=0)), threading.Event()
+    host.driver.due = {"image sizes": done.set}
+    host.driver.error = HypervisorError("no")
+    with host.driver.held():
+        scrape = asyncio.create_task(host.ask())
+        await asyncio.sleep(0)
+        host.maintain()
+    await scrape
+    await asyncio.sleep(0.1)
+    assert not done.is_set()
 
 
-def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> None:
+async def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> (
+    None
+):
     """Shows that a large fleet does not cost a thread each, and that the hung do not starve the well."""
-
-    async def scrape_three() -> None:
-        slots = asyncio.Semaphore(2)
-        hung, also_hung, well = (Host(slots=slots) for _ in range(3))
-        with hung.driver.held(), also_hung.driver.held():
-            scrapes = [asyncio.create_task(ask(host)) for host in (hung, also_hung, well)]
-            while not (hung.driver.reads and also_hung.driver.reads):
-                await asyncio.sleep(0.01)
-            assert well.driver.reads == 0
-            assert (await asyncio.wait_for(scrapes[2], PATIENCE_SECONDS)).is_up
-            assert not scrapes[0].done()
-        assert (await scrapes[0]).is_up
-
-    asyncio.run(scrape_three())
+    slots = asyncio.Semaphore(2)
+    hung, also_hung, well = (Host(slots=slots) for _ in range(3))
+    with hung.driver.held(), also_hung.driver.held():
+        scrapes = [asyncio.create_task(host.ask()) for host in (hung, also_hung, well)]
+        while not (hung.driver.reads and also_hung.driver.reads):
+            await asyncio.sleep(0.01)
+        assert well.driver.reads == 0
+        assert (await asyncio.wait_for(scrapes[2], PATIENCE_SECONDS)).is_up
+        assert not scrapes[0].done()
+    assert (await scrapes[0]).is_up

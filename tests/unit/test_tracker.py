@@ -59,37 +59,26 @@ def shown(views: Mapping[str, HostView]) -> dict[str, str]:
     }
 
 
-def test_an_audit_brings_every_hypervisor_up_to_date() -> None:
-    async def audit() -> dict[str, HostView]:
-        return await Fleet({"a": "kvm01", "b": "kvm02"}).audit()
-
-    views = asyncio.run(audit())
+async def test_an_audit_brings_every_hypervisor_up_to_date() -> None:
+    views = await Fleet({"a": "kvm01", "b": "kvm02"}).audit()
     assert shown(views) == {"a": "kvm01", "b": "kvm02"}
     assert all(view.is_up for view in views.values())
 
 
-def test_one_that_does_not_answer_costs_the_others_nothing() -> None:
+async def test_one_that_does_not_answer_costs_the_others_nothing() -> None:
     """The audit ends by its deadline with the numbers of all who answered."""
-
-    async def audit() -> dict[str, HostView]:
-        fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
-        await fleet.audit()
-        with fleet.drivers["slow"].held():
-            return await fleet.audit(patience=2)
-
-    views = asyncio.run(audit())
+    fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
+    await fleet.audit()
+    with fleet.drivers["slow"].held():
+        views = await fleet.audit(patience=2)
     assert {target: view.is_up for target, view in views.items()} == {"slow": False, "well": True}
 
 
-def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+async def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     """Two series of one name would make Prometheus refuse the whole scrape."""
-
-    async def audit_twice() -> dict[str, HostView]:
-        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
-        await fleet.audit()
-        return await fleet.audit()
-
-    views = asyncio.run(audit_twice())
+    fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+    await fleet.audit()
+    views = await fleet.audit()
     assert shown(views) == {"first": "kvm01"}
     assert {target: view.is_up for target, view in views.items()} == {"first": True, "second": False}
     assert views["first"].errors["duplicate"] == 0
@@ -100,131 +89,116 @@ def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.LogCap
     ]
 
 
-def test_the_second_takes_over_once_the_first_is_shown_no_more(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_second_takes_over_once_the_first_is_shown_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """And keeps the name when the first one is back."""
-
-    async def audit_through_an_outage() -> list[dict[str, str]]:
-        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
-        seen = [shown(await fleet.audit())]
-        fleet.drivers["first"].error = ConnectError("nobody listens")
-        seen.append(shown(await fleet.audit()))  # by its last numbers
-        fleet.clock.now += 121
-        seen.append(shown(await fleet.audit()))
-        fleet.drivers["first"].error = None
-        seen.append(shown(await fleet.audit()))
-        return seen
-
     caplog.set_level(logging.INFO)
     first, second = {"first": "kvm01"}, {"second": "kvm01"}
-    assert asyncio.run(audit_through_an_outage()) == [first, first, second, second]
+    fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+    seen = [shown(await fleet.audit())]
+    fleet.drivers["first"].error = ConnectError("nobody listens")
+    seen.append(shown(await fleet.audit()))  # by its last numbers
+    fleet.clock.now += 121
+    seen.append(shown(await fleet.audit()))
+    fleet.drivers["first"].error = None
+    seen.append(shown(await fleet.audit()))
+    assert seen == [first, first, second, second]
 
 
 @pytest.mark.parametrize("targets", [("kvm01", "kvm02"), ("kvm02", "kvm01")])
-def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple[str, str]) -> None:
+async def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple[str, str]) -> None:
     """Whoever answers with another's name does not hide it, in whatever order, after a start or an outage."""
-
-    async def audit_through_an_outage() -> list[dict[str, str]]:
-        fleet = Fleet(dict.fromkeys(targets, "KVM02.example"))
-        seen = [shown(await fleet.audit())]
-        fleet.drivers["kvm02"].error = ConnectError("nobody listens")
-        fleet.clock.now += 121
-        seen.append(shown(await fleet.audit()))
-        fleet.drivers["kvm02"].error = None
-        views = await fleet.audit()
-        seen.append(shown(views))
-        (problem,) = views["kvm01"].problems
-        assert "is that of target kvm02, which is configured by that name" in problem.message
-        return seen
-
     right, wrong = {"kvm02": "KVM02.example"}, {"kvm01": "KVM02.example"}
-    assert asyncio.run(audit_through_an_outage()) == [right, wrong, right]
+    fleet = Fleet(dict.fromkeys(targets, "KVM02.example"))
+    seen = [shown(await fleet.audit())]
+    fleet.drivers["kvm02"].error = ConnectError("nobody listens")
+    fleet.clock.now += 121
+    seen.append(shown(await fleet.audit()))
+    fleet.drivers["kvm02"].error = None
+    views = await fleet.audit()
+    seen.append(shown(views))
+    (problem,) = views["kvm01"].problems
+    assert "is that of target kvm02, which is configured by that name" in problem.message
+    assert seen == [right, wrong, right]
 
 
-def test_the_host_in_the_uri_is_such_a_name_too() -> None:
-    async def audit() -> dict[str, str]:
-        fleet = Fleet({"a": "kvm02", "b": "kvm02"})
-        first, second = fleet.configuration("a", "b").hypervisors
-        second = replace(second, uri="qemu+tls://kvm02.example/system")
-        fleet.tracker.configure(Config(hypervisors=(first, second)))
-        return shown(await fleet.audit())
-
-    assert asyncio.run(audit()) == {"b": "kvm02"}
+async def test_the_host_in_the_uri_is_such_a_name_too() -> None:
+    fleet = Fleet({"a": "kvm02", "b": "kvm02"})
+    first, second = fleet.configuration("a", "b").hypervisors
+    second = replace(second, uri="qemu+tls://kvm02.example/system")
+    fleet.tracker.configure(Config(hypervisors=(first, second)))
+    assert shown(await fleet.audit()) == {"b": "kvm02"}
 
 
-def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_kept() -> None:
-    async def audit_two_configurations() -> tuple[dict[str, str], dict[str, int], bool]:
-        fleet = Fleet({"a": "kvm01", "b": "kvm02", "c": "kvm03"})
-        await fleet.audit()
-        fleet.tracker.configure(fleet.configuration("c", "b"))
-        views = await fleet.audit()
-        closed = await asyncio.to_thread(fleet.drivers["a"].is_closed.wait, PATIENCE_SECONDS)
-        return shown(views), {target: driver.reads for target, driver in fleet.drivers.items()}, closed
-
-    views, reads, closed = asyncio.run(audit_two_configurations())
-    assert list(views.items()) == [("c", "kvm03"), ("b", "kvm02")]
-    assert reads == {"a": 1, "b": 2, "c": 2}
-    assert closed
+async def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_kept() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02", "c": "kvm03"})
+    await fleet.audit()
+    fleet.tracker.configure(fleet.configuration("c", "b"))
+    views = await fleet.audit()
+    assert await asyncio.to_thread(fleet.drivers["a"].is_closed.wait, PATIENCE_SECONDS)
+    assert list(shown(views).items()) == [("c", "kvm03"), ("b", "kvm02")]
+    assert {target: driver.reads for target, driver in fleet.drivers.items()} == {"a": 1, "b": 2, "c": 2}
 
 
-def test_a_hypervisor_whose_settings_change_keeps_its_connections_and_begins_anew() -> None:
+async def test_a_hypervisor_whose_settings_change_keeps_its_connections_and_begins_anew() -> None:
     """Shows that what hangs at libvirt stays one driver's, which bounds it, however often that happens."""
-
-    async def audit_two_configurations() -> None:
-        fleet = Fleet({"a": "kvm01", "b": "kvm02"})
-        await fleet.audit()
-        before = dict(fleet.drivers)
-        config = fleet.configuration("a", "b")
-        changed = replace(config.hypervisors[0], name="renamed", cpu_allocation_ratio=9.0)
-        for _ in range(3):
-            fleet.tracker.configure(replace(config, hypervisors=(changed, config.hypervisors[1])))
-            assert fleet.drivers["a"].settings == changed
-            shown_now = {view.target: view.snapshot is not None for view in fleet.tracker.get_views()}
-            assert shown_now == {"renamed": False, "b": True}
-            assert shown(await fleet.audit()) == {"renamed": "kvm01", "b": "kvm02"}
-            fleet.tracker.configure(config)
-            assert shown(await fleet.audit()) == {"a": "kvm01", "b": "kvm02"}
-        assert fleet.drivers == before
-        assert fleet.drivers["b"].settings is None
-        assert not any(driver.is_closed.is_set() for driver in fleet.drivers.values())
-
-    asyncio.run(audit_two_configurations())
+    fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+    await fleet.audit()
+    before = dict(fleet.drivers)
+    config = fleet.configuration("a", "b")
+    changed = replace(config.hypervisors[0], name="renamed", cpu_allocation_ratio=9.0)
+    for _ in range(3):
+        fleet.tracker.configure(replace(config, hypervisors=(changed, config.hypervisors[1])))
+        assert fleet.drivers["a"].settings == changed
+        shown_now = {view.target: view.snapshot is not None for view in fleet.tracker.get_views()}
+        assert shown_now == {"renamed": False, "b": True}
+        assert shown(await fleet.audit()) == {"renamed": "kvm01", "b": "kvm02"}
+        fleet.tracker.configure(config)
+        assert shown(await fleet.audit()) == {"a": "kvm01", "b": "kvm02"}
+    assert fleet.drivers == before
+    assert fleet.drivers["b"].settings is None
+    assert not any(driver.is_closed.is_set() for driver in fleet.drivers.values())
 
 
-def test_of_two_hypervisors_with_one_uri_each_is_kept_or_closed() -> None:
+async def test_of_two_hypervisors_with_one_uri_each_is_kept_or_closed() -> None:
     """Shows that none is left open when there are fewer of them, and none shared when there are more."""
-
-    async def reconfigure() -> None:
-        fleet = Fleet({"a": "kvm01", "b": "kvm01", "c": "kvm01"})
-        one, two, three = (
-            replace(each, uri="qemu:///system") for each in fleet.configuration("a", "b", "c").hypervisors
-        )
-        fleet.tracker.configure(Config(hypervisors=(one, two)))
-        first = fleet.tracker.hosts
-        changed = replace(one, cpu_allocation_ratio=9.0)
-        fleet.tracker.configure(Config(hypervisors=(changed, three, two)))
-        second = fleet.tracker.hosts
-        assert (second[0], second[2]) == first
-        assert second[1] not in first
-        fleet.tracker.configure(Config(hypervisors=(replace(three, cpu_allocation_ratio=9.0),)))
-        (last,) = fleet.tracker.hosts
-        assert last in second
-        await asyncio.sleep(0.1)
-        assert sum(fleet.drivers[name].is_closed.is_set() for name in ("a", "b", "c")) == 2
-
-    asyncio.run(reconfigure())
+    fleet = Fleet({"a": "kvm01", "b": "kvm01", "c": "kvm01"})
+    one, two, three = (
+        replace(each, uri="qemu:///system") for each in fleet.configuration("a", "b", "c").hypervisors
+    )
+    fleet.tracker.configure(Config(hypervisors=(one, two)))
+    first = fleet.tracker.hosts
+    changed = replace(one, cpu_allocation_ratio=9.0)
+    fleet.tracker.configure(Config(hypervisors=(changed, three, two)))
+    second = fleet.tracker.hosts
+    assert (second[0], second[2]) == first
+    assert second[1] not in first
+    fleet.tracker.configure(Config(hypervisors=(replace(three, cpu_allocation_ratio=9.0),)))
+    (last,) = fleet.tracker.hosts
+    assert last in second
+    await asyncio.sleep(0.1)
+    assert sum(fleet.drivers[name].is_closed.is_set() for name in ("a", "b", "c")) == 2
 
 
-def test_one_alone_can_be_asked_for() -> None:
+async def test_the_page_asks_nobody_and_shows_a_host_name_once_too() -> None:
+    """Before the first audit it shows nothing; between two hosts' first answers and the end of that audit, one."""
+    fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+    assert [(view.is_up, view.snapshot) for view in fleet.tracker.get_views()] == [(False, None)] * 2
+    for host in fleet.tracker.hosts:
+        await host.get_host_stats(refresh=True, deadline=fleet.clock() + PATIENCE_SECONDS)
+    views = {view.target: view for view in fleet.tracker.get_views()}
+    assert shown(views) == {"first": "kvm01"}
+    assert {target: view.is_up for target, view in views.items()} == {"first": True, "second": False}
+    assert {driver.reads for driver in fleet.drivers.values()} == {1}
+
+
+async def test_one_alone_can_be_asked_for() -> None:
     """The others are not read for it; that one of them has the same name is still known."""
-
-    async def probe_the_second() -> tuple[list[HostView], int]:
-        fleet = Fleet({"first": "kvm01", "second": "kvm01"})
-        await fleet.audit()
-        views = await fleet.tracker.update_available_resource(
-            deadline=fleet.clock() + PATIENCE_SECONDS, target="second"
-        )
-        return views, fleet.drivers["first"].reads
-
-    views, reads = asyncio.run(probe_the_second())
+    fleet = Fleet({"first": "kvm01", "second": "kvm01"})
+    await fleet.audit()
+    views = await fleet.tracker.update_available_resource(
+        deadline=fleet.clock() + PATIENCE_SECONDS, target="second"
+    )
     assert [(view.target, view.is_up, view.snapshot) for view in views] == [("second", False, None)]
-    assert reads == 1
+    assert fleet.drivers["first"].reads == 1

@@ -28,40 +28,31 @@ class Driver:
         self.thawed.wait(20)
 
 
-def test_what_hangs_is_not_begun_again_and_holds_up_nothing_else() -> None:
-    async def run() -> None:
-        driver = Driver()
-        upkeep = Upkeep(driver, target="kvm01")
-        while driver.read.count("guests") < 3 or "node devices" not in driver.read:
-            upkeep.start()
-            await asyncio.sleep(0.01)
-        assert driver.read.count("node devices") == 1
-        driver.thawed.set()
-        await upkeep.finish()
-        assert driver.read.count("node devices") <= 2
-
-    asyncio.run(asyncio.wait_for(run(), timeout=20))
-
-
-def test_what_is_not_due_is_not_read() -> None:
-    async def run() -> None:
-        driver = Driver()
-        driver.is_due = False
-        upkeep = Upkeep(driver, target="kvm01")
+async def test_what_hangs_is_not_begun_again_and_holds_up_nothing_else() -> None:
+    driver = Driver()
+    upkeep = Upkeep(driver, target="kvm01")
+    while driver.read.count("guests") < 3 or "node devices" not in driver.read:
         upkeep.start()
-        await upkeep.finish()
-        assert driver.read == []
+        await asyncio.sleep(0.01)
+    assert driver.read.count("node devices") == 1
+    driver.thawed.set()
+    await upkeep.finish()
+    assert driver.read.count("node devices") <= 2
 
-    asyncio.run(run())
+
+async def test_what_is_not_due_is_not_read() -> None:
+    driver = Driver()
+    driver.is_due = False
+    upkeep = Upkeep(driver, target="kvm01")
+    upkeep.start()
+    await upkeep.finish()
+    assert driver.read == []
 
 
-def test_to_finish_is_to_wait_for_all_that_is_due() -> None:
-    async def run() -> None:
-        driver = Driver()
-        upkeep = Upkeep(driver, target="kvm01")
-        asyncio.get_running_loop().call_later(0.2, driver.thawed.set)
-        await upkeep.finish()
-        assert driver.thawed.is_set()
-        assert sorted(driver.read) == ["guests", "node devices"]
-
-    asyncio.run(asyncio.wait_for(run(), timeout=20))
+async def test_to_finish_is_to_wait_for_all_that_is_due() -> None:
+    driver = Driver()
+    upkeep = Upkeep(driver, target="kvm01")
+    asyncio.get_running_loop().call_later(0.2, driver.thawed.set)
+    await upkeep.finish()
+    assert driver.thawed.is_set()
+    assert sorted(driver.read) == ["guests", "node devices"]
