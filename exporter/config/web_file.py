@@ -121,6 +121,14 @@ def _parse_text(value: object) -> str:
     return value
 
 
+def _parse_header(value: object) -> str:
+    """Return a header's value as Go sends it: line ends become blanks, and those at both ends are cut off."""
+    text = re.sub(r"[\r\n]", " ", _parse_text(value)).strip(" \t")
+    if not all(letter.isprintable() or letter == "\t" for letter in text):
+        raise ValueError
+    return text
+
+
 def _parse_boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -158,7 +166,8 @@ def _choice(what: str, choices: tuple[str, ...]) -> Kind[str]:
 _FILE = Kind("the path of a file", _parse_text)
 _PEM = Kind("a certificate or key as PEM text", _parse_text)
 _BOOLEAN = Kind("true or false", _parse_boolean)
-_HEADER = Kind("one line of text", _parse_text)
+_NAME = Kind("one line of text", _parse_text)
+_HEADER = Kind("text without control characters", _parse_header)
 _VERSION = _choice("a version", VERSIONS)
 
 _TLS_KEYS: Mapping[str, Key | ListKey | _SecretKey] = {
@@ -169,7 +178,7 @@ _TLS_KEYS: Mapping[str, Key | ListKey | _SecretKey] = {
     "client_auth_type": Key(_choice("a policy", CLIENT_AUTH_TYPES), "Whether clients need a certificate."),
     "client_ca": _SecretKey(_PEM),
     "client_ca_file": Key(_FILE, "The authorities that sign clients' certificates."),
-    "client_allowed_sans": ListKey(_HEADER, "Names of which a client's certificate must bear one."),
+    "client_allowed_sans": ListKey(_NAME, "Names of which a client's certificate must bear one."),
     "min_version": Key(_VERSION, "The oldest version of TLS."),
     "max_version": Key(_VERSION, "The newest version of TLS."),
     "cipher_suites": ListKey(

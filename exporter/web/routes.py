@@ -8,8 +8,9 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
@@ -20,10 +21,11 @@ from exporter.page.fleet import make_fleet
 from exporter.scrape import collect_families
 from exporter.web.accept import parse_weights
 from exporter.web.access import Access, BusyError
-from exporter.web.exposition import choose_format
+from exporter.web.exposition import Format, choose_format
 from exporter.web.messages import Request, Response
 from exporter.web.page import render_page
 from exporter.web.probe import ProbeError, ProbeTargets
+from exporter.web.rendering import Renderings
 
 # Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
@@ -32,6 +34,7 @@ SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 # A person waits no longer for the page. The audit goes on, by the deadline that a scrape has: to look at
 # the page must not make a hypervisor late that no scrape would call so.
 PAGE_TIMEOUT_SECONDS = 2.0
+MAX_VIEWERS = 32
 
 # A file system that hangs must not keep more clients than these, and none for longer.
 RELOAD_TIMEOUT_SECONDS = 30.0
@@ -79,6 +82,9 @@ class Web:
         self._start_reload = reload
         self._waiting_for_reload = 0
         self._reload_timeout = reload_timeout
+        self._scrapes: Renderings[Response] = Renderings("scrapes")
+        self._pages: Renderings[Response] = Renderings("page")
+        self._viewers = 0
         self._access = access
         self._clock = clock
         self._audit: asyncio.Task[list[HostView]] | None = None  # the page's
@@ -131,7 +137,7 @@ class Web:
         collectors = self._choose_collectors(parameters)
         own = None if "collect[]" in parameters else self._own
         views = await self._tracker.update_available_resource(deadline=self._deadline(request))
-        return await _answer_with(views, collectors, own, request.headers)
+        return await self._answer_with(views, collectors, own, request)
 
     async def _probe(self, request: Request) -> Response:
         """Answer for one hypervisor: a configured one by its name, or one that a module allows."""
@@ -145,7 +151,27 @@ class Web:
             host = self._probe_targets.get(module or "default", target)
             await host.get_host_stats(refresh=False, deadline=deadline)
             views = [host.get_view()]
-        return await _answer_with(views, collectors, None, request.headers)
+        return await self._answer_with(views, collectors, None, request, target=(module, target))
+
+    async def _answer_with(
+        self,
+        views: Sequence[HostView],
+        collectors: Sequence[Collector],
+        own: OwnMetrics | None,
+        request: Request,
+        *,
+        target: tuple[str, str] = ("", ""),
+    ) -> Response:
+        """Render many hypervisors in a thread; one alone is rendered before a thread would be under way."""
+        exposition = choose_format(request.headers.get("accept", ""))
+        gzipped = _accepts_gzip(request)
+        names = tuple(each.name for each in collectors)
+        return await self._scrapes.get(
+            (target, names, own is None, exposition.content_type, gzipped),
+            partial(_render, views, collectors, own, exposition, gzipped=gzipped),
+            in_thread=len(views) > 1,
+            is_special=len(names) < len(self._choose_collectors({})),
+        )
 
     async def _service_discovery(self, request: Request) -> Response:
         """Answer with one target group for each configured hypervisor, to be scraped by `/probe`.
@@ -167,7 +193,21 @@ class Web:
         return Response(body=json.dumps(groups).encode(), content_type="application/json")
 
     async def _page(self, request: Request) -> Response:
-        """Answer with the page for people, soon: what takes longer is shown by the next look at it."""
+        """Answer with the page for people, soon: what takes longer is shown by the next look at it.
+
+        People get what scrapes leave: MAX_VIEWERS requests at once, and one rendering at a time.
+        """
+        if self._viewers >= MAX_VIEWERS:
+            return _plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "Too many look at this page", **{"retry-after": "2"}
+            )
+        self._viewers += 1
+        try:
+            return await self._render_newest_page(request)
+        finally:
+            self._viewers -= 1
+
+    async def _render_newest_page(self, request: Request) -> Response:
         audit = self._audit
         if audit is None or audit.done():
             update = self._tracker.update_available_resource(deadline=self._deadline(request))
@@ -175,7 +215,13 @@ class Web:
         # While this one waits, another viewer may have begun the next audit.
         done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
         views = audit.result() if done else self._tracker.get_views()
-        return await asyncio.to_thread(_render_page, views, self._config.web.telemetry_path, request)
+        path, address = self._config.web.telemetry_path, request.headers.get("host", "")
+        gzipped = _accepts_gzip(request)
+        return await self._pages.get(
+            (path, address, gzipped),
+            partial(_render_page, views, path, address, gzipped=gzipped),
+            in_thread=True,
+        )
 
     async def _healthy(self, _request: Request) -> Response:
         return _plain(HTTPStatus.OK, "Healthy")
@@ -243,7 +289,7 @@ def is_foreign(headers: Mapping[str, str]) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _parameters(request: Request) -> dict[str, list[str]]:
@@ -261,46 +307,34 @@ def _one(parameters: Mapping[str, list[str]], name: str) -> str:
     return values[0]
 
 
-async def _answer_with(
-    views: Sequence[HostView],
-    collectors: Sequence[Collector],
-    own: OwnMetrics | None,
-    headers: Mapping[str, str],
-) -> Response:
-    """Render many hypervisors in a thread; one alone is rendered before a thread would be under way."""
-    if len(views) <= 1:
-        return _render(views, collectors, own, headers)
-    return await asyncio.to_thread(_render, views, collectors, own, headers)
-
-
 def _render(
     views: Sequence[HostView],
     collectors: Sequence[Collector],
     own: OwnMetrics | None,
-    headers: Mapping[str, str],
+    exposition: Format,
+    *,
+    gzipped: bool,
 ) -> Response:
-    exposition = choose_format(headers.get("accept", ""))
     body = exposition.render(collect_families(views, collectors, own))
     response = Response(
         body=body, content_type=exposition.content_type, headers={"vary": "accept, accept-encoding"}
     )
-    return _compress(response, headers)
+    return _compress(response) if gzipped else response
 
 
-def _render_page(views: Sequence[HostView], metrics_path: str, request: Request) -> Response:
-    address = request.headers.get("host", "")
+def _render_page(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:
     page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
     response = Response(
         body=page.body,
         content_type="text/html; charset=utf-8",
         headers={**page.headers, "vary": "accept-encoding"},
     )
-    return _compress(response, request.headers)
+    return _compress(response) if gzipped else response
 
 
-def _compress(response: Response, headers: Mapping[str, str]) -> Response:
-    """Return the response compressed, if that is worth while and the client takes it."""
-    if len(response.body) < _GZIP_MIN_BYTES or not _accepts_gzip(headers.get("accept-encoding", "")):
+def _compress(response: Response) -> Response:
+    """Return the response compressed, if that is worth while."""
+    if len(response.body) < _GZIP_MIN_BYTES:
         return response
     return replace(
         response,
@@ -309,8 +343,8 @@ def _compress(response: Response, headers: Mapping[str, str]) -> Response:
     )
 
 
-def _accepts_gzip(accept_encoding: str) -> bool:
-    weights = parse_weights(accept_encoding)
+def _accepts_gzip(request: Request) -> bool:
+    weights = parse_weights(request.headers.get("accept-encoding", ""))
     return weights.get("gzip", weights.get("*", 0)) > 0
 
 

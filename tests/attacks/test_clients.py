@@ -36,7 +36,7 @@ def test_clients_that_ask_and_do_not_read_keep_nobody_out() -> None:
         port = get_port(exporter)
         with many_connections(port, MAX_CONNECTIONS + 100, GET * 400):
             for _ in range(20):
-                assert exporter.scrape(seconds=30).value("hypervisor_up") == 1
+                assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
             assert count_descriptors(exporter.process.pid) <= MAX_CONNECTIONS + OTHER_DESCRIPTORS
 
 
@@ -94,5 +94,5 @@ def test_polite_tls_clients_that_idle_keep_the_next_one_in_and_memory_low(
     assert cost < 100, "KiB for each connection"
     # What they held is given back.
     wait_until(
-        lambda: count_descriptors(served.process.pid) <= OTHER_DESCRIPTORS, "the descriptors", seconds=30
+        lambda: count_descriptors(served.process.pid) <= OTHER_DESCRIPTORS, "the descriptors", seconds=10
     )

@@ -67,6 +67,23 @@ def test_an_empty_file_is_plain_http_for_everybody(tmp_path: Path) -> None:
     assert (file.tls, file.users, file.headers) == (None, {}, {})
 
 
+def test_a_header_becomes_what_go_would_send(tmp_path: Path) -> None:
+    """A YAML block ends in a line end, and a folded one may hold some; beyond ASCII there is UTF-8."""
+    text = """
+http_server_config:
+  headers:
+    Content-Security-Policy: |
+      default-src 'self';
+      img-src *
+    X-XSS-Protection: " 1; r\u00fcckw\u00e4rts\t"
+"""
+    headers = load_web_file(write(tmp_path, text)).headers
+    assert headers == {
+        "Content-Security-Policy": "default-src 'self'; img-src *",
+        "X-XSS-Protection": "1; rückwärts",
+    }
+
+
 def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
     """Neither is refused, since the same file serves other exporters."""
     text = "tls_server_config: {cert_file: a, key_file: b, client_auth_type: RequestClientCert}"
