@@ -200,7 +200,7 @@ async def _once(config: Config, form: str) -> int:
     tracker = ResourceTracker(config, _host_maker(own))
     timeout = config.scrape_timeout
     await tracker.update_available_resource(deadline=time.monotonic() + timeout)
-    await tracker.finish_upkeep(timeout=timeout)
+    await tracker.finish_maintenance(timeout=timeout)
     views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
     own.note_loaded(now=time.time())
     text = _render(views, config, own, form)

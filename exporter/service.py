@@ -18,7 +18,7 @@ from exporter.web.sockets import describe
 
 log = logging.getLogger(__name__)
 
-TEND_INTERVAL_SECONDS = 1.0
+MAINTENANCE_INTERVAL_SECONDS = 1.0
 FIRST_AUDIT_SECONDS = 2.0
 
 
@@ -98,7 +98,7 @@ class Service:
 
     async def _audit_first(self, deadline: float) -> None:
         await self._tracker.update_available_resource(deadline=deadline)
-        await self._tracker.finish_upkeep(timeout=max(0.0, deadline - self._clock()))
+        await self._tracker.finish_maintenance(timeout=max(0.0, deadline - self._clock()))
         await self._tracker.update_available_resource(deadline=deadline)
 
     async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:
@@ -108,7 +108,7 @@ class Service:
         self._notifier.ready()
         while True:
             self._notifier.alive()
-            await asyncio.sleep(TEND_INTERVAL_SECONDS)
+            await asyncio.sleep(MAINTENANCE_INTERVAL_SECONDS)
             self._access.maintain()
-            self._tracker.tend()
-            self._probe_targets.tend()
+            self._tracker.maintain()
+            self._probe_targets.maintain()

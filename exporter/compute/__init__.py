@@ -1,1 +1,1 @@
-"""Which hypervisors there are, and each one's state: brief cache, single refresh, deadline, upkeep."""
+"""Which hypervisors there are, and each one's state: brief cache, single refresh, deadline, maintenance."""

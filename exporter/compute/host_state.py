@@ -11,8 +11,8 @@ from typing import Protocol
 
 from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.backoff import Backoff
-from exporter.compute.upkeep import Driver as UpkeepDriver
-from exporter.compute.upkeep import Upkeep
+from exporter.compute.maintenance import Driver as MaintenanceDriver
+from exporter.compute.maintenance import Maintenance
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
@@ -48,7 +48,7 @@ SLOT_SECONDS = 1.0
 _DUPLICATE = ("duplicate", "")
 
 
-class Driver(UpkeepDriver, Protocol):
+class Driver(MaintenanceDriver, Protocol):
     """What HostState asks of a driver: exporter.virt.driver.LibvirtDriver."""
 
     def get_available_resource(self) -> Resources:
@@ -106,8 +106,8 @@ class HostState:
         self._slots = slots
         self._backoff = backoff
         self._observe_duration = observe_duration
-        self._upkeep = Upkeep(driver, target=target)
-        self._is_upkeep_owed = False
+        self._maintenance = Maintenance(driver, target=target)
+        self._is_maintenance_due = False
         self._clock = clock
         self._wall_clock = wall_clock
         self._refresh: asyncio.Task[None] | None = None
@@ -115,7 +115,7 @@ class HostState:
         self._reconfigured = 0
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
-        self._reads_seen = 0
+        self._jobs_seen = 0
         self._has_answered = False
         self._succeeded_at: float | None = None
         self._is_up = False
@@ -166,7 +166,7 @@ class HostState:
             errors=dict(self._errors),
             cache_hits=self._cache_hits,
             driver=driver,
-            hung_calls=driver.hung + self._is_late,
+            hung_calls=driver.hung + self._maintenance.hung + self._is_late,
             problems=(*self._problems.values(), *duplicate),
             age_seconds=None if snapshot is None else self._age,
             seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
@@ -202,22 +202,22 @@ class HostState:
         self._snapshot, self._has_answered, self._is_up = None, False, False
         self._has_reported_view = False
 
-    async def finish_upkeep(self) -> None:
+    async def finish_maintenance(self) -> None:
         """Read what is due between scrapes, if the hypervisor answers, and wait until all of it is read."""
         if self._has_answered:
-            await self._upkeep.finish()
+            await self._maintenance.finish()
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again.
 
         While a refresh is under way, libvirt may be hanging: it is done when that has ended well.
         """
         if self._refresh is not None:
-            self._is_upkeep_owed = True
+            self._is_maintenance_due = True
         elif self._is_to_reconnect():
             self._start_refresh()
         elif self._has_answered:
-            self._upkeep.start()
+            self._maintenance.start()
 
     def _is_to_reconnect(self) -> bool:
         is_lost = self._backoff.has_failed or (self._has_answered and self._driver.has_lost_connection())
@@ -227,13 +227,13 @@ class HostState:
         """Let go of the hypervisor, without waiting for it."""
         if self._refresh is not None:
             self._refresh.cancel()
-        self._upkeep.close()
+        self._maintenance.close()
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:
         """Whether the snapshot is young, and nothing was read between scrapes that it does not show."""
         is_young = self._clock() - self._snapshot_taken < self._config.cache_ttl
-        is_latest = self._reads_seen == self._upkeep.reads_done
+        is_latest = self._jobs_seen == self._maintenance.jobs_done
         return is_young and is_latest and self._has_answered and not self._driver.has_lost_connection()
 
     async def _wait_for_refresh(self, deadline: float) -> None:
@@ -277,10 +277,10 @@ class HostState:
                 self._take_resources(outcome)
         finally:
             self._refresh = None
-        if self._is_upkeep_owed and self._has_answered:
+        if self._is_maintenance_due and self._has_answered:
             # At once, since the next refresh may follow at once: without a cache, scrapes leave no gap.
-            self._upkeep.start()
-        self._is_upkeep_owed = False
+            self._maintenance.start()
+        self._is_maintenance_due = False
 
     async def _read_by_present_settings(self) -> Success[Resources] | Failure:
         while True:
@@ -293,7 +293,7 @@ class HostState:
         """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""
         async with self._slots:
             started, before = self._clock(), self._driver.get_stats()
-            self._reads_seen = self._upkeep.reads_done
+            self._jobs_seen = self._maintenance.jobs_done
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
             await asyncio.wait({reading}, timeout=SLOT_SECONDS)
         outcome = await reading

@@ -73,15 +73,15 @@ class ResourceTracker:
         duplicates = self._names.find_duplicates(self._hosts)
         return [host.get_view(duplicate_of=duplicates.get(host)) for host in self.hosts]
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Have every hypervisor do what is due between scrapes."""
         for host in self.hosts:
-            host.tend()
+            host.maintain()
 
-    async def finish_upkeep(self, *, timeout: float) -> None:
+    async def finish_maintenance(self, *, timeout: float) -> None:
         """Wait until everything is known that scrapes do not wait for, for so many seconds."""
         await asyncio.wait(
-            [asyncio.ensure_future(host.finish_upkeep()) for host in self.hosts], timeout=timeout
+            [asyncio.ensure_future(host.finish_maintenance()) for host in self.hosts], timeout=timeout
         )
 
     def close(self) -> None:

@@ -1,1 +1,32 @@
-"""One hypervisor: read over libvirt and from its files, and turned into Nova's resource dictionary."""
+"""Reading one hypervisor through libvirt, and Nova's arithmetic on what was read.
+
+driver.py             LibvirtDriver: a connection, and a list of sources
+sources/              what is read, a file for each source
+resources.py          what was read becomes Nova's resource dictionary; contribution.py: what one guest adds
+
+Connections and calls:
+hypervisor.py         one connection to libvirt; the only module that imports it
+opening.py            opens connections that may never be answered
+connections.py        lends connections to calls that may wait
+slow_calls.py         calls that each refresh makes, and whose last answer counts while there is no new one
+guest_calls.py        calls about one guest, which may be frozen
+refresh_timeout.py    the second that one refresh has for all that hangs
+files.py, mounts.py   reads of files on mounts that may hang
+liveness.py           which guests are seen to run
+volumes.py            sizes of storage volumes
+
+Caches and parsers:
+guest_cache.py        guests, kept in step with the list of domains
+guests.py             a domain's XML; guest_numa.py, nova_metadata.py, memory_units.py: parts of it
+capabilities.py       the host's capabilities
+node_devices.py       node devices
+disks.py              images' headers
+storage.py            file systems and storage pools; storage_commands.py: `vgs` and `ceph df`
+numa.py               Nova's NUMA topology
+libvirt_xml.py        what all parsers of libvirt's XML share
+host_ip.py            the hypervisor's address
+
+Messages:
+connecting.py, daemons.py, missing.py   what to do when libvirt, or a daemon of it, is not there
+libvirt_log.py        libvirt's own log
+"""

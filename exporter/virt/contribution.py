@@ -1,7 +1,7 @@
 """What one guest adds to its hypervisor's numbers.
 
-Few guests change from one scrape to the next. So what a guest adds is worked out when it comes or changes, and is
-kept. A scrape only adds up what is there.
+Few guests change from one scrape to the next. So what a guest adds is worked out when it comes or changes,
+and is kept. A scrape only adds up what is there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the guests' images live: the file system of the instances path, or libvirt's storage pools."""
+"""Storage in numbers: of a file system, and of libvirt's storage pools."""
 
 from __future__ import annotations
 

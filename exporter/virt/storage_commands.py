@@ -1,28 +1,18 @@
-"""Storage back ends that are no file system: the commands that Nova asks, `vgs` and `ceph df`.
-
-A command may take long, or hang on a dead device or cluster. So it is run between scrapes, with a deadline of
-its own, and scrapes take what is known; only the first answer is waited for, a moment.
-"""
+"""Storage back ends that are no file system: the commands that Nova asks, `vgs` and `ceph df`."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from exporter.attempt import Attempt
-from exporter.model import Problem, Severity, Storage
+from exporter.model import Storage
 from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.storage import StorageError
 
 COMMAND_TIMEOUT_SECONDS = 30.0
-READ_INTERVAL_SECONDS = 30.0
-FIRST_TIMEOUT_SECONDS = 2.0
-# For so long the last answer counts although the command fails since.
-KEEP_SECONDS = 300.0
 
 # `vgs` now and then dies of a signal for no reason (Launchpad bug 1931710); Nova tries again, too.
 _VGS_ATTEMPTS = 3
@@ -139,69 +129,3 @@ def _run_once(command: Sequence[str], timeout: float) -> subprocess.CompletedPro
         env={**os.environ, "LC_ALL": "C"},
         cwd=Path("/"),
     )
-
-
-class CommandReader:
-    """What a command says of the storage, as it was last asked.
-
-    :param read: asks it; raises StorageError
-    :param clock: monotonic seconds
-    :param timeout: seconds to wait for the very first answer
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], Storage],
-        *,
-        clock: Callable[[], float],
-        timeout: float = FIRST_TIMEOUT_SECONDS,
-    ) -> None:
-        self._read = read
-        self._clock = clock
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._is_reading = False
-        self._started_at: float | None = None
-        self._known: Storage | None = None
-        self._known_at = 0.0
-        self._error: str | None = None
-
-    def get(self, problems: list[Problem]) -> Storage:
-        """Return what is known; the first time, ask and wait a moment.
-
-        :param problems: takes what goes wrong while the last answer still counts
-        :raises StorageError: when nothing is known, or nothing any more
-        """
-        if self._started_at is None:
-            Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
-        known, error = self._known, self._error
-        if known is None:
-            raise StorageError(error or "the storage's size is not known yet: its command is still running")
-        if error is None:
-            return known
-        if self._clock() - self._known_at > KEEP_SECONDS:
-            raise StorageError(error)
-        problems.append(
-            Problem(severity=Severity.ERROR, reason="storage", subject="storage command", message=error)
-        )
-        return known
-
-    def needs_reading(self) -> bool:
-        """Whether `read` is due: not before `get` was called, and not while one is under way."""
-        if self._started_at is None or self._is_reading:
-            return False
-        return self._clock() - self._started_at >= READ_INTERVAL_SECONDS
-
-    def read(self) -> None:
-        """Ask the command; to be called between scrapes, by another thread."""
-        with self._lock:
-            if self._is_reading:
-                return
-            self._is_reading, self._started_at = True, self._clock()
-        try:
-            self._known, self._error = self._read(), None
-            self._known_at = self._clock()
-        except StorageError as error:
-            self._error = str(error)
-        finally:
-            self._is_reading = False

@@ -75,11 +75,11 @@ class ProbeTargets:
         probed.asked_at = self._clock()
         return probed.host
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Do what is due between probes."""
         self.close_idle()
         for host in self.hosts:
-            host.tend()
+            host.maintain()
 
     def close_idle(self) -> None:
         """Close the connections that nobody has asked for lately."""

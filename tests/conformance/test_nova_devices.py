@@ -28,7 +28,7 @@ from tests.support.node_devices import (
 )
 from tests.support.nova_programs import ask_program
 from tests.support.oracle import NovaOracle
-from tests.support.reading import make_driver
+from tests.support.reading import do_what_is_due, make_driver
 
 # Reads hosts' devices, as XML, and specifications; prints for each host its devices as Nova lists them, and
 # for each specification the numbers of those that it means.
@@ -222,7 +222,7 @@ def test_this_machines_devices_are_novas(libvirtd: LibvirtDaemon, nova: NovaOrac
     truth = nova.get_available_resource(libvirtd.uri, libvirtd.images)
     driver = make_driver(libvirtd.uri_read_only, instances_path=str(libvirtd.images), device_spec=("{}",))
     assert driver.get_available_resource().pci_passthrough_devices is None
-    driver.list_due()["node devices"]()
+    do_what_is_due(driver)
     devices = driver.get_available_resource().pci_passthrough_devices
     driver.close()
     assert devices is not None
@@ -241,8 +241,7 @@ def test_reading_devices_adds_nothing_to_a_scrape(libvirtd: LibvirtDaemon) -> No
             before = driver.get_stats().libvirt_calls
             driver.get_available_resource()
             calls.add(driver.get_stats().libvirt_calls - before)
-            for read in driver.list_due().values():
-                read()
+            do_what_is_due(driver)
         driver.close()
     assert len(calls) == 1
 

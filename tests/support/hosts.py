@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
+from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.model import DriverStats, HostView, Resources
 from tests.support.holding import Hold
@@ -24,6 +26,23 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def make_settings(*, resync_interval: float = 60, stale_grace: float = 120, **options: Any) -> Settings:
+    """Return what sources go by, with these options of the hypervisor's configuration."""
+    config = HypervisorConfig(**{"uri": "qemu:///system", **options})
+    return Settings(hypervisor=config, resync_interval=resync_interval, stale_grace=stale_grace)
+
+
+class DueSource(Source):
+    """A source with one job, which is always due."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self.name = name
+        self._run = run
+
+    def list_jobs(self) -> Sequence[Job]:
+        return [Job(key="all", run=self._run)]
 
 
 class Driver:
@@ -90,8 +109,9 @@ class Driver:
     def close(self) -> None:
         self.is_closed.set()
 
-    def list_due(self) -> Mapping[str, Callable[[], None]]:
-        return self.due
+    @property
+    def sources(self) -> Sequence[Source]:
+        return [DueSource(name, job) for name, job in self.due.items()]
 
 
 @dataclass
@@ -133,7 +153,7 @@ class Host:
 
     def maintain(self) -> None:
         """Have it do what is due between scrapes."""
-        self.state.tend()
+        self.state.maintain()
 
     async def waits_for(self, event: threading.Event) -> bool:
         """Whether this happens in the next tenth of a second, or has."""

@@ -26,6 +26,13 @@ def make_driver(uri: str, **options: Any) -> LibvirtDriver:
     )
 
 
+def do_what_is_due(driver: LibvirtDriver) -> None:
+    """Do the jobs that maintenance would do between two scrapes."""
+    for source in driver.sources:
+        for job in source.list_jobs():
+            job.run()
+
+
 def read_resources(uri: str, **options: Any) -> Resources:
     """Read the hypervisor once."""
     driver = make_driver(uri, **options)

@@ -32,7 +32,8 @@ from exporter.model import (
     Resources,
     Severity,
 )
-from exporter.virt.driver import CAPABILITIES_MAX_AGE_SECONDS, LibvirtDriver
+from exporter.virt.driver import LibvirtDriver
+from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
@@ -145,8 +146,12 @@ class Bench:
         return self.driver.get_available_resource()
 
     def do_what_is_due(self) -> None:
-        for read in self.driver.list_due().values():
-            read()
+        for source in self.driver.sources:
+            for job in source.list_jobs():
+                job.run()
+
+    def list_due(self) -> set[str]:
+        return {source.name for source in self.driver.sources if source.list_jobs()}
 
 
 def _configure(**options: Any) -> HypervisorConfig:
@@ -509,12 +514,12 @@ def test_guests_are_read_again_between_refreshes_before_they_are_too_old() -> No
     bench = Bench()
     bench.add_guest(1, vcpus=2)
     bench.read()
-    assert "guests" not in bench.driver.list_due()
+    assert "guests" not in bench.list_due()
     bench.add_guest(1, vcpus=8)
     bench.clock.now += 31
-    assert "guests" in bench.driver.list_due()
+    assert "guests" in bench.list_due()
     bench.do_what_is_due()
-    assert "guests" not in bench.driver.list_due()
+    assert "guests" not in bench.list_due()
     bench.libvirt.take_asked()
     assert bench.read().vcpus_used == 8
     assert bench.libvirt.take_asked() == [("list", "")]
@@ -563,9 +568,9 @@ def test_another_interval_is_in_force_at_once() -> None:
     bench.add_guest(1)
     bench.read()
     bench.clock.now += 10
-    assert "guests" not in bench.driver.list_due()
+    assert "guests" not in bench.list_due()
     bench.driver.configure(resync_interval=10, stale_grace=120)
-    assert "guests" in bench.driver.list_due()
+    assert "guests" in bench.list_due()
 
 
 def test_all_connections_are_closed() -> None:

@@ -40,7 +40,7 @@ async def test_a_snapshot_from_before_something_was_read_is_not_served_again() -
     host = Host(config=Config(cache_ttl=3600))
     await host.ask()
     host.driver.due = {"image sizes": lambda: None}
-    await host.state.finish_upkeep()
+    await host.state.finish_maintenance()
     await host.ask()
     assert host.driver.reads == 2
     await host.ask()

@@ -8,7 +8,7 @@ from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import DomainInfo, ImageSize, UnsizedImage
 from exporter.virt.disks import UnopenedImage
 from exporter.virt.guest_calls import GuestCalls, GuestJob
-from exporter.virt.image_sizes import (
+from exporter.virt.sources.images import (
     ASK_GUEST_AGAIN_SECONDS,
     LOOK_AGAIN_SECONDS,
     MAX_HUNG_GUESTS,
@@ -19,7 +19,7 @@ from exporter.virt.image_sizes import (
     WantedImage,
 )
 from exporter.virt.volumes import VolumeSizes
-from tests.support.hosts import Clock
+from tests.support.hosts import Clock, make_settings
 from tests.support.records import GIB, make_disk
 from tests.support.waiting_libvirt import WaitingLibvirt
 
@@ -42,7 +42,7 @@ class Bench:
         calls = GuestCalls(self.libvirt.make_connections(self.clock), clock=self.clock)
         volumes = VolumeSizes(self.libvirt.make_connections(self.clock))
         self.calls = calls
-        self.sizes = ImageSizes(calls, volumes, max_age=MAX_AGE, clock=self.clock)
+        self.sizes = ImageSizes(calls, volumes, make_settings(), clock=self.clock)
 
     def run(self, *uuids: str) -> None:
         """Let these guests be active, and let their processes use some CPU time."""
@@ -135,7 +135,7 @@ def test_what_may_change_unseen_is_asked_for_again_in_time(volume: bool, image: 
     assert not bench.sizes.needs_reading()
     bench.clock.now += 1
     assert bench.sizes.needs_reading()
-    bench.sizes.configure(max_age=10)
+    bench.sizes.configure(make_settings(resync_interval=2))
     bench.read()
     bench.clock.now += 11
     assert bench.sizes.needs_reading()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,7 +19,8 @@ from exporter.errors import (
     HypervisorError,
 )
 from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity
-from exporter.virt.node_devices import (
+from exporter.virt.node_devices import parse_node_devices
+from exporter.virt.sources.node_devices import (
     CHECK_SECONDS,
     FORGET_SECONDS,
     MAX_AGE_SECONDS,
@@ -27,8 +28,8 @@ from exporter.virt.node_devices import (
     RETRY_SECONDS,
     TIMEOUT_SECONDS,
     NodeDeviceCache,
-    parse_node_devices,
 )
+from tests.support.hosts import make_settings
 from tests.support.node_devices import GPU, NETWORK_CARD, NETWORK_INTERFACE, VDPA, VIRTUAL_FUNCTION
 from tests.support.records import make_pci_device, make_snapshot
 
@@ -222,8 +223,7 @@ class Cache:
     def __post_init__(self) -> None:
         self.cache = NodeDeviceCache(
             self.hypervisor,
-            device_specs=self.specs,
-            enabled_mdev_types=self.mdev_types,
+            make_settings(device_spec=self.specs, enabled_mdev_types=self.mdev_types),
             clock=self.clock,
         )
 
@@ -386,26 +386,26 @@ def test_devices_that_cannot_be_read_for_long_are_shown_no_longer() -> None:
 def test_a_daemon_that_hangs_is_told_while_it_does() -> None:
     """Shows that it needs no answer for that, and that one that is merely slow is not reported."""
     cache = Cache()
-    told: list[tuple[int, tuple[Problem, ...]]] = []
+    told: list[Sequence[Problem]] = []
 
     def hang() -> None:
         for _ in range(2):
-            told.append((cache.cache.hung, cache.cache.get_problems()))
+            told.append(cache.cache.get_problems())
             cache.clock.now += TIMEOUT_SECONDS
 
     cache.hypervisor.while_asked = hang
     cache.read()
-    (is_hung, problems), (is_hung_later, (problem,)) = told
-    assert (is_hung, problems, is_hung_later) == (0, (), 1)
+    problems, (problem,) = told
+    assert problems == ()
     assert problem.reason == "daemon"
     assert "systemctl restart virtnodedevd" in problem.message
-    assert (cache.cache.hung, cache.cache.get_problems()) == (0, ())
+    assert cache.cache.get_problems() == ()
 
 
 def test_after_a_reconnection_nothing_is_known_and_all_is_read() -> None:
     cache = Cache()
     cache.read()
-    cache.cache.clear()
+    cache.cache.note_reconnected()
     assert cache.cache.get() is None
     assert cache.cache.needs_reading()
 
@@ -414,14 +414,16 @@ def test_other_devices_are_wanted_from_now_on_even_while_they_are_read() -> None
     """Shows that what was read for the old settings is not taken for what the new ones mean."""
     cache = Cache(specs=())
     cache.hypervisor.while_asked = lambda: cache.cache.configure(
-        device_specs=['{"product_id": "154c"}'], enabled_mdev_types=["nvidia-12"]
+        make_settings(device_spec=('{"product_id": "154c"}',), enabled_mdev_types=("nvidia-12",))
     )
     cache.cache.read()
     assert cache.cache.get() is None
     cache.hypervisor.while_asked = None
     known = cache.read()
     assert (known.pci_devices, [each.name for each in known.mdev_types]) == ((FUNCTION,), ["nvidia-12"])
-    cache.cache.configure(device_specs=['{"product_id": "154c"}'], enabled_mdev_types=["nvidia-12"])
+    cache.cache.configure(
+        make_settings(device_spec=('{"product_id": "154c"}',), enabled_mdev_types=("nvidia-12",))
+    )
     assert cache.cache.get() == known, "the same are wanted"
 
 

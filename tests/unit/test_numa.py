@@ -17,11 +17,10 @@ from exporter.model import (
     MemoryPages,
     NumaCell,
     PageSize,
-    Problem,
     Severity,
 )
-from exporter.virt.numa import NumaMemory, has_outgrown
 from exporter.virt.resources import get_available_resource
+from exporter.virt.sources.numa import NumaMemory, has_outgrown
 from tests.support.records import make_capabilities, make_guest, make_host_cell, make_reading, make_snapshot
 
 SMALL_AND_HUGE = (PageSize(size_kib=4, total=1000), PageSize(size_kib=2048, total=8))
@@ -66,12 +65,13 @@ class Cells:
 
 
 def test_all_cells_are_asked_for_in_two_calls() -> None:
-    cells, problems = Cells(), list[Problem]()
-    free = NumaMemory(cells).read([make_cell(0), make_cell(1), make_cell(2)], problems)
+    cells = Cells()
+    memory = NumaMemory(cells)
+    free = memory.read([make_cell(0), make_cell(1), make_cell(2)])
     assert cells.asked == [("memory", 0, 3), ("pages", (4, 2048), 0, 3)]
     assert free[2] == FreeNumaMemory(free_bytes=2000, free_pages={4: 2000, 2048: 2000})
     assert sorted(free) == [0, 1, 2]
-    assert problems == []
+    assert memory.get_problems() == ()
 
 
 def test_cells_numbered_with_a_gap_or_with_other_pages_are_asked_for_apart() -> None:
@@ -79,7 +79,7 @@ def test_cells_numbered_with_a_gap_or_with_other_pages_are_asked_for_apart() -> 
     cells = Cells()
     small = (PageSize(size_kib=4, total=1000),)
     free = NumaMemory(cells).read(
-        [make_cell(8), make_cell(0), make_cell(9, pages=small), make_cell(10, pages=small)], []
+        [make_cell(8), make_cell(0), make_cell(9, pages=small), make_cell(10, pages=small)]
     )
     assert cells.asked == [
         ("memory", 0, 1),
@@ -94,42 +94,42 @@ def test_cells_numbered_with_a_gap_or_with_other_pages_are_asked_for_apart() -> 
 
 def test_a_host_without_cells_is_asked_nothing() -> None:
     cells = Cells()
-    assert NumaMemory(cells).read([], []) == {}
+    assert NumaMemory(cells).read([]) == {}
     assert cells.asked == []
 
 
 def test_a_cell_without_page_sizes_is_not_asked_for_pages() -> None:
     cells = Cells()
-    assert NumaMemory(cells).read([make_cell(1, pages=())], []) == {
+    assert NumaMemory(cells).read([make_cell(1, pages=())]) == {
         1: FreeNumaMemory(free_bytes=1000, free_pages={})
     }
     assert cells.asked == [("memory", 1, 1)]
 
 
 def test_what_libvirt_cannot_tell_is_asked_once_a_connection_and_is_no_problem() -> None:
-    cells, problems = Cells(pages_error=UnsupportedError("no such call")), list[Problem]()
+    cells = Cells(pages_error=UnsupportedError("no such call"))
     memory = NumaMemory(cells)
     for _ in range(2):
-        assert memory.read([make_cell(1)], problems) == {1: FreeNumaMemory(free_bytes=1000, free_pages={})}
+        assert memory.read([make_cell(1)]) == {1: FreeNumaMemory(free_bytes=1000, free_pages={})}
     assert [call for call, *_ in cells.asked] == ["memory", "pages", "memory"]
-    assert problems == []
-    memory.clear()
-    memory.read([make_cell(1)], problems)
+    assert memory.get_problems() == ()
+    memory.note_reconnected()
+    memory.read([make_cell(1)])
     assert cells.asked[-1] == ("pages", (4, 2048), 1, 1)
 
 
 def test_what_libvirt_fails_at_costs_its_own_numbers_and_is_told() -> None:
-    cells, problems = Cells(memory_error=HypervisorError("no /sys")), list[Problem]()
-    free = NumaMemory(cells).read([make_cell(1)], problems)
+    memory = NumaMemory(Cells(memory_error=HypervisorError("no /sys")))
+    free = memory.read([make_cell(1)])
     assert free == {1: FreeNumaMemory(free_bytes=None, free_pages={4: 1000, 2048: 1000})}
-    (problem,) = problems
+    (problem,) = memory.get_problems()
     assert (problem.severity, problem.reason) == (Severity.ERROR, "libvirt")
     assert problem.message == "virNodeGetCellsFreeMemory: no /sys"
 
 
 def test_a_lost_connection_ends_the_reading() -> None:
     with pytest.raises(ConnectionLostError):
-        NumaMemory(Cells(pages_error=ConnectionLostError("broken pipe"))).read([make_cell(0)], [])
+        NumaMemory(Cells(pages_error=ConnectionLostError("broken pipe"))).read([make_cell(0)])
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ def test_probes_of_one_target_share_its_state_until_nobody_asks_any_more() -> No
         site.clock.now += IDLE_SECONDS
         assert site.probe_targets.get("default", "kvm7.example") is host
         site.clock.now += IDLE_SECONDS + 1
-        site.probe_targets.tend()
+        site.probe_targets.maintain()
         assert site.probe_targets.hosts == ()
         assert await asyncio.to_thread(site.drivers["kvm7.example"].is_closed.wait, 20)
 

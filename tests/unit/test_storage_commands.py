@@ -9,15 +9,10 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import ExporterError
-from exporter.model import Problem, Severity, Storage
+from exporter.model import Storage
+from exporter.virt.sources.storage import KEEP_SECONDS, READ_INTERVAL_SECONDS, CommandReader
 from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import (
-    KEEP_SECONDS,
-    READ_INTERVAL_SECONDS,
-    CommandReader,
-    get_ceph_pool_info,
-    get_volume_group_info,
-)
+from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
 from tests.support.programs import CEPH_DF, write_program
 from tests.support.records import make_storage
 from tests.support.waiting import wait_until
@@ -170,17 +165,14 @@ class Command:
             raise self.answer
         return self.answer
 
-    def get(self) -> tuple[Storage, list[str]]:
-        problems: list[Problem] = []
-        storage = self.reader.get(problems)
-        assert all((each.severity, each.reason) == (Severity.ERROR, "storage") for each in problems)
-        return storage, [each.message for each in problems]
+    def get(self) -> tuple[Storage, str | None]:
+        return self.reader.get(), self.reader.error
 
 
 def test_the_first_answer_is_waited_for_and_then_kept() -> None:
     command = Command()
     assert not command.reader.needs_reading()
-    assert command.get() == command.get() == (STORAGE, [])
+    assert command.get() == command.get() == (STORAGE, None)
     assert command.asked == 1
 
 
@@ -198,7 +190,7 @@ def test_a_first_answer_that_takes_too_long_is_not_waited_for_twice() -> None:
     assert command.asked == 1
     command.may_answer.set()
     wait_until(command.reader.needs_reading, "the command to end")
-    assert command.get() == (STORAGE, [])
+    assert command.get() == (STORAGE, None)
 
 
 def test_the_command_is_asked_again_when_its_answer_is_old() -> None:
@@ -210,7 +202,7 @@ def test_the_command_is_asked_again_when_its_answer_is_old() -> None:
     assert command.reader.needs_reading()
     command.answer = OTHER_STORAGE
     command.reader.read()
-    assert command.get() == (OTHER_STORAGE, [])
+    assert command.get() == (OTHER_STORAGE, None)
 
 
 def test_a_command_that_begins_to_fail_is_told_and_its_last_answer_counts_for_a_while() -> None:
@@ -219,13 +211,13 @@ def test_a_command_that_begins_to_fail_is_told_and_its_last_answer_counts_for_a_
     command.answer = StorageError("no monitor")
     command.reader.read()
     command.clock.now += KEEP_SECONDS
-    assert command.get() == (STORAGE, ["no monitor"])
+    assert command.get() == (STORAGE, "no monitor")
     command.clock.now += 1
     with pytest.raises(StorageError, match="no monitor"):
         command.get()
     command.answer = OTHER_STORAGE
     command.reader.read()
-    assert command.get() == (OTHER_STORAGE, [])
+    assert command.get() == (OTHER_STORAGE, None)
 
 
 def test_a_command_that_fails_from_the_beginning_is_told_at_once() -> None:

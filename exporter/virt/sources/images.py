@@ -1,4 +1,4 @@
-"""Sizes of images that the exporter cannot read itself, as libvirt knows them.
+"""Images: how large each guest's disks may grow. Of a file that can be read here, its header says so.
 
 An unprivileged exporter may look at its host's images but not open them, and a remote hypervisor's are not
 there at all. What is allocated of a file, stat says on each scrape. How large it may grow changes hardly
@@ -19,12 +19,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from exporter.compute.source import Job, Settings, Source
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
-from exporter.model import Disk, ImageSize, UnsizedImage
+from exporter.model import Disk, Guest, ImageSize, UnsizedImage
 from exporter.virt.connections import WaitingHypervisor
-from exporter.virt.disks import UnopenedImage
+from exporter.virt.disks import ImageReader, UnopenedImage
+from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.liveness import Liveness
+from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.volumes import VolumeSizes
 
 ASK_SECONDS = 60.0
@@ -39,6 +42,8 @@ RETRY_GUEST_SECONDS = 5.0
 MAX_HUNG_GUESTS = 2
 MAX_HUNG_RUNNING_GUESTS = 3
 LOOK_AGAIN_SECONDS = 1.0
+# A volume's size changes hardly ever, so libvirt is asked for it again only this often.
+MAX_AGE_RESYNCS = 5
 _KIND = "image sizes"
 _DOES_NOT_ANSWER = "its size is not known, as the guest does not answer"
 _MAY_NOT_ANSWER = "its size is not asked for, as other guests do not answer and this one is not seen to run"
@@ -67,30 +72,112 @@ class _Known:
     ask_again_at: float
 
 
+class Images(Source):
+    """The sizes of all guests' images: what this process can read by itself, else what libvirt said of it.
+
+    Not for two threads at once, but for what `list_jobs` returns.
+
+    :param hung_reads: remembers reads of files that hang
+    :param sizes: what libvirt said
+    :param clock: monotonic seconds
+    """
+
+    name = "images"
+    needs = frozenset({"guests"})
+
+    def __init__(
+        self,
+        hung_reads: HungReads,
+        sizes: ImageSizes,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._is_local = settings.hypervisor.is_local
+        self._reader = ImageReader()
+        self._files = FileReader(self._reader.read, path=_path_of, hung=hung_reads, clock=clock)
+        self._sizes = sizes
+
+    @property
+    def hung(self) -> int:
+        """How many calls for storage volumes nobody waits for any more; Guests counts those about guests."""
+        return self._sizes.hung
+
+    def list_jobs(self) -> Sequence[Job]:
+        """Return the asking of libvirt for sizes that are not known."""
+        return [Job(key="sizes", run=self._sizes.read)] if self._sizes.needs_reading() else ()
+
+    def configure(self, settings: Settings) -> None:
+        """Go by these times from now on."""
+        self._sizes.configure(settings)
+
+    def read(
+        self, guests: Mapping[str, Guest | None], refresh_timeout: RefreshTimeout
+    ) -> dict[str, list[ImageSize | UnsizedImage]]:
+        """Return every image's size, by guest's UUID."""
+        disks = [
+            (guest.uuid, disk) for guest in guests.values() if guest is not None for disk in guest.images
+        ]
+        seen = self._read_files([disk for _, disk in disks], refresh_timeout)
+        wanted: dict[str, list[WantedImage]] = {}
+        images: dict[str, list[ImageSize | UnsizedImage]] = {
+            guest.uuid: [] for guest in guests.values() if guest is not None
+        }
+        for (uuid, disk), size in zip(disks, seen, strict=True):
+            if isinstance(size, ImageSize | UnsizedImage):
+                images[uuid].append(size)
+                continue
+            image = WantedImage(disk, size)
+            wanted.setdefault(uuid, []).append(image)
+            images[uuid].append(self._sizes.get(uuid, image))
+        self._sizes.want(wanted)
+        return images
+
+    def _read_files(
+        self, disks: Sequence[Disk], refresh_timeout: RefreshTimeout
+    ) -> list[ImageSize | UnsizedImage | UnopenedImage | None]:
+        """Return what this process sees of each image; None for one of which it sees nothing."""
+        if not self._is_local:
+            return [None] * len(disks)
+        self._reader.forget_others({disk.path for disk in disks if disk.path})
+        return [
+            UnsizedImage(f"{size.path}: its file system does not answer") if isinstance(size, Hung) else size
+            for size in self._files.run(disks, refresh_timeout)
+        ]
+
+
+def _path_of(disk: Disk) -> str:
+    return disk.path or ""
+
+
 class ImageSizes:
     """What libvirt said of the images that scrapes want, by domain's UUID and disk.
 
     :param calls: asks about one guest at a time
     :param volumes: asks for storage volumes
-    :param max_age: seconds after which it is asked again for what may have changed unseen
     :param clock: monotonic seconds
     """
 
     def __init__(
-        self, calls: GuestCalls, volumes: VolumeSizes, *, max_age: float, clock: Callable[[], float]
+        self, calls: GuestCalls, volumes: VolumeSizes, settings: Settings, *, clock: Callable[[], float]
     ) -> None:
         self._calls = calls
         self._liveness = Liveness(calls, clock=clock)
         self._volumes = volumes
-        self._max_age = max_age
+        self._max_age = MAX_AGE_RESYNCS * settings.resync_interval
         self._clock = clock
         self._wanted: Mapping[str, Sequence[WantedImage]] = {}
         self._known: dict[tuple[str, Disk], _Known] = {}
         self._lock = threading.Lock()
 
-    def configure(self, *, max_age: float) -> None:
-        """Ask for an image again after so many seconds from now on."""
-        self._max_age = max_age
+    @property
+    def hung(self) -> int:
+        """How many calls for storage volumes are left waiting: 0 or 1."""
+        return self._volumes.hung
+
+    def configure(self, settings: Settings) -> None:
+        """Go by these times from now on."""
+        self._max_age = MAX_AGE_RESYNCS * settings.resync_interval
 
     def get(self, uuid: str, image: WantedImage) -> ImageSize | UnsizedImage:
         """Return what is known of an image: what is allocated as this process sees it, where it does."""

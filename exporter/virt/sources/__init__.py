@@ -1,0 +1,10 @@
+"""What is read of a hypervisor, a file for each source (exporter.compute.source.Source).
+
+guests.py        the list of domains, and each guest's XML
+images.py        how large the guests' images may grow
+storage.py       what holds them: the instances path, storage pools, `vgs`, `ceph df`
+node_devices.py  PCI devices and mediated devices
+numa.py          what is free in each NUMA cell
+capabilities.py  the CPU, NUMA cells and UUID of the host
+online_cpus.py   the numbers of its online CPUs
+"""

@@ -1,0 +1,83 @@
+"""Capabilities of the host: its CPU, its NUMA cells, its UUID. They change hardly ever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from exporter.compute.source import Source
+from exporter.errors import NoAnswerError
+from exporter.model import Capabilities, NodeInfo
+from exporter.virt.capabilities import get_capabilities
+from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.slow_calls import SlowCall
+
+# The capabilities change when a CPU or memory is plugged in, which virNodeGetInfo shows, or huge pages are
+# set aside, which it does not. They are the slowest thing libvirt answers (0.4 s were seen).
+MAX_AGE_SECONDS = 600
+
+
+class HostCapabilities(Source):
+    """The capabilities as they were last read. Not for two threads at once.
+
+    :param connections: lends the connection that they are asked over
+    :param clock: monotonic seconds
+    """
+
+    name = "capabilities"
+
+    def __init__(self, connections: Connections[WaitingHypervisor], *, clock: Callable[[], float]) -> None:
+        self._connections = connections
+        self._clock = clock
+        self._call = SlowCall(
+            connections, get_capabilities, what="the capabilities", max_age=math.inf, clock=clock
+        )
+        self._known: Capabilities | None = None
+        self._known_at = 0.0
+        self._node: NodeInfo | None = None
+
+    @property
+    def hung(self) -> int:
+        """How many calls nobody waits for any more: 0 or 1."""
+        return self._call.hung
+
+    def note_reconnected(self) -> None:
+        """Forget the capabilities: the libvirt of a new connection may be another one."""
+        self._known = None
+        self._call.abandon()
+
+    def expire(self) -> None:
+        """Have them read again by the next refresh."""
+        self._known_at = -math.inf
+
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
+        """Ask for what a refresh is going to wait for, and do not wait."""
+        if self._known is None:
+            self._call.begin(refresh_timeout)
+
+    def read(
+        self, refresh_timeout: RefreshTimeout, node: NodeInfo | None, *, is_libvirt_answering: bool
+    ) -> Capabilities | None:
+        """Return the capabilities, read anew when they are old, and if libvirt answers.
+
+        The first time they are waited for: libvirtd may have to find out about QEMU first, which takes it
+        seconds, once.
+
+        :param node: as it is now; they are of the node as it was when they were read
+        :param is_libvirt_answering: whether other calls of this kind were answered
+        """
+        if self._known is None and is_libvirt_answering:
+            return self._keep(self._connections.run(get_capabilities), node)
+        is_young = self._clock() - self._known_at < MAX_AGE_SECONDS and node == self._node
+        if self._known is not None and is_young:
+            return self._known
+        try:
+            answer = self._call.get(refresh_timeout)
+        except NoAnswerError:
+            return self._known
+        return self._known if answer.age_seconds else self._keep(answer.value, node)
+
+    def _keep(self, capabilities: Capabilities, node: NodeInfo | None) -> Capabilities:
+        self._known, self._known_at, self._node = capabilities, self._clock(), node
+        return capabilities

@@ -1,0 +1,129 @@
+"""Guests: the list of domains, which each refresh asks for, and what was read of each guest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from exporter.compute.source import Job, Settings, Source
+from exporter.errors import NoAnswerError
+from exporter.model import DomainRecord, DomainsReading, Problem, Severity
+from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.guest_cache import GuestCache
+from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.slow_calls import Answer, SlowCall
+
+_WHY_NO_LIST = (
+    "libvirt waits, for one, while it ends the process of a frozen guest, which may take a minute:"
+    " look for a guest that is being destroyed"
+)
+
+
+class Guests(Source):
+    """All domains of a hypervisor. Not for two threads at once, but for what `list_jobs` returns.
+
+    :param connections: lends the connection that the list is asked over
+    :param calls: asks about one guest at a time
+    :param clock: monotonic seconds
+    """
+
+    name = "guests"
+
+    def __init__(
+        self,
+        connections: Connections[WaitingHypervisor],
+        calls: GuestCalls,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._calls = calls
+        self._list = SlowCall(
+            connections,
+            lambda connection: connection.list_domains(),
+            what="the list of domains",
+            max_age=settings.stale_grace,
+            clock=clock,
+        )
+        self._cache = GuestCache(calls, resync_interval=settings.resync_interval, clock=clock)
+        self._list_problems: tuple[Problem, ...] = ()
+
+    @property
+    def hung(self) -> int:
+        """How many calls about guests nobody waits for any more, those for their images among them."""
+        return self._list.hung + self._calls.hung
+
+    @property
+    def guests_read(self) -> int:
+        """How many times the XML of a guest was read."""
+        return self._cache.guests_read
+
+    def list_jobs(self) -> Sequence[Job]:
+        """Return the reading of guests that are or soon would be too old."""
+        return [Job(key="resync", run=self._cache.resync)] if self._cache.needs_resync() else ()
+
+    def get_problems(self) -> Sequence[Problem]:
+        """Return why there is no new list, and which guests could not be read."""
+        return (*self._list_problems, *self._cache.get_problems())
+
+    def configure(self, settings: Settings) -> None:
+        """Go by these times from now on."""
+        self._list.configure(max_age=settings.stale_grace)
+        self._cache.configure(resync_interval=settings.resync_interval)
+
+    def note_reconnected(self) -> None:
+        """Have every guest read again. What was known of it, and the last list, count until then."""
+        self._list.abandon()
+        self._calls.clear()
+        self._cache.expire()
+
+    def note_libvirt_version(self, version: int) -> None:
+        """Take note of the hypervisor's libvirt (virConnectGetLibVersion)."""
+        self._cache.note_libvirt_version(version)
+
+    def read(
+        self, refresh_timeout: RefreshTimeout, *, take_changed: Callable[[], Collection[str]]
+    ) -> DomainsReading | None:
+        """Return the domains and what is known of each, but for its images; None where no list counts.
+
+        :param take_changed: returns the UUIDs of the guests that events spoke of, and forgets them
+        :raises HypervisorError: when libvirt answers with an error
+        """
+        listed = self._read_list(refresh_timeout)
+        if listed is None:
+            return None
+        # Only now: had the list failed, nobody would remember what the events spoke of.
+        self._cache.reconcile(listed.value, take_changed())
+        return DomainsReading(
+            domains=listed.value,
+            guests=self._cache.get_guests(),
+            images={},
+            age_seconds=listed.age_seconds,
+            unread_guests=self._cache.count_unread(),
+            outdated_guests=self._cache.count_outdated(),
+        )
+
+    def _read_list(self, refresh_timeout: RefreshTimeout) -> Answer[tuple[DomainRecord, ...]] | None:
+        """Return the domains, as last listed while libvirt gives no list; None when no list counts.
+
+        It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
+        """
+        self._list_problems = ()
+        try:
+            listed = self._list.get(refresh_timeout)
+        except NoAnswerError as error:
+            self._note_no_list(
+                f"{error}. Until then nobody knows the guests and what they use: only what the host itself"
+                " tells is shown"
+            )
+            return None
+        if listed.age_seconds:
+            self._note_no_list("libvirt gives no list of domains now; the last list counts")
+        return listed
+
+    def _note_no_list(self, message: str) -> None:
+        self._list_problems = (
+            Problem(
+                severity=Severity.ERROR, reason="domains", subject="", message=f"{message}. {_WHY_NO_LIST}"
+            ),
+        )

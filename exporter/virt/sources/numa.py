@@ -1,0 +1,123 @@
+"""NUMA cells: what is free in each of them now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Protocol, TypeVar
+
+from exporter.compute.source import Source
+from exporter.errors import ConnectionLostError, HypervisorError, UnsupportedError
+from exporter.model import FreeNumaMemory, NumaCell, Problem, Severity
+
+T = TypeVar("T")
+
+
+class CellHypervisor(Protocol):
+    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> Sequence[int]:
+        """Return the bytes that are free in each of so many cells."""
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        """Return how many pages are free in each of so many cells, by the cell's id and their size."""
+
+
+class NumaMemory(Source):
+    """Reads what is free in the cells: two calls for all of them, and none once libvirt cannot tell.
+
+    Both calls read the host's /sys and nothing else: no guest can hold them up.
+    """
+
+    name = "NUMA memory"
+    needs = frozenset({"capabilities"})
+
+    def __init__(self, hypervisor: CellHypervisor) -> None:
+        self._hypervisor = hypervisor
+        self._unsupported: set[str] = set()
+        self._problems: tuple[Problem, ...] = ()
+
+    def get_problems(self) -> Sequence[Problem]:
+        """Return what libvirt failed at; that costs the numbers it would have told."""
+        return self._problems
+
+    def note_reconnected(self) -> None:
+        """Try again what was unsupported: the libvirtd of a new connection may be a newer one."""
+        self._unsupported = set()
+
+    def read(self, cells: Sequence[NumaCell]) -> dict[int, FreeNumaMemory]:
+        """Return what is free in each cell, by its id.
+
+        :raises ConnectionLostError: when the connection broke
+        """
+        self._problems = ()
+        free: dict[int, FreeNumaMemory] = {}
+        for run in _runs(cells):
+            first = run[0]
+            free_bytes = self._get_free_bytes(first.id, len(run))
+            free_pages = self._get_free_pages([pages.size_kib for pages in first.pages], run)
+            for cell in run:
+                free[cell.id] = FreeNumaMemory(
+                    free_bytes=free_bytes.get(cell.id), free_pages=free_pages.get(cell.id, {})
+                )
+        return free
+
+    def _get_free_bytes(self, first: int, count: int) -> dict[int, int]:
+        numbers = self._ask(
+            "virNodeGetCellsFreeMemory",
+            lambda: self._hypervisor.get_cells_free_memory(first, count),
+        )
+        return dict(enumerate(numbers or (), start=first))
+
+    def _get_free_pages(
+        self, sizes_kib: Sequence[int], run: Sequence[NumaCell]
+    ) -> Mapping[int, Mapping[int, int]]:
+        if not sizes_kib:
+            return {}
+        numbers = self._ask(
+            "virNodeGetFreePages",
+            lambda: self._hypervisor.get_free_pages(sizes_kib, run[0].id, len(run)),
+        )
+        return numbers or {}
+
+    def _ask(self, call: str, read: Callable[[], T]) -> T | None:
+        if call in self._unsupported:
+            return None
+        try:
+            return read()
+        except ConnectionLostError:
+            raise
+        except UnsupportedError:
+            self._unsupported.add(call)
+        except HypervisorError as error:
+            problem = Problem(
+                severity=Severity.ERROR, reason=error.reason, subject=call, message=f"{call}: {error}"
+            )
+            self._problems = (*self._problems, problem)
+        return None
+
+
+def _runs(cells: Sequence[NumaCell]) -> Iterator[list[NumaCell]]:
+    """Group cells that one call can ask for: of ids in a row, and with pages of the same sizes.
+
+    That is all of them, but for machines whose cells are numbered with gaps or have no memory.
+    """
+    numbered = enumerate(sorted(cells, key=lambda cell: cell.id))
+    for _, run in groupby(numbered, key=lambda each: (each[1].id - each[0], _page_sizes(each[1]))):
+        yield [cell for _, cell in run]
+
+
+def _page_sizes(cell: NumaCell) -> tuple[int, ...]:
+    return tuple(pages.size_kib for pages in cell.pages)
+
+
+def has_outgrown(cells: Iterable[NumaCell], free: Mapping[int, FreeNumaMemory]) -> bool:
+    """Whether more pages of a size are free than the cells have: some were set aside since they were read."""
+    return any(
+        free[cell.id].free_pages.get(pages.size_kib, 0) > pages.total
+        for cell in cells
+        if cell.id in free
+        for pages in cell.pages
+    )

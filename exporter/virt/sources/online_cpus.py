@@ -1,0 +1,84 @@
+"""Online CPUs by their numbers: asked for only where a CPU set is configured, to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from exporter.compute.source import Settings, Source
+from exporter.errors import NoAnswerError, UnsupportedError
+from exporter.model import Problem, Severity
+from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.slow_calls import SlowCall
+
+
+class OnlineCpus(Source):
+    """The online CPUs of a hypervisor. Not for two threads at once.
+
+    :param connections: lends the connection that they are asked over
+    :param clock: monotonic seconds
+    """
+
+    name = "online CPUs"
+
+    def __init__(
+        self,
+        connections: Connections[WaitingHypervisor],
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._call = SlowCall(
+            connections,
+            lambda connection: connection.get_online_cpus(),
+            what="the online CPUs",
+            max_age=settings.stale_grace,
+            clock=clock,
+        )
+        self._problems: tuple[Problem, ...] = ()
+        self._is_wanted = _names_cpus(settings)
+
+    @property
+    def hung(self) -> int:
+        """How many calls nobody waits for any more: 0 or 1."""
+        return self._call.hung
+
+    def get_problems(self) -> Sequence[Problem]:
+        """Return why they could not be read."""
+        return self._problems
+
+    def configure(self, settings: Settings) -> None:
+        """Ask for them where these settings have a CPU set."""
+        self._is_wanted = _names_cpus(settings)
+        self._call.configure(max_age=settings.stale_grace)
+
+    def note_reconnected(self) -> None:
+        """Leave alone a call that may be asking a hypervisor that is gone."""
+        self._call.abandon()
+
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
+        """Ask for what a refresh is going to wait for, and do not wait."""
+        if self._is_wanted:
+            self._call.begin(refresh_timeout)
+
+    def read(self, refresh_timeout: RefreshTimeout) -> frozenset[int] | None:
+        """Return the numbers of the online CPUs; None where nobody wants them or libvirt does not tell."""
+        self._problems = ()
+        if not self._is_wanted:
+            return None
+        try:
+            return self._call.get(refresh_timeout).value
+        except UnsupportedError as error:
+            self._note(Severity.NOTE, "unsupported", "virNodeGetCPUMap", f"virNodeGetCPUMap: {error}")
+        except NoAnswerError as error:
+            message = f"{error}. Until then the CPU sets count as they are configured"
+            self._note(Severity.ERROR, error.reason, "online CPUs", message)
+        return None
+
+    def _note(self, severity: Severity, reason: str, subject: str, message: str) -> None:
+        self._problems = (Problem(severity=severity, reason=reason, subject=subject, message=message),)
+
+
+def _names_cpus(settings: Settings) -> bool:
+    config = settings.hypervisor
+    return bool(config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set)

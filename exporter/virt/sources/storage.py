@@ -1,0 +1,278 @@
+"""Storage: the size and use of what holds the guests' images.
+
+That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. Of
+the last two libvirt is asked first, which may have them as a storage pool; else `vgs` or `ceph df` is run.
+
+A command may take long, or hang on a dead device or cluster. So it is run between scrapes, with a deadline of
+its own, and scrapes take what is known; only the first answer is waited for, a moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from exporter.attempt import Attempt
+from exporter.compute.source import Job, Settings, Source
+from exporter.config.settings import HypervisorConfig
+from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
+from exporter.model import Problem, Severity, Storage, StoragePool
+from exporter.virt.connections import Connections, StorageHypervisor
+from exporter.virt.daemons import STORAGE, explain_silence
+from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.slow_calls import SlowCall
+from exporter.virt.storage import (
+    DEFAULT_INSTANCES_PATHS,
+    StorageError,
+    find_pool_info,
+    get_instances_info,
+    get_pools_info,
+)
+from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
+
+# For so long the last answer about storage pools counts while there is no new one.
+POOLS_MAX_AGE_SECONDS = 300.0
+
+READ_INTERVAL_SECONDS = 30.0
+FIRST_TIMEOUT_SECONDS = 2.0
+# For so long the last answer counts although the command fails since.
+KEEP_SECONDS = 300.0
+# `vgs` is tried three times, each for COMMAND_TIMEOUT_SECONDS: what takes longer was not to be ended.
+COMMAND_JOB_TIMEOUT_SECONDS = 100.0
+
+
+class HostStorage(Source):
+    """The storage of a hypervisor. Not for two threads at once, but for what `list_jobs` returns.
+
+    :param connections: lends the connection that storage pools are asked over
+    :param hung_reads: remembers reads of files that hang
+    :param clock: monotonic seconds
+    """
+
+    name = "storage"
+
+    def __init__(
+        self,
+        connections: Connections[StorageHypervisor],
+        hung_reads: HungReads,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config = settings.hypervisor
+        self._clock = clock
+        self._pools = SlowCall(
+            connections,
+            self._list_pools,
+            what="the list of storage pools",
+            max_age=POOLS_MAX_AGE_SECONDS,
+            clock=clock,
+        )
+        self._file_systems = FileReader(get_instances_info, path=_path_of, hung=hung_reads, clock=clock)
+        self._command = CommandReader(self._ask_command, clock=clock)
+        self._problems: tuple[Problem, ...] = ()
+
+    @property
+    def hung(self) -> int:
+        """How many calls nobody waits for any more: 0 or 1."""
+        return self._pools.hung
+
+    def list_jobs(self) -> Sequence[Job]:
+        """Return the asking of the command, where that is due."""
+        if not self._command.needs_reading():
+            return ()
+        return [
+            Job(key="command", run=self._command.read, timeout=COMMAND_JOB_TIMEOUT_SECONDS, may_hang=True)
+        ]
+
+    def get_problems(self) -> Sequence[Problem]:
+        """Return what went wrong when it was last read."""
+        return self._problems
+
+    def configure(self, settings: Settings) -> None:
+        """Read the storage of these settings from now on."""
+        before, self._config = self._config, settings.hypervisor
+        if _options(self._config) != _options(before):
+            self._pools.forget()
+            self._command = CommandReader(self._ask_command, clock=self._clock)
+
+    def note_reconnected(self) -> None:
+        """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
+        self._pools.abandon()
+
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
+        """Ask for what a refresh is going to wait for, and do not wait."""
+        if _needs_pools(self._config):
+            self._pools.begin(refresh_timeout)
+
+    def read(self, refresh_timeout: RefreshTimeout) -> Storage | None:
+        """Return its size and use; None where they cannot be read.
+
+        :raises ConnectionLostError: when the connection broke
+        """
+        self._problems = ()
+        config = self._config
+        try:
+            if not config.storage_pool and config.images_type in ("lvm", "rbd"):
+                return self._read_back_end(refresh_timeout)
+            if _needs_pools(config):
+                return get_pools_info(self._read_pools(refresh_timeout), config.storage_pool)
+            return self._read_instances_path(refresh_timeout)
+        except StorageError as error:
+            self._note("storage", "storage", str(error))
+        except ConnectionLostError:
+            raise
+        except NoAnswerError as error:
+            self._note("storage", "storage", f"{error}. Where {STORAGE} runs, it may be what hangs")
+        except HypervisorError as error:
+            self._note(error.reason, "storage", f"storage pools cannot be read: {error}")
+        return None
+
+    def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool, ...]:
+        """Return the storage pools, as last told while libvirt gives no answer.
+
+        :raises NoAnswerError: when there is no such answer, or it is too old
+        """
+        pools = self._pools.get(refresh_timeout)
+        if pools.age_seconds:
+            silence = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
+            self._note("storage", "pools", silence)
+        return pools.value
+
+    def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
+        """Return the storage pools among which those are that the configuration means."""
+        config = self._config
+        if config.storage_pool or config.images_type not in ("lvm", "rbd"):
+            return connection.list_active_pools()
+        return connection.list_active_pools_of("logical" if config.images_type == "lvm" else "rbd")
+
+    def _read_back_end(self, refresh_timeout: RefreshTimeout) -> Storage:
+        """Return what libvirt's storage pools say of the volume group or Ceph pool, else what a command does.
+
+        :raises StorageError: when neither can tell, or not yet
+        """
+        config = self._config
+        is_lvm = config.images_type == "lvm"
+        pools = self._read_pools(refresh_timeout)
+        source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
+        storage = find_pool_info(pools, source_name)
+        if storage is not None:
+            return storage
+        if is_lvm and not config.is_local:
+            names = ", ".join(str(pool.source_name) for pool in pools) or "none"
+            raise StorageError(
+                f"images_volume_group {source_name}: no active storage pool has it (there are: {names}),"
+                " and vgs can be asked on the hypervisor itself only"
+            )
+        storage = self._command.get()
+        if self._command.error is not None:
+            self._note("storage", "storage command", self._command.error)
+        return storage
+
+    def _ask_command(self) -> Storage:
+        config = self._config
+        if config.images_type == "lvm":
+            return get_volume_group_info(config.images_volume_group or "")
+        return get_ceph_pool_info(
+            config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
+        )
+
+    def _read_instances_path(self, refresh_timeout: RefreshTimeout) -> Storage:
+        """Return the instances path's numbers.
+
+        :raises StorageError: also when its file system does not answer
+        """
+        (info,) = self._file_systems.run([self._config.instances_path], refresh_timeout)
+        if isinstance(info, Hung):
+            raise StorageError(f"instances_path {info.path}: its file system does not answer")
+        return info
+
+    def _note(self, reason: str, subject: str, message: str) -> None:
+        problem = Problem(severity=Severity.ERROR, reason=reason, subject=subject, message=message)
+        self._problems = (*self._problems, problem)
+
+
+class CommandReader:
+    """What a command says of the storage, as it was last asked.
+
+    :param read: asks it; raises StorageError
+    :param clock: monotonic seconds
+    :param timeout: seconds to wait for the very first answer
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Storage],
+        *,
+        clock: Callable[[], float],
+        timeout: float = FIRST_TIMEOUT_SECONDS,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._is_reading = False
+        self._started_at: float | None = None
+        self._known: Storage | None = None
+        self._known_at = 0.0
+        self._error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong when it was last asked."""
+        return self._error
+
+    def get(self) -> Storage:
+        """Return what is known; the first time, ask and wait a moment.
+
+        :raises StorageError: when nothing is known, or nothing any more
+        """
+        if self._started_at is None:
+            Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
+        known, error = self._known, self._error
+        if known is None:
+            raise StorageError(error or "the storage's size is not known yet: its command is still running")
+        if error is not None and self._clock() - self._known_at > KEEP_SECONDS:
+            raise StorageError(error)
+        return known
+
+    def needs_reading(self) -> bool:
+        """Whether `read` is due: not before `get` was called, and not while one is under way."""
+        if self._started_at is None or self._is_reading:
+            return False
+        return self._clock() - self._started_at >= READ_INTERVAL_SECONDS
+
+    def read(self) -> None:
+        """Ask the command; to be called between scrapes, by another thread."""
+        with self._lock:
+            if self._is_reading:
+                return
+            self._is_reading, self._started_at = True, self._clock()
+        try:
+            self._known, self._error = self._read(), None
+            self._known_at = self._clock()
+        except StorageError as error:
+            self._error = str(error)
+        finally:
+            self._is_reading = False
+
+
+def _options(config: HypervisorConfig) -> tuple[object, ...]:
+    """Return the settings that decide what storage pools and commands are asked."""
+    return (
+        config.storage_pool,
+        config.images_type,
+        config.images_volume_group,
+        config.images_rbd_pool,
+        config.images_rbd_ceph_conf,
+        config.rbd_user,
+    )
+
+
+def _needs_pools(config: HypervisorConfig) -> bool:
+    return bool(config.storage_pool) or not config.is_local or config.images_type in ("lvm", "rbd")
+
+
+def _path_of(instances_path: str | None) -> str:
+    return instances_path or DEFAULT_INSTANCES_PATHS[0]
