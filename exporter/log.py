@@ -1,12 +1,37 @@
-"""Log lines: one record, one line, in logfmt or JSON, as the rest of the Prometheus family writes them."""
+"""Log lines: one record, one line, in logfmt or JSON, as the rest of the Prometheus family writes them.
+
+Whoever logs never waits for who reads the log: lines go into a queue, and a thread writes them. What does not
+fit into the queue is counted, and the count is logged when lines can be written again.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, TextIO
+
+from exporter.attempt import Failure, attempt
+
+MAX_WAITING_BYTES = 2**20
+MAX_VALUE_CHARACTERS = 2000
+MAX_TRACEBACK_CHARACTERS = 8000
+FLUSH_SECONDS = 1.0
+
+# So many lines at once are written (a fleet that has lost its network needs one for each hypervisor), then so
+# many a second: whatever strangers find to cause lines with, they fill no disk.
+BURST_LINES = 5000
+LINES_PER_SECOND = 20.0
+# A defect that shows in each request is logged with its traceback once in so many seconds.
+REPEAT_SECONDS = 60.0
+_MAX_KNOWN_DEFECTS = 100
 
 # What LogRecord has by itself; everything else on a record came by `extra` and is written out.
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -15,11 +40,136 @@ _BARE = re.compile(r"[!#-<>-~]+")  # printable ASCII without blanks, quotes and 
 
 def configure_logging(*, level: str, form: str, stream: TextIO) -> None:
     """Send everything of at least this level to the stream, and nothing anywhere else."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     root = logging.getLogger()
+    known = [each for each in root.handlers if isinstance(each, QueuedHandler) and each.stream is stream]
+    handler = known[0] if known else QueuedHandler(stream, clock=time.monotonic)
+    handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+class QueuedHandler(logging.Handler):
+    """Has records written by a thread of its own.
+
+    :param stream: where to; if it is a file of the system's, it is written to by its descriptor, so that a
+        write that hangs holds no lock of Python's, which the end of the process would wait for
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.stream = stream
+        self._write = _find_write(stream)
+        self._limit = _Limit(clock)
+        self._changed = threading.Condition()
+        self._lines: deque[str] = deque()
+        self._waiting_bytes = 0  # of the lines in the queue, and of the one that is being written
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put the record into the queue, if there is room."""
+        is_allowed = self._limit.allows(record)
+        line = f"{self.format(record)}\n" if is_allowed else ""
+        with self._changed:
+            if not is_allowed or self._waiting_bytes + len(line) > MAX_WAITING_BYTES or not self._start():
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._waiting_bytes += len(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all is written, for a while: whoever does not read the log must not keep the process."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting_bytes, timeout=FLUSH_SECONDS)
+
+    def _start(self) -> bool:
+        """Whether there is a thread that writes; the process may have no more threads."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="log", daemon=True)
+            if isinstance(attempt(thread.start), Failure):
+                return False
+            self._thread = thread
+        return True
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                line = self._lines.popleft()
+            is_written = not isinstance(attempt(lambda line=line: self._write(line)), Failure)  # type: ignore[misc]
+            with self._changed:
+                self._waiting_bytes -= len(line)
+                self._dropped += not is_written
+                if is_written and self._dropped and not self._lines:
+                    self._lines.append(self._describe_dropped())
+                    self._waiting_bytes += len(self._lines[0])
+                self._changed.notify_all()
+
+    def _describe_dropped(self) -> str:
+        record = logging.makeLogRecord(
+            {
+                "name": __name__,
+                "levelno": logging.WARNING,
+                "levelname": "WARNING",
+                "msg": "log lines were dropped: nobody took them, or they were too many",
+                "lines": self._dropped,
+            }
+        )
+        self._dropped = 0
+        return f"{self.format(record)}\n"
+
+
+class _Limit:
+    """Which records are too many; see BURST_LINES and REPEAT_SECONDS."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tokens = float(BURST_LINES)
+        self._filled_at = clock()
+        self._defects: dict[object, float] = {}
+
+    def allows(self, record: logging.LogRecord) -> bool:
+        """Whether this record may be written. Whoever wants to see each step (debug) sees all of them."""
+        if record.levelno < logging.INFO:
+            return True
+        now = self._clock()
+        if record.exc_info and self._is_repeated(record, now):
+            return False
+        gained = (now - self._filled_at) * LINES_PER_SECOND
+        self._tokens, self._filled_at = min(BURST_LINES, self._tokens + gained), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _is_repeated(self, record: logging.LogRecord, now: float) -> bool:
+        """Whether the same error was logged at the same place a short while ago."""
+        defect = (record.pathname, record.lineno, record.exc_info and record.exc_info[0])
+        if now - self._defects.get(defect, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return True
+        if len(self._defects) >= _MAX_KNOWN_DEFECTS:
+            self._defects.clear()
+        self._defects[defect] = now
+        return False
+
+
+def _find_write(stream: TextIO) -> Callable[[str], object]:
+    """Return what writes to the stream, and may hang while it does."""
+    descriptor = attempt(stream.fileno)
+    if isinstance(descriptor, Failure):  # it is in memory
+        return stream.write
+    number = descriptor.value
+
+    def write(text: str) -> None:
+        left = text.encode(errors="backslashreplace")
+        while left:
+            # Whoever shares the descriptor may have made it one whose writes do not wait.
+            select.select([], [number], [])
+            left = left[os.write(number, left) :]
+
+    return write
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -47,9 +197,20 @@ def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str
         "msg": record.getMessage(),
     }
     fields |= {key: value for key, value in vars(record).items() if key not in _OWN_ATTRIBUTES}
+    fields = {key: _cut(value) for key, value in fields.items()}
     if record.exc_info:
-        fields["traceback"] = formatter.formatException(record.exc_info)
+        # Its end says what went wrong, and where.
+        fields["traceback"] = formatter.formatException(record.exc_info)[-MAX_TRACEBACK_CHARACTERS:]
     return fields
+
+
+def _cut(value: Any) -> Any:
+    """Return a text, or what will be one, without what is too much of it: guests' names may be long."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    text = str(value)
+    left_out = len(text) - MAX_VALUE_CHARACTERS
+    return f"{text[:MAX_VALUE_CHARACTERS]}... ({left_out} more)" if left_out > 0 else value
 
 
 def _quote(text: str) -> str:

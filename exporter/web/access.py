@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import logging
 import os
 import ssl
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +15,10 @@ from typing import Any
 from exporter.attempt import Failure, attempt_in_thread
 from exporter.config.web_file import RateLimit, WebFile, load_web_file
 from exporter.errors import ConfigError
+from exporter.web.passwords import Passwords
 from exporter.web.tls import is_allowed, make_ssl_context, read_expiry
 
 log = logging.getLogger(__name__)
-
-# The hash of no password anyone has, for users who are not there: their refusal takes as long as any other.
-_NOBODYS_HASH = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
-_MAX_REMEMBERED = 100
-# Passwords that nobody remembers wait for their turn. Were there no end to that, whoever guesses would have
-# taken every place among the requests under way within a moment, and scrapes would be refused.
-_MAX_WAITING = 16
-
-
-class BusyError(Exception):
-    """Too many passwords are being checked already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +82,7 @@ class Access:
     def __init__(self, path: Path | None, settings: AccessSettings, *, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._passwords = Passwords()
+        self._passwords = Passwords(clock)
         self._bucket = TokenBucket(settings.file.rate_limit, clock=clock)
         self._refresh: asyncio.Task[None] | None = None
         self._mistakes: Sequence[str] = ()
@@ -141,9 +128,10 @@ class Access:
                 log.error("web configuration refused, the old one stays", extra={"mistake": mistake})
         self._mistakes = mistakes
 
-    async def authenticate(self, headers: Mapping[str, str]) -> bool:
+    async def authenticate(self, headers: Mapping[str, str], client: str = "") -> bool:
         """Whether the request has a user's name and password; where there are no users, any has.
 
+        :param client: the client's address
         :raises BusyError: when too many others are being checked
         """
         users = self.settings.file.users
@@ -152,7 +140,7 @@ class Access:
         user, password = _parse_basic(headers.get("authorization", ""))
         if user is None:
             return False
-        return await self._passwords.check(users.get(user), password)
+        return await self._passwords.check(users, user, password, client)
 
     def take_token(self) -> bool:
         """Whether the rate limit leaves room for one more request now."""
@@ -177,60 +165,6 @@ def _parse_basic(header: str) -> tuple[str | None, str]:
     except ValueError:
         return None, ""
     return (user, password) if colon else (None, "")
-
-
-class Passwords:
-    """Checks passwords against bcrypt's hashes, one at a time, and remembers the answers.
-
-    bcrypt takes a tenth of a second of a core on purpose. What is remembered is a keyed digest of hash and
-    password, so neither stays in memory.
-    """
-
-    def __init__(self) -> None:
-        self._key = os.urandom(32)
-        self._known: OrderedDict[bytes, bool] = OrderedDict()
-        self._turn = asyncio.Lock()
-        self._waiting = 0
-
-    async def check(self, hashed: str | None, password: str) -> bool:
-        """Whether the password has this hash; None is the hash of a user who is not there.
-
-        :raises BusyError: when too many others are being checked
-        """
-        digest = self._digest(hashed or _NOBODYS_HASH, password)
-        if digest not in self._known:
-            if self._waiting >= _MAX_WAITING:
-                raise BusyError
-            self._waiting += 1
-            try:
-                await self._learn(digest, hashed or _NOBODYS_HASH, password)
-            finally:
-                self._waiting -= 1
-        return self._known.get(digest, False) and hashed is not None
-
-    async def _learn(self, digest: bytes, hashed: str, password: str) -> None:
-        async with self._turn:
-            if digest not in self._known:
-                self._remember(digest, await asyncio.to_thread(_has_hash, password, hashed))
-
-    def _digest(self, hashed: str, password: str) -> bytes:
-        return hmac.digest(self._key, f"{hashed}\0{password}".encode(), hashlib.sha256)
-
-    def _remember(self, digest: bytes, is_right: bool) -> None:
-        """Remember an answer. Guesses must not push out the passwords that are right."""
-        self._known[digest] = is_right
-        if len(self._known) > _MAX_REMEMBERED:
-            oldest_wrong = next((each for each, right in self._known.items() if not right), None)
-            self._known.pop(next(iter(self._known)) if oldest_wrong is None else oldest_wrong)
-
-
-def _has_hash(password: str, hashed: str) -> bool:
-    import bcrypt  # here, because few have users configured, and each module costs memory
-
-    if "\0" in password:
-        return False  # htpasswd can make none of it, and older releases of the library raise
-    # bcrypt looks at 72 bytes; newer releases of the library refuse more instead of passing them over.
-    return bool(bcrypt.checkpw(password.encode()[:72], hashed.encode()))
 
 
 class TokenBucket:

@@ -20,10 +20,11 @@ from exporter.own import OwnMetrics
 from exporter.page.fleet import make_fleet
 from exporter.scrape import collect_families
 from exporter.web.accept import parse_weights
-from exporter.web.access import Access, BusyError
+from exporter.web.access import Access
 from exporter.web.exposition import Format, choose_format
 from exporter.web.messages import Request, Response
 from exporter.web.page import render_page
+from exporter.web.passwords import BusyError
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.rendering import Renderings
 
@@ -103,7 +104,7 @@ class Web:
         if not self._access.take_token():
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
         try:
-            is_known = await self._access.authenticate(request.headers)
+            is_known = await self._access.authenticate(request.headers, request.client)
         except BusyError:
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords at once")
         if not is_known:

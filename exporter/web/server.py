@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _ACCEPT_PAUSE_SECONDS = 0.2
+_SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 # Which connection is evicted first. One whose request is being answered never is: there are fewer such than
@@ -90,20 +91,19 @@ class Server:
     async def _accept(self, bound: socket.socket) -> None:
         """Accept for ever, one connection a turn. Where there is no descriptor left, one is taken back."""
         loop = asyncio.get_running_loop()
-        is_short = False
+        said_at = -_SHORTAGE_SAID_SECONDS
         while True:
             try:
                 client, _address = await loop.sock_accept(bound)
             except OSError as error:
                 if _is_waited_for(bound):
-                    if not is_short:
+                    if loop.time() - said_at >= _SHORTAGE_SAID_SECONDS:
                         log.error("cannot accept connections for the moment: %s", error.strerror)
-                    is_short = True
+                        said_at = loop.time()
                     if error.errno in _NO_DESCRIPTORS:
                         self._evict()
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
                 continue
-            is_short = False
             self._start(client)
             await asyncio.sleep(0)  # whoever was evicted gives the descriptor back before the next one comes
 

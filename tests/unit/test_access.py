@@ -1,4 +1,4 @@
-"""Passwords are checked once, guesses crowd nobody out, and the rate limit is a bucket."""
+"""Who gets in by a name and a password, and the rate limit is a bucket."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import base64
 import bcrypt
 import pytest
 
-from exporter.attempt import Success, attempt_awaiting
 from exporter.config.web_file import RateLimit, WebFile
-from exporter.web.access import Access, AccessSettings, BusyError, Passwords, TokenBucket
+from exporter.web.access import Access, AccessSettings, TokenBucket
 
 HASH = bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()
 
@@ -57,39 +56,6 @@ def test_a_new_hash_ends_the_old_password_at_once() -> None:
         return [before, await access.authenticate(basic("prometheus", "right"))]
 
     assert asyncio.run(change()) == [True, False]
-
-
-def test_guesses_do_not_crowd_out_a_password_that_is_right() -> None:
-    """After hundreds of wrong guesses the right one is still answered from memory: no hash is computed."""
-
-    async def guess() -> bool:
-        passwords = Passwords()
-        assert await passwords.check(HASH, "right")
-        for number in range(250):
-            assert not await passwords.check(HASH, f"guess {number}")
-        # In a loop whose default executor is gone, computing a hash would raise.
-        await asyncio.get_running_loop().shutdown_default_executor()
-        return await passwords.check(HASH, "right")
-
-    assert asyncio.run(guess())
-
-
-def test_a_flood_of_guesses_is_turned_away_and_a_known_password_is_not() -> None:
-    """Of 100 guesses at once few wait for their hash; who was let in before does not wait behind them."""
-
-    async def flood() -> tuple[int, int]:
-        passwords = Passwords()
-        assert await passwords.check(HASH, "right")
-        guesses = [attempt_awaiting(passwords.check(HASH, f"guess {number}")) for number in range(100)]
-        outcomes = await asyncio.gather(*guesses, attempt_awaiting(passwords.check(HASH, "right")))
-        assert outcomes.pop() == Success(True)
-        assert all(each == Success(False) or isinstance(each.error, BusyError) for each in outcomes)
-        refused = sum(each == Success(False) for each in outcomes)
-        return refused, len(outcomes) - refused
-
-    refused, turned_away = asyncio.run(flood())
-    assert refused >= 1
-    assert turned_away >= 50
 
 
 def test_the_bucket_fills_with_time_and_holds_no_more_than_a_burst() -> None:
