@@ -3,6 +3,8 @@
 `scripts/mutants.py` runs it, in a copy of the checkout. mutmut changes what a call is given, but never takes
 the call out. Yet the absence of calls that act over time, as `backoff.reset()`, is what tests notice last.
 
+It is a plugin of pytest, too: of each mutant's tests the quick ones come first, as one that fails is enough.
+
 usage: python scripts/mutate.py MUTANT...      names as mutmut has them, for example 'exporter.placement.*'
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import libcst as cst
+import pytest
 from mutmut.__main__ import _run
 from mutmut.mutation import mutators
 from mutmut.mutation.data import SourceFileMutationData
@@ -21,6 +24,7 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from mutmut.stats import status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
 
+STATISTICS = Path("mutmut-stats.json")
 RESULT = Path("result.json")
 SURVIVORS = Path("survivors.diff")
 NOTICED = {"killed", "timeout"}  # one that never ends is noticed by everybody
@@ -44,6 +48,14 @@ def turn_round(node: cst.If) -> Iterator[cst.If]:
 def _is_of_the_log(function: cst.BaseExpression) -> bool:
     is_method = isinstance(function, cst.Attribute) and isinstance(function.value, cst.Name)
     return is_method and function.value.value == "log"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests first that took the least time when mutmut tried all of them."""
+    if STATISTICS.exists():
+        durations = json.loads(STATISTICS.read_text(encoding="utf-8"))["duration_by_test"]
+        items.sort(key=lambda item: durations.get(item.nodeid, 0.0))
 
 
 def write_result() -> None:

@@ -18,6 +18,7 @@ from tests.support.sandbox import SandboxError
 
 # An example that takes long on a busy machine is no defect.
 settings.register_profile("project", deadline=None)
+settings.register_profile("mutants", deadline=None, max_examples=20, database=None)  # scripts/mutants.py
 settings.load_profile("project")
 
 # Nothing that a test waits for in an event loop takes longer, but what never comes.

@@ -182,7 +182,7 @@ async def test_of_two_hypervisors_with_one_uri_each_is_kept_or_closed() -> None:
 
 
 async def test_the_page_asks_nobody_and_shows_a_host_name_once_too() -> None:
-    """Before the first audit it shows nothing; between two hosts' first answers and the end of that audit, one."""
+    """Before the first audit it shows nothing; in its midst, when both have answered, one."""
     fleet = Fleet({"first": "kvm01", "second": "kvm01"})
     assert [(view.is_up, view.snapshot) for view in fleet.tracker.get_views()] == [(False, None)] * 2
     for host in fleet.tracker.hosts:
