@@ -45,8 +45,8 @@ LEFT_OUT = (
     "run",
 )
 
-# Each mutant's tests run in a new process that has run none before. Random examples are the same each time, and
-# fewer. What only the log says is not changed.
+# Each mutant's tests run in a new process that has run none before. Random examples are the same each time,
+# and fewer. What only the log says is not changed.
 _SETTINGS = """
 [tool.mutmut]
 source_paths = ["exporter/"]
