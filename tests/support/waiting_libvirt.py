@@ -51,6 +51,7 @@ class WaitingLibvirt:
         self.pools: tuple[StoragePool, ...] | Exception = ()
         self.devices: tuple[str, ...] | Exception = ()
         self.busy: set[str] = set()
+        self.capabilities = _CAPABILITIES
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
         self._held: dict[str, Hold] = {}
@@ -135,7 +136,7 @@ class WaitingConnection:
         self.is_open = False
 
     def get_capabilities_xml(self) -> str:
-        return self._answer("capabilities", "", _CAPABILITIES)
+        return self._answer("capabilities", "", self._libvirt.capabilities)
 
     def expand_cpu_features(self, cpu_xml: str) -> str:
         raise UnsupportedError("no")

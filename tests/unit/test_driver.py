@@ -44,6 +44,7 @@ class Hypervisor:
     """Answers like a host with the guests it is given, and counts what it is asked.
 
     :ivar errors: what the next call of a name raises instead, once
+    :ivar free_pages: huge pages that are free in each NUMA cell; None where that is not told
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Hypervisor:
         self.hung_openings = self.events = self.connects = 0
         self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
+        self.free_pages: int | None = None
 
     @property
     def calls(self) -> int:
@@ -109,7 +111,9 @@ class Hypervisor:
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]:
-        raise UnsupportedError("no")
+        if self.free_pages is None:
+            raise UnsupportedError("no")
+        return {cell: {2048: self.free_pages} for cell in range(first_cell, first_cell + cells)}
 
     def take_changed(self) -> frozenset[str]:
         changed, self.changed = frozenset(self.changed), set()
@@ -442,6 +446,40 @@ def test_capabilities_are_read_again_when_old_or_when_the_node_changed() -> None
     bench.hypervisor.node = NodeInfo(online_cpus=9, memory_mib=16 * KIB)
     assert bench.read().vcpus == 9
     assert bench.libvirt.asked.count(("capabilities", "")) == 3
+
+
+def capabilities_with(huge_pages: int) -> str:
+    """Return the capabilities of a host with one NUMA cell that has so many huge pages."""
+    return f"""<capabilities><host><uuid>{UUID}</uuid><cpu><arch>x86_64</arch></cpu>
+      <topology><cells num="1"><cell id="0"><memory unit="KiB">8388608</memory>
+      <pages unit="KiB" size="2048">{huge_pages}</pages><cpus num="1"><cpu id="0"/></cpus>
+      </cell></cells></topology></host></capabilities>"""
+
+
+def test_huge_pages_that_were_set_aside_since_are_counted_by_the_next_refresh() -> None:
+    """More are free than there were, so the capabilities are read again, and once."""
+    bench = Bench()
+    bench.libvirt.capabilities, bench.hypervisor.free_pages = capabilities_with(10), 10
+    bench.read()
+    bench.libvirt.capabilities, bench.hypervisor.free_pages = capabilities_with(100), 90
+    totals = []
+    for _ in range(3):
+        (cell,) = bench.read().numa_topology or ()
+        totals += [pages.total for pages in cell.mempages]
+    assert totals == [10, 100, 100]
+    assert bench.libvirt.asked.count(("capabilities", "")) == 2
+
+
+def test_devices_of_a_connection_that_was_lost_are_not_shown_by_the_next_one() -> None:
+    """The host may have been restarted, with other cards in it."""
+    bench = Bench()
+    bench.read()
+    bench.do_what_is_due()
+    assert bench.read().pci_passthrough_devices == ()
+    bench.hypervisor.errors["node info"] = ConnectionLostError("gone")
+    assert bench.read().pci_passthrough_devices is None
+    bench.do_what_is_due()
+    assert bench.read().pci_passthrough_devices == ()
 
 
 def test_old_capabilities_count_while_libvirt_gives_no_new_ones() -> None:
