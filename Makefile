@@ -132,6 +132,11 @@ bench-load: $(VENV)/.dev ## Load it with 50 scrapers over TLS for ten minutes wh
 	@echo '==> Loading (writes docs/performance.md; 10 minutes)'
 	@$(BIN)/python -m bench.load $(ARGS)
 
+.PHONY: bench-attacks
+bench-attacks: $(VENV)/.dev ## Attack it in every way at once for five minutes beside one scraper
+	@echo '==> Attacking (writes docs/performance.md; 5 minutes)'
+	@$(BIN)/python -m bench.attacks $(ARGS)
+
 .PHONY: image
 image: ## Build the container image without a container engine: make image BASE=bookworm (with one: docker build .)
 	@$(INSTALL_PACKAGES) image

@@ -207,6 +207,8 @@ def _parse_uri(value: object) -> str:
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[\w.-]*)):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT = 65535
+_MAX_LABEL = 63
+_LABEL = re.compile(rf".{{1,{_MAX_LABEL}}}")
 _UNIX_PREFIX = "unix:"
 _MAX_UNIX_PATH = 107
 
@@ -227,6 +229,8 @@ def _parse_address(value: object) -> str:
         _require_ip(match["ipv6"], 6)
     elif match["host"].replace(".", "").isdigit():
         _require_ip(match["host"], 4)
+    elif match["host"] and not all(map(_LABEL.fullmatch, match["host"].removesuffix(".").split("."))):
+        raise ValueError(f"a host name has 1 to {_MAX_LABEL} letters between its dots")
     return address
 
 

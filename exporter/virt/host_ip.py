@@ -35,6 +35,6 @@ def _get_own_ip() -> str | None:
 def _resolve(host: str) -> str | None:
     try:
         *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a name that cannot be one, such as a..b
         return None
     return str(address[0])

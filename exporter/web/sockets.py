@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 UNIX_PREFIX = "unix:"
+_UNIX_MODE = 0o660
 
 
 def bind(address: str) -> socket.socket:
@@ -44,6 +45,9 @@ def _bind_unix(path: str) -> socket.socket:
         if _is_left_over(path):
             Path(path).unlink()
         bound.bind(path)
+        # Who connects has to write: the socket's group may, whatever the unit's UMask, and the folder decides
+        # who of it gets here.
+        Path(path).chmod(_UNIX_MODE)
     except OSError:
         bound.close()
         raise
@@ -55,6 +59,7 @@ def _is_left_over(path: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return False
+        probe.setblocking(False)  # one who listens and accepts nobody would keep us waiting
         try:
             probe.connect(path)
         except ConnectionRefusedError:

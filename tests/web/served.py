@@ -50,11 +50,14 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve_web(web_file: Path, *arguments: str) -> Iterator[Served]:
-    """Serve libvirt's test hypervisor with this web configuration until the block ends."""
+def serve_web(web_file: Path, *arguments: str, uri: str | None = "test:///default") -> Iterator[Served]:
+    """Serve libvirt's test hypervisor with this web configuration until the block ends.
+
+    :param uri: the hypervisor's; None where the arguments say which
+    """
     log_file = web_file.with_name("exporter.log")
     flags = [
-        "--libvirt.uri=test:///default",
+        *([] if uri is None else [f"--libvirt.uri={uri}"]),
         "--web.listen-address=127.0.0.1:0",
         f"--web.config.file={web_file}",
     ]

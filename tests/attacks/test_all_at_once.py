@@ -1,0 +1,14 @@
+"""Every attack at once beside one scraper; `make bench-attacks` does it for minutes."""
+
+from __future__ import annotations
+
+from bench.attacks import measure
+
+
+def test_no_scrape_fails_while_every_attack_goes_on() -> None:
+    """SECURITY.md states these bounds."""
+    outcome = measure(15.0)
+    assert outcome.failures == []
+    assert outcome.descriptors <= 512 + 200
+    assert outcome.threads <= 100
+    assert outcome.memory_kib <= 256 * 1024
