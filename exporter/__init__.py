@@ -1,3 +1,3 @@
 """Prometheus exporter of a libvirt hypervisor's capacity, as OpenStack Nova's compute service sees it."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -1,4 +1,4 @@
-"""The Debian package: built here, installed in a fresh Debian 12 and 13, run there, upgraded and purged."""
+"""The Debian package: built here, installed in a fresh Debian 12 and 13, run there, purged; upgraded to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from exporter import __version__
 from tests.packaging.buildah import BASES, CHECKOUT, Container, make_container
+from tests.packaging.older import GONE_MODULE, OLDER, OLDER_UNIT, clone_as_older
 from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
 
 CONFFILE = "/etc/hypervisor-exporter/config.yaml"
+DEFAULTS = "/etc/default/hypervisor-exporter"
+UNIT = "/lib/systemd/system/hypervisor-exporter.service"
 
 # apt inside has its own release's sources, and this machine's settings and certificates; these do not stay.
 APT = (
@@ -25,12 +29,16 @@ APT = (
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = subprocess.run(
-        [CHECKOUT / "scripts/build-deb"], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    name = built.stdout.split()[-1]
-    return shutil.copy(CHECKOUT / name, tmp_path_factory.mktemp("package") / "hypervisor-exporter.deb")
+    return _build(CHECKOUT, tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="module")
+def package_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version before this one: with a module that is gone now, and an older unit."""
+    tree = clone_as_older(CHECKOUT, tmp_path_factory.mktemp("before") / "clone")
+    changelog = tree / "deploy/debian/changelog"
+    changelog.write_text(changelog.read_text().replace(f"({__version__}-1)", f"({OLDER}-1)", 1))
+    return _build(tree, tmp_path_factory.mktemp("package_before"))
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -132,20 +140,43 @@ def test_what_the_unit_starts_scrapes_with_nothing_else_to_do(
     assert user.rstrip().endswith(":/nonexistent:/usr/sbin/nologin")
 
 
-def test_an_upgrade_keeps_the_configuration_and_a_purge_leaves_nothing(
-    installed: Container, package: Path, tmp_path: Path
+def test_a_purge_leaves_nothing(installed: Container) -> None:
+    """After the purge no file and no unit is left."""
+    _purge(installed)
+
+
+def test_an_upgrade_keeps_the_configuration_and_nothing_of_the_version_before(
+    installed: Container, package: Path, package_before: Path
 ) -> None:
-    """A changed conffile outlives the upgrade; after the purge no file and no unit is left."""
-    newer = _repack(package, tmp_path, version="0.1.1-1")
-    _must(installed, "sh", "-c", f"echo '# mine' >> {CONFFILE}")
-    _install(installed, newer)
+    """What the administrator wrote is kept; command, modules and units are those of the new version."""
+    _install(installed, package_before)
+    assert _must(installed, "hypervisor-exporter", "--version").split()[-1] == OLDER
+    assert _must(installed, "cat", UNIT).endswith(OLDER_UNIT)
+    own = {CONFFILE: "# mine", DEFAULTS: "# mine, too"}
+    for file, line in own.items():
+        _must(installed, "sh", "-c", f"echo '{line}' >> {file}")
+
+    _install(installed, package)
     shown = _must(installed, "dpkg-query", "--show", "--showformat=${Version}", "hypervisor-exporter")
-    assert shown == "0.1.1-1"
-    assert _must(installed, "tail", "-n", "1", CONFFILE) == "# mine\n"
+    assert shown == f"{__version__}-1"
+    assert _must(installed, "hypervisor-exporter", "--version").split()[-1] == __version__
+    for file, line in own.items():
+        assert _must(installed, "tail", "-n", "1", file) == f"{line}\n"
     _must(installed, "hypervisor-exporter", "--config.check", "--config.file", CONFFILE)
-    _must(installed, "apt-get", "purge", "--yes", "--quiet", "hypervisor-exporter")
-    left = _must(installed, "sh", "-c", "find / -xdev -name '*hypervisor-exporter*' -not -path '/proc/*'")
-    assert left == ""
+    assert _must(installed, "cat", UNIT) == (CHECKOUT / "deploy/hypervisor-exporter.service").read_text()
+    wanted = _must(installed, "sh", "-c", "cd /etc/systemd/system && ls -d *.wants/hypervisor-exporter.*")
+    assert wanted.split() == ["multi-user.target.wants/hypervisor-exporter.service"]
+    gone = _must(installed, "find", "/usr", "/etc", "-name", f"*{GONE_MODULE}*", "-o", "-name", "*.dpkg-*")
+    assert gone == ""
+    _purge(installed)
+
+
+def _build(tree: Path, directory: Path) -> Path:
+    built = subprocess.run(
+        [tree / "scripts/build-deb"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return shutil.copy(tree / built.stdout.split()[-1], directory / "hypervisor-exporter.deb")
 
 
 def _install(container: Container, package: Path) -> None:
@@ -155,17 +186,10 @@ def _install(container: Container, package: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def _repack(package: Path, directory: Path, *, version: str) -> Path:
-    tree = directory / "tree"
-    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
-    control = tree / "DEBIAN/control"
-    control.write_text(
-        re.sub(r"^Version: .*$", f"Version: {version}", control.read_text(), flags=re.MULTILINE)
-    )
-    newer = directory / "newer.deb"
-    build = ["dpkg-deb", "--root-owner-group", "--build", tree, newer]
-    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-    return newer
+def _purge(container: Container) -> None:
+    _must(container, "apt-get", "purge", "--yes", "--quiet", "hypervisor-exporter")
+    left = _must(container, "sh", "-c", "find / -xdev -name '*hypervisor-exporter*' -not -path '/proc/*'")
+    assert left == ""
 
 
 def _must(container: Container, *command: str) -> str:
