@@ -46,11 +46,15 @@ def layer_of(module: str) -> int:
 
 def list_imports(module: str) -> Iterator[str]:
     """Yield the full names of what a module imports, those for type checkers among them."""
-    for node in ast.walk(MODULES[module]):
+    yield from find_imports(MODULES[module])
+
+
+def find_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import"
+            assert node.level == 0, "a relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
                 yield name if name in MODULES else str(node.module)
@@ -83,6 +87,46 @@ def test_imports_point_downwards_only(module: str) -> None:
     assert upwards == []
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import exporter.web.server",
+        "from exporter.web import server",
+        "from exporter.web.server import Server",
+        "def f():\n    from exporter.web.server import Server",
+        "if TYPE_CHECKING:\n    from exporter.web.server import Server",
+    ],
+)
+def test_imports_are_seen(source: str) -> None:
+    """The test before this one would otherwise pass by being blind, as it would to an import by a text."""
+    assert list(find_imports(ast.parse(source))) == ["exporter.web.server"]
+    by_text = ("import_module", "__import__", "runpy", "exec_module")
+    sources = {module: ast.dump(tree) for module, tree in MODULES.items()}
+    assert [module for module, source in sources.items() if any(map(source.__contains__, by_text))] == []
+
+
+@pytest.mark.parametrize("layer", ["collectors", "page", "placement"])
+def test_what_asks_nobody_anything_could_not(layer: str) -> None:
+    """It is given what was read, and imports nothing that reads, waits or looks at a clock."""
+    asking = {
+        "asyncio",
+        "http",
+        "os",
+        "pathlib",
+        "select",
+        "socket",
+        "subprocess",
+        "threading",
+        "time",
+        "urllib",
+    }
+    modules = [module for module in MODULES if f"{module}.".startswith(f"exporter.{layer}.")]
+    assert modules
+    assert [
+        module for module in modules if asking & {name.split(".")[0] for name in list_imports(module)}
+    ] == []
+
+
 def test_only_what_wires_the_parts_knows_the_reading_of_hypervisors() -> None:
     """All others are given a driver, so that a test gives them one of its own."""
     readers = {module for module in MODULES if any(map(is_reading, list_own_imports(module)))}
@@ -107,6 +151,22 @@ def test_one_module_imports_libvirt() -> None:
 def test_one_module_catches_every_exception() -> None:
     catchers = {module for module, tree in MODULES.items() if any(map(catches_everything, ast.walk(tree)))}
     assert catchers == {"exporter.attempt"}
+
+
+def test_one_module_starts_programs() -> None:
+    """It starts `vgs` and `ceph`, which SECURITY.md names."""
+    starters = {"subprocess", "multiprocessing", "pty"}
+    assert {module for module in MODULES if starters & set(list_imports(module))} == {
+        "exporter.virt.storage_commands"
+    }
+
+
+def test_every_connection_is_read_only() -> None:
+    """libvirt itself then refuses whatever would change something."""
+    calls = [node for node in ast.walk(MODULES["exporter.virt.hypervisor"]) if isinstance(node, ast.Call)]
+    opened = [ast.unparse(call) for call in calls if ast.unparse(call.func).startswith("libvirt.open")]
+    assert opened
+    assert [call for call in opened if "libvirt.VIR_CONNECT_RO" not in call] == []
 
 
 @pytest.mark.parametrize(
