@@ -1,4 +1,4 @@
-"""Counts somebody's calls to libvirtd, by sitting between the two."""
+"""Count a client's calls to libvirtd, with a proxy between the two."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _NOVA_ANSWER_SECONDS = 300
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who can be asked for a hypervisor's numbers."""
+    """A program that reports a hypervisor's numbers."""
 
     name: str
     pid: int
@@ -119,7 +119,7 @@ def debian_version(package: str) -> str:
 
 @contextlib.contextmanager
 def client(address: str) -> Iterator[Prometheus]:
-    """Return a client of whoever listens there."""
+    """Return a client for this address."""
     prometheus = Prometheus(address)
     try:
         yield prometheus

@@ -51,7 +51,7 @@ class Load:
     """What one run saw.
 
     :ivar failures: one line for each scrape that failed
-    :ivar running: the numbers of running guests that scrapes told
+    :ivar running: the numbers of running guests in the scrapes
     """
 
     seconds: list[float] = field(default_factory=list)

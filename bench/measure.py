@@ -49,9 +49,9 @@ class Prometheus:
 
 @dataclass
 class Cost:
-    """What somebody's scrapes have cost so far, and libvirtd with them.
+    """The cost of a contender's scrapes so far, with libvirtd's cost.
 
-    :ivar refresh_seconds: what each scrape's refresh took, as this exporter tells it; the others tell nothing
+    :ivar refresh_seconds: the refresh time of each scrape, which only this exporter reports
     :ivar resident_bytes: memory of the process that answers, after the last of them
     """
 
@@ -82,7 +82,7 @@ class Cost:
 def measure(
     cost: Cost, scrape: Callable[[], bytes], *, scrapes: int, pid: int, libvirtd_pid: int | None = None
 ) -> None:
-    """Add so many scrapes to what is known of somebody's cost.
+    """Add this number of scrapes to a contender's cost.
 
     :param pid: the process that answers
     """

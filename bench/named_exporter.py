@@ -1,4 +1,4 @@
-"""The exporter, for hypervisors of libvirt's test driver, each of which gets a host name of its own.
+"""The exporter for hypervisors of libvirt's test driver. Each hypervisor gets its own host name.
 
 The test driver answers with the machine's host name, so that all of them would be refused as the first one's
 duplicates. Here the name of a hypervisor's file is put after it. Paths of the test driver lead nowhere, so

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _WIDTH, _HEIGHT = 760, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 230, 20, 50
-_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind, too
+_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7")  # distinct for colour-blind people too
 
 
 @dataclass(frozen=True)

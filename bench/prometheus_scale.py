@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> None:
     exposition = record_exposition()
     found = {
         "series of a hypervisor": len(exposition.lines),
-        "of which change from scrape to scrape": len(exposition.changing),
+        "series that change from scrape to scrape": len(exposition.changing),
         **measure_prometheus(exposition, hypervisors, seconds),
         "bytes of a sample on disk": measure_disk(exposition, hypervisors=4),
     }

@@ -1,7 +1,7 @@
 """Run the exporter's command line as an unprivileged user.
 
-The user changes only after the import: the checkout and Python itself may lie where nobody else may look,
-such as in /root. What Python would import only at its first use is imported before, too.
+The user changes only after the import: the checkout and Python may be in a folder that other users cannot
+read, such as /root. Modules that Python would import later are also imported before.
 """
 
 from __future__ import annotations

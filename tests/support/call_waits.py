@@ -1,9 +1,9 @@
-"""What libvirt's calls wait for, measured: a libvirtd and two guests, one of which is stopped on purpose.
+"""Measure what libvirt's calls wait for, with a libvirtd and two guests. One guest is stopped on purpose.
 
 usage: python -m tests.support.call_waits
 
-Prints the table of docs/decisions.md as this machine's libvirt has it; tests/faults/test_which_calls_wait.py
-compares the two. It needs root, and takes half a minute.
+It prints the table of docs/decisions.md for this machine's libvirt. tests/faults/test_which_calls_wait.py
+compares the two. It needs root and takes half a minute.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.support.waiting import wait_until
 # A call that waits for nothing takes a few milliseconds, on a busy machine a hundred.
 _PATIENCE_SECONDS = 1.5
 
-# The calls are made all at once where that is possible, so each that waits needs a worker of libvirtd's. They
-# are there from the start: libvirtd 9.0 starts too few where many calls come at once, and the rest is left.
+# The calls are made at the same time if possible, so each waiting call needs a worker of libvirtd. All
+# workers exist from the start: libvirtd 9.0 starts too few if many calls come at once.
 _ENOUGH_WORKERS = """listen_tls = 0
 min_workers = 80
 max_workers = 80
@@ -44,7 +44,7 @@ _CPU = "<cpu><arch>x86_64</arch><model>qemu64</model></cpu>"
 
 @dataclass(frozen=True)
 class Subject:
-    """What a call is made on, on a connection that nobody else uses; looked up before anything is stopped."""
+    """The objects for a call, on a connection of their own. They are looked up before anything is stopped."""
 
     uri: str
     connection: Any
@@ -59,7 +59,7 @@ def _stats(group: int, flags: int = 0) -> Callable[[Subject], object]:
     return lambda on: on.connection.getAllDomainStats(group, flags)
 
 
-# By the name that the table gives it. It is made on the stopped guest, unless its name says otherwise.
+# By the name in the table. Each call is made on the stopped guest, unless its name says otherwise.
 CALLS: Mapping[str, Callable[[Subject], object]] = {
     "openReadOnly, close": lambda on: libvirt.openReadOnly(on.uri).close(),
     "isAlive": lambda on: on.connection.isAlive(),
@@ -101,7 +101,7 @@ CALLS: Mapping[str, Callable[[Subject], object]] = {
 
 
 class _Attempt:
-    """One call, in a thread of its own. Its answer may be an error: that is an answer, too."""
+    """One call in its own thread. An error is an answer too."""
 
     def __init__(self, call: str, subject: Subject) -> None:
         self._call = call
@@ -113,12 +113,12 @@ class _Attempt:
         self._thread.start()
 
     def waits(self) -> bool:
-        """Whether it has no answer yet, once it has had time enough for one."""
+        """Whether it has no answer after enough time."""
         self._thread.join(max(0.0, self._started + _PATIENCE_SECONDS - time.monotonic()))
         return self._thread.is_alive()
 
     def end(self) -> None:
-        """Wait for its end, when there is nothing any more that it could wait for."""
+        """Wait for its end, after everything that it could wait for is gone."""
         self._thread.join(30)
         assert not self._thread.is_alive(), f"{self._call} waits for something else"
 
@@ -130,7 +130,7 @@ class _Attempt:
 class Bench:
     """Two guests, `guest` and `other`, and the calls that are made while the first one is stopped.
 
-    Each method but `close` returns the calls that wait, and leaves both guests running.
+    Each method except `close` returns the calls that wait, and leaves both guests running.
     """
 
     def __init__(self, libvirtd: LibvirtDaemon) -> None:
@@ -144,7 +144,7 @@ class Bench:
             _make_at_once([_Attempt(call, self._subject())])
 
     def for_monitor(self) -> set[str]:
-        """The guest is stopped, and nobody holds its job: the first that asks its monitor will."""
+        """The guest is stopped, and no call holds its job."""
         waiting: set[str] = set()
         for call in CALLS:
             attempt = _Attempt(call, self._subject())
@@ -167,9 +167,9 @@ class Bench:
         return {call for call, attempt in attempts.items() if attempt in waiting}
 
     def for_lock(self) -> set[str]:
-        """The guest is stopped, and libvirtd, asked to destroy it, waits for it to die.
+        """The guest is stopped, and libvirtd waits for its end after a destroy.
 
-        While it waits it holds the lock of its record of that domain.
+        While it waits, it holds the lock of the domain object.
         """
         attempts = self._prepare()
         domain = libvirt.open(self._libvirtd.uri).lookupByName("guest")

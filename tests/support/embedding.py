@@ -1,4 +1,4 @@
-"""Hypervisors that live in the exporter's own process, where only it can change them: it is told to."""
+"""Hypervisors in the exporter's own process. Only that process can change them, so it gets commands."""
 
 from __future__ import annotations
 

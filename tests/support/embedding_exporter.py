@@ -1,10 +1,10 @@
-"""The exporter in the process that its hypervisor lives in: libvirt's test driver, or qemu:///embed.
+"""The exporter in the same process as its hypervisor: libvirt's test driver, or qemu:///embed.
 
 usage: embedding_exporter.py URI [FLAG...]
 
-Runs the exporter's command line with these flags. Beside it, it reads one JSON list a line from its standard
-input, ["suspend", "guest"], has the hypervisor at URI do that, and answers each with one line: null, or what
-libvirt objected.
+Runs the exporter's command line with these flags. It also reads one JSON list per line from standard input,
+such as ["suspend", "guest"], and does this to the hypervisor at URI. It answers each with one line: null, or
+libvirt's error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tests.support.operations import perform
 
 
 def obey(uri: str) -> None:
-    """Do what standard input says.
+    """Execute the commands from standard input.
 
-    The connection is opened by the first line only: the exporter has started libvirt's event loop by then,
-    without which qemu:///embed does nothing.
+    The first command opens the connection: by then the exporter has started libvirt's event loop, and
+    qemu:///embed needs it.
     """
     connection = None
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""Prometheus and VictoriaMetrics as releases of Debian have them; scripts/fetch-engines gets them."""
+"""Prometheus and VictoriaMetrics from releases of Debian. scripts/fetch-engines gets them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FETCHED = Path(__file__).resolve().parents[2] / ".cache" / "engines"
 
 
 def find_engine(release: str, program: str) -> Path:
-    """Return a program of that release of Debian; skip the test, and say why, where it could not be had."""
+    """Return a program of this release of Debian. If it is not available, skip the test and say why."""
     path = _FETCHED / release / program
     if path.exists():
         return path

@@ -101,7 +101,7 @@ class RunningExporter:
 
     @property
     def address(self) -> str:
-        """Where it listens: the kernel chose the port, so that nobody else can have it; empty before."""
+        """Its address, empty before it listens. The kernel chose the port, so no other program has it."""
         assert self.process.poll() is None, f"the exporter ended: {self.log}"
         listening = re.search(r"addresses=(127\.0\.0\.1:\d+)", self.log)
         return listening[1] if listening else ""

@@ -1,7 +1,7 @@
-"""A fleet: one real exporter for each of several hypervisors, and the file that tells Prometheus of them.
+"""A fleet: one real exporter for each of several hypervisors, and the target file for Prometheus.
 
-libvirt's test driver answers with the host name of the machine. So each exporter runs in a UTS namespace of
-its own, in which the machine is called otherwise.
+libvirt's test driver reports the machine's host name. So each exporter runs in its own UTS namespace with
+another host name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POOL = "<pool type='dir'><name>vms</name><target><path>/vms</path></target></po
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A hypervisor and what its exporter is told of it.
+    """A hypervisor and the settings of its exporter.
 
     :param uri: a real hypervisor; without one it is libvirt's test driver, of this size
     :param guests: of the test driver, by name: running ones, with vCPUs and MiB
@@ -45,7 +45,7 @@ class Host:
     guests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def node_xml(self) -> str:
-        """Return it as a file for libvirt's test driver, which starts all guests by itself."""
+        """Return it as a file for libvirt's test driver. The driver starts all guests."""
         domains = "".join(
             guest_xml(name, domain_type="test", vcpus=vcpus, memory_mib=memory_mib)
             for name, (vcpus, memory_mib) in self.guests.items()
@@ -144,7 +144,7 @@ class Fleet:
         return {"job_name": "hypervisors", "file_sd_configs": [discovery]}
 
     def add(self, host: Host) -> HostExporter:
-        """Start an exporter for this host and tell Prometheus of it."""
+        """Start an exporter for this host and add it to Prometheus' targets."""
         self._count += 1
         directory = self._root / f"{self._count}-{host.name}"
         directory.mkdir()

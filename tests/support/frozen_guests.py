@@ -24,14 +24,14 @@ _ENDS_SECONDS = 60
 
 @contextlib.contextmanager
 def frozen(libvirtd: LibvirtDaemon, *names: str) -> Iterator[None]:
-    """Stop guests. Nobody asks them anything, and nobody holds their jobs."""
+    """Stop guests. No client asks them anything or holds their jobs."""
     with stopped(*(libvirtd.guest_pid(name) for name in names)):
         yield
 
 
 @contextlib.contextmanager
 def frozen_with_jobs_held(libvirtd: LibvirtDaemon, *names: str) -> Iterator[None]:
-    """Stop guests in each of which another client's `virsh domblkinfo` hangs, which holds the guest's job."""
+    """Stop guests. In each, another client's `virsh domblkinfo` hangs and holds the guest's job."""
     with frozen(libvirtd, *names):
         calls = [_Call(_domain(libvirtd, name).blockInfo, "vda") for name in names]
         for name in names:
@@ -54,7 +54,7 @@ def frozen_while_changed(libvirtd: LibvirtDaemon, name: str, device: str) -> Ite
 def being_destroyed(libvirtd: LibvirtDaemon, name: str) -> Iterator[threading.Thread]:
     """Stop a guest that is destroyed: libvirtd holds the lock of its domain until it is dead, 10 s later.
 
-    :returns: the thread of whoever destroys it, which ends with the guest
+    :returns: the thread that destroys it; it ends with the guest
     """
     pid = libvirtd.guest_pid(name)
     with stopped(pid):
@@ -69,7 +69,7 @@ def all_workers_taken(libvirtd: LibvirtDaemon, name: str) -> Iterator[None]:
     """Stop a guest in which other clients' calls hang, one for each of libvirtd's ordinary workers."""
     with frozen(libvirtd, name):
         calls = [_Call(_domain(libvirtd, name).blockInfo, "vda") for _ in range(_MAX_WORKERS)]
-        # What waits for a worker, too: the pool is full when it does.
+        # One more call that waits for a worker: this shows that the pool is full.
         domain = _domain(libvirtd, name)
         wait_until(lambda: not _answers(domain.connect().getCapabilities), "all workers to be taken")
         yield
@@ -100,7 +100,7 @@ def stopped(*pids: int) -> Iterator[None]:
     try:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        # On a busy machine that takes its time, and SIGTERM, should it come meanwhile, would be heeded first.
+        # On a busy machine this takes time. A SIGTERM that comes meanwhile would be handled first.
         wait_until(lambda: all(_is_stopped(pid) for pid in pids), "processes to be stopped")
         yield
     finally:
@@ -110,20 +110,20 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 def is_job_held(libvirtd: LibvirtDaemon, name: str) -> bool:
-    """Whether a call is waiting for the guest, or works on it; this one waits for nobody."""
+    """Whether a call waits for the guest or works on it. This call itself does not wait."""
     state, _, _ = libvirtd.connection.lookupByName(name).controlInfo()
     return bool(state != libvirt.VIR_DOMAIN_CONTROL_OK)
 
 
 def is_to_be_terminated(pid: int) -> bool:
-    """Whether SIGTERM was sent to a process, which being stopped does not get it."""
+    """Whether a stopped process has a pending SIGTERM."""
     status = Path(f"/proc/{pid}/status").read_text()
     pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
     return bool(pending & 1 << (signal.SIGTERM - 1))
 
 
 class _Call:
-    """A call that hangs, in a thread of its own; an error ends it as well as an answer."""
+    """A call that hangs, in its own thread. An error or an answer ends it."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self._function = function
@@ -150,7 +150,7 @@ def _answers(function: Callable[[], object]) -> bool:
 
 
 def _domain(libvirtd: LibvirtDaemon, name: str) -> Any:
-    """Return a guest on a connection of its own: other clients are meant, and each may hang."""
+    """Return a guest on its own connection. It plays another client, and it may hang."""
     return libvirt.open(libvirtd.uri).lookupByName(name)
 
 

@@ -1,10 +1,10 @@
-"""The process that a sandbox hangs on: it makes the sandbox, and takes it away once its own input ends.
+"""The process that owns a sandbox: it makes the sandbox, and removes it when its standard input ends.
 
 usage: guardian.py ROOT IMAGES_BYTES
 
-Its input is a pipe that the test process holds. It ends when a test lets go of the sandbox, and as well when
-the test process is killed: nothing stays behind, whatever happens. Everything that runs in the sandbox is
-known by its mount namespace, which no other process is in.
+Its input is a pipe from the test process. The input ends when a test closes the sandbox, and also when the
+test process is killed. So nothing is left, whatever happens. All processes of the sandbox are in its mount
+namespace, and no others are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Without /run there is no D-Bus, hence no systemd-machined that would list the guests as the machine's own;
-# without cgroups, none is made for them. libvirt does without either.
+# Without /run there is no D-Bus, so systemd-machined does not list the guests as the machine's own. Without
+# cgroups, none is made for them. libvirt needs neither.
 _MAKE_NAMESPACE = """
 root=$1
 mount -t tmpfs -o mode=0755 none /run
@@ -79,7 +79,7 @@ def _run(*command: str) -> None:
 
 
 def _kill_all_in(namespace: str) -> None:
-    """Kill until none is left: one that is being killed may just have started another."""
+    """Kill until none is left: a dying process may just have started another one."""
     deadline = time.monotonic() + 10
     while (pids := _pids_in(namespace)) and time.monotonic() < deadline:
         for pid in pids:

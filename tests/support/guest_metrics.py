@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# They have no samples where nobody knows the guests: none of them is 0.
+# They have no samples if the guests are not known: none of them is 0.
 GUEST_METRICS = frozenset(
     {
         "hypervisor_vcpus_used",

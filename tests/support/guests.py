@@ -1,4 +1,4 @@
-"""Domains' XML and disk images, as small as they can be and still be real ones."""
+"""Domain XML and disk images, as small as real ones can be."""
 
 from __future__ import annotations
 

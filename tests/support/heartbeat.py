@@ -1,4 +1,4 @@
-"""A sign of life while tests take long, so that nobody has to wonder whether the run hangs."""
+"""A line while tests take long, so that it is clear that the run does not hang."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SECONDS = 25
 
 
 class Heartbeat:
-    """A plugin of pytest's that names the tests that it is at when nothing was printed for long.
+    """A pytest plugin. It names the current tests if nothing was printed for some time.
 
-    Where tests run in workers, it is the controller's, which is told of all of them.
+    With parallel workers it runs in the controller, which gets the reports of all workers.
 
     :param seconds: for how long nothing is printed
     :param clock: monotonic seconds
@@ -36,21 +36,21 @@ class Heartbeat:
         self._thread.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Note what runs now."""
+        """Record a running test."""
         with self._lock:
             self._started[nodeid] = self._clock()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Note what does not run any more."""
+        """Record that a test has ended."""
         self._forget(nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """Note that a worker ended in the midst of this test."""
+        """Record that a worker crashed in this test."""
         self._forget(crashitem)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that something was printed."""
+        """Record that something was printed."""
         if report.when == "call" or report.outcome != "passed":
             self._printed = self._clock()
 
@@ -73,7 +73,7 @@ class Heartbeat:
                 os.write(self._output, f"\n    at it for {self._describe(now)}\n".encode())
 
     def _describe(self, now: float) -> str:
-        """Return what runs, what began first first: "31 s: tests/…; 4 s: tests/…"."""
+        """Return the running tests, the oldest first: "31 s: tests/…; 4 s: tests/…"."""
         with self._lock:
             started = dict(self._started) or {"no test (it collects them, or cleans up)": self._quiet_since}
         return "; ".join(f"{now - since:.0f} s: {name}" for name, since in started.items())

@@ -1,40 +1,40 @@
-"""Holding threads up in a test, so that nothing is left of them when they are let go."""
+"""Block threads in a test, and join them when they are released."""
 
 from __future__ import annotations
 
 import threading
 
-_PATIENCE_SECONDS = 20
+_TIMEOUT_SECONDS = 20
 
 
 class Hold:
-    """Holds up every thread that enters, until it is let go.
+    """Blocks every thread that enters, until it is released.
 
-    Whoever lets go then joins these threads: a test that goes on before they have ended sees what they did,
-    or does not see it, as luck has it. So only threads may enter that end soon after they were let go.
+    The release also joins these threads: otherwise a test might or might not see their effects. So only
+    threads may enter that end soon after their release.
 
-    :ivar threads: those that are held up, or were
+    :ivar threads: all threads that are or were blocked
     """
 
-    def __init__(self, *, patience: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, *, timeout: float = _TIMEOUT_SECONDS) -> None:
         self.threads: list[threading.Thread] = []
-        self._patience = patience
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._is_over = threading.Event()
 
     def enter(self) -> None:
-        """Be one of those that are joined; to be called before a test can see that the thread came so far."""
+        """Register this thread for the join. Called before a test can see that the thread came this far."""
         with self._lock:
             if not self._is_over.is_set():
                 self.threads.append(threading.current_thread())
 
     def wait(self) -> None:
-        """Wait until it is let go.
+        """Wait for the release.
 
-        :raises TimeoutError: when nobody does that
+        :raises TimeoutError: if there is none
         """
-        if not self._is_over.wait(self._patience):
-            raise TimeoutError(f"held up and not let go for {self._patience:g} s")
+        if not self._is_over.wait(self._timeout):
+            raise TimeoutError(f"held up and not let go for {self._timeout:g} s")
 
     def let_go(self) -> None:
         """Let the threads go on."""
@@ -42,12 +42,12 @@ class Hold:
             self._is_over.set()
 
     def join(self) -> None:
-        """Wait until all threads have ended that were held up.
+        """Wait until all blocked threads have ended.
 
-        :raises TimeoutError: when one does not end
+        :raises TimeoutError: if one does not end
         """
         for thread in self.threads:
-            thread.join(self._patience)
+            thread.join(self._timeout)
             if thread.is_alive():
                 name = thread.name
-                raise TimeoutError(f"thread {name!r} was let go and has not ended in {self._patience:g} s")
+                raise TimeoutError(f"thread {name!r} was let go and has not ended in {self._timeout:g} s")

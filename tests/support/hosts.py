@@ -1,4 +1,4 @@
-"""A HostState on a driver that answers what a test says, at times that a test says."""
+"""A HostState with a driver whose answers and times a test controls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.records import make_resources
 
 @dataclass
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that moves only when a test moves it."""
 
     now: float = 1000.0
 
@@ -46,7 +46,7 @@ class DueSource(Source):
 
 
 class Driver:
-    """Answers with `resources`, or raises `error`; while it is held, it answers nothing.
+    """Answers with `resources`, or raises `error`. While it is held, it does not answer.
 
     :ivar reads: how often it was asked
     :ivar hung: how many of its calls do not return
@@ -69,7 +69,7 @@ class Driver:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Answer nothing before the block ends; with it every read ends that was held up."""
+        """Do not answer until the block ends. Then all blocked reads end."""
         self._hold = hold = Hold()
         try:
             yield

@@ -1,6 +1,7 @@
-"""A mount that never answers, as an NFS server that was switched off leaves it: FUSE, with nobody behind it.
+"""A mount that never answers, like one of an NFS server that was switched off.
 
-Nobody reads the kernel's requests, so whoever asks the mount for anything waits until it is taken away.
+It is a FUSE mount without a server: no process reads the kernel's requests, so every access waits until the
+mount is removed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def hung_mount(path: Path) -> Iterator[Path]:
             _answer_first_request(descriptor)
             yield path
         finally:
-            # Without this, whoever waits would go on waiting: only now is each told that nobody is there.
+            # Without this, waiting accesses would wait for ever. Now each gets an error.
             os.close(descriptor)
             descriptor = -1
             if f" {path} " in Path("/proc/self/mountinfo").read_text():
@@ -47,7 +48,7 @@ def hung_mount(path: Path) -> Iterator[Path]:
 
 
 def take_away(path: Path) -> None:
-    """Unmount a file system that does not answer; whoever waits for it already goes on waiting."""
+    """Unmount a file system that does not answer. Accesses that already wait keep waiting."""
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
@@ -59,7 +60,7 @@ def _mount(path: Path, options: str) -> None:
 
 
 def _answer_first_request(descriptor: int) -> None:
-    """Agree on the protocol's version: before that the kernel makes no other request."""
+    """Answer the protocol version: the kernel makes no other request before that."""
     request = os.read(descriptor, 64 * 1024)
     _length, opcode, unique, *_ = _IN_HEADER.unpack_from(request)
     assert opcode == _FUSE_INIT

@@ -1,4 +1,4 @@
-"""A real libvirtd of the tests' own, with real QEMU guests, and the faults that can befall both."""
+"""A private real libvirtd for tests, with real QEMU guests, and the faults of both."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class LibvirtDaemon:
         pid = self.pid
         self._forget_connection()
         os.kill(pid, how)
-        # Told to end, libvirtd first lets its workers answer what it was asked, and waits 30 s for them.
+        # At its end, libvirtd first lets its workers answer open calls, and waits 30 s for them.
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), "libvirtd to end", seconds=40)
 
     def _forget_connection(self) -> None:

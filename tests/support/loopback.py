@@ -13,7 +13,7 @@ _PORTS = range(20_000, 32_000)
 
 
 def find_free_port(ports: Sequence[int] = _PORTS) -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, and that nobody else here is given.
+    """Return a free port of 127.0.0.1. No other caller gets the same port.
 
     Others are the workers beside this one, and those of `make test-bare`, which share the network. What tells
     them is an abstract socket named after the port, which a network can have once. It lasts as long as this

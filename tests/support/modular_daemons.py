@@ -120,7 +120,7 @@ class ModularDaemons:
         self._end(name, signal.SIGTERM)
 
     def kill(self, name: Name) -> None:
-        """End a daemon as a crash does; its socket stays, and nobody listens there."""
+        """Kill a daemon like a crash. Its socket stays without a listener."""
         self._end(name, signal.SIGKILL)
 
     def restart(self, name: Name) -> None:
@@ -176,7 +176,7 @@ class ModularDaemons:
     def _end(self, name: Name, how: signal.Signals) -> None:
         pid = self.pid(name)
         os.kill(pid, how)
-        # Told to end, it first lets its workers answer what it was asked, and waits 30 s for them.
+        # At its end, it first lets its workers answer open calls, and waits 30 s for them.
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{name} to end", seconds=40)
 
     def _listens(self, name: Name, process: subprocess.Popen[bytes]) -> bool:

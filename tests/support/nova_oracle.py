@@ -24,7 +24,7 @@ from typing import Any
 
 import nova.monkey_patch
 
-# As nova-compute starts: Nova 26 brings eventlet in with the import, Nova 34 is told that it wants threads.
+# As nova-compute starts: Nova 26 imports eventlet, Nova 34 is set to use threads.
 if hasattr(nova.monkey_patch, "patch"):
     nova.monkey_patch.patch(backend="threading")
 

@@ -10,7 +10,7 @@ import pytest
 
 PYTHON = "/usr/bin/python3"
 
-# As nova-compute starts: Nova 26 brings eventlet in with the import, Nova 34 is told that it wants threads.
+# As nova-compute starts: Nova 26 imports eventlet, Nova 34 is set to use threads.
 _START = """
 import nova.monkey_patch
 if hasattr(nova.monkey_patch, "patch"):

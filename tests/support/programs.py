@@ -17,7 +17,7 @@ CEPH_DF = """{"stats": {"total_bytes": 322122547200, "total_avail_bytes": 290000
 
 
 def write_program(directory: Path, name: str, script: str) -> None:
-    """Write a shell script as a program of that name; it finds the usual tools wherever it is run."""
+    """Write a shell script as a program with this name. It finds the usual tools."""
     program = directory / name
     program.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Builders of the exporter's records: each is complete by itself, and takes what a test is about."""
+"""Builders of the exporter's records. Each record is complete; a test passes only the values it is about."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def make_identity(**changes: Any) -> HostIdentity:
 
 
 def make_cpu_info(**changes: Any) -> CpuInfo:
-    """Return a CPU of which libvirt tells everything."""
+    """Return a CPU with all values that libvirt can give."""
     cpu_info = CpuInfo(
         arch="x86_64",
         model="Skylake-Server-IBRS",
@@ -149,7 +149,7 @@ def make_cpus(ids: Iterable[int]) -> tuple[HostCpu, ...]:
 
 
 def make_node(cells: Iterable[NumaCell]) -> NodeInfo:
-    """Return what virNodeGetInfo tells of a host that has these cells and nothing besides."""
+    """Return virNodeGetInfo's result for a host with exactly these cells."""
     cells = tuple(cells)
     return NodeInfo(
         online_cpus=sum(len(cell.cpus) for cell in cells),
@@ -274,7 +274,7 @@ def make_inventory(
 
 
 def make_resources(**changes: Any) -> Resources:
-    """Return the resources of a hypervisor, no two numbers of which are equal."""
+    """Return the resources of a hypervisor. All numbers are different."""
     counts = dict(zip(DomainState, (51, 52, 53, 54, 55, 56, 57, 58), strict=True))
     resources = Resources(
         vcpus=11,
@@ -329,7 +329,7 @@ def make_snapshot(*, target: str = "kvm01", timestamp_seconds: float = 1.75e9, *
 
 
 def make_view(**changes: Any) -> HostView:
-    """Return the view of a target that is up, no two numbers of which are equal."""
+    """Return the view of a target that is up. All numbers are different."""
     view = HostView(
         target="kvm01",
         is_up=True,

@@ -85,7 +85,7 @@ def _names(rule: Mapping[str, Any]) -> set[str]:
 
 
 def _split(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
-    """Yield the rules in groups none of which reads what it records itself.
+    """Yield the rules in groups. No group reads a series that it records itself.
 
     In a group of Prometheus' a rule sees what the rules before it have just recorded. In VictoriaMetrics it
     sees what they recorded the last time; the unit tests know the moments of Prometheus.

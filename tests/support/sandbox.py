@@ -45,7 +45,7 @@ class Sandbox:
     """A place where libvirt runs, and which ends with everything in it when it is closed.
 
     :ivar root: a directory with a short name, for a socket's path may have 107 characters
-    :ivar images: a tmpfs for disk images. Nobody else writes to it, so its numbers stand still.
+    :ivar images: a tmpfs for disk images. Nothing else writes to it, so its numbers do not change.
 
     :param images_bytes: the size of that file system; it takes only the memory that is used of it
     :param cache: a directory to keep what libvirt found out about QEMU in, which takes it 8 s

@@ -49,7 +49,7 @@ class SimulatedFleet:
     :param pinned_every: every how manieth hypervisor has dedicated CPUs too; 0 for none
     :param down: the numbers of those that stopped answering `down_seconds` before the end
     :param full: those that have no room left
-    :param stale: those of which the numbers are old, though the exporter still shows them
+    :param stale: hypervisors with old numbers that the exporter still shows
     :param zones: how many groups they are spread over
     """
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.02
-# To start a program takes half a second of a processor, of which a busy machine gives it a tenth.
+# To start a program takes half a second of CPU time. On a busy machine it gets a tenth of a CPU.
 _PATIENCE_SECONDS = 60.0
 
 

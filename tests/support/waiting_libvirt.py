@@ -23,7 +23,7 @@ from tests.support.hosts import Clock
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 20
-# Nobody who waits is woken in the very moment that he asked for.
+# A waiting thread is never woken at exactly the requested moment.
 _WOKEN_LATE_SECONDS = 0.001
 
 UUID = "4c4c4544-0042-4810-8051-b4c04f4d3132"
@@ -74,7 +74,7 @@ class WaitingLibvirt:
     def held(self, *what: str) -> Iterator[None]:
         """Let these guests or calls answer nothing before the block ends, and end all of them with it.
 
-        Over the connections of `make_connections`, whoever waits for them waits in vain.
+        Over the connections of `make_connections`, callers wait without an answer.
         """
         with self.delayed(*what):
             holds = [self._held[each] for each in what]
@@ -86,7 +86,7 @@ class WaitingLibvirt:
 
     @contextmanager
     def delayed(self, *what: str) -> Iterator[None]:
-        """Do the same, but whoever waits for them waits until the block ends, however short his time."""
+        """Do the same, but callers wait until the block ends, whatever their timeout is."""
         holds = {each: Hold() for each in what}
         self._held.update(holds)
         try:
@@ -170,7 +170,7 @@ class WaitingConnection:
         return self._answer("pools", kind, self._libvirt.pools)
 
     def watch_node_devices(self) -> None:
-        """Nothing is told of them."""
+        """They send no events."""
 
     def take_node_devices_changed(self) -> bool:
         return False
@@ -206,7 +206,7 @@ class PlayedConnections(Connections[Any]):
 
 
 class _PlayedAttempt(Attempt[T]):
-    """A call that is over when somebody waits for it; one that is held makes him wait, on the clock."""
+    """A call that has ended when a caller waits for it. A held call makes the caller wait, on the clock."""
 
     def __init__(self, call: Callable[[], T], name: str, *, libvirt: WaitingLibvirt, clock: Clock) -> None:
         self._libvirt = libvirt

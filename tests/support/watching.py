@@ -37,7 +37,7 @@ _CHANGING = re.compile(r"^time=\S+ |\b\d+\.\d+\b|\bseconds=\d+")
 
 
 class Stopwatch:
-    """Tells the seconds since it was made."""
+    """Returns the seconds since it was made."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -122,7 +122,7 @@ def numbers(scrape: Scrape) -> dict[str, object]:
 
 
 def repeated(log: str) -> list[str]:
-    """Return the lines of a log that are there more than once, but for what a clock tells."""
+    """Return the lines of a log that occur more than once, ignoring times."""
     lines = Counter(_CHANGING.sub("", line) for line in log.splitlines())
     return [line for line, times in lines.items() if times > 1]
 
@@ -142,7 +142,7 @@ def count_connections(libvirtd: LibvirtDaemon) -> int:
 
 
 def _stalled_seconds() -> float:
-    """Return for how long some task of this machine has waited for a CPU; 0 where nobody counts.
+    """Return how long tasks of this machine have waited for a CPU; 0 if the kernel does not count it.
 
     Linux counts it by thread, too, but forgets those that have ended: each refresh of the exporter's has one.
     """

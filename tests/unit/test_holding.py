@@ -43,7 +43,7 @@ def test_a_read_of_a_hypervisor_that_was_held_has_come_to_its_end_when_the_block
 
 
 def test_a_thread_that_does_not_end_and_one_that_is_not_let_go_are_errors() -> None:
-    hold, may_end = Hold(patience=0.05), threading.Event()
+    hold, may_end = Hold(timeout=0.05), threading.Event()
 
     def enter_and_stay() -> None:
         hold.enter()
