@@ -1,4 +1,4 @@
-"""Log lines: one record, one line, in logfmt or JSON, as the rest of the Prometheus family writes them.
+"""Log lines: one line for each record, in logfmt or JSON, as in the Prometheus family.
 
 Whoever logs never waits for who reads the log: lines go into a queue, and a thread writes them. What does not
 fit into the queue is counted, and the count is logged when lines can be written again.
@@ -33,13 +33,13 @@ LINES_PER_SECOND = 20.0
 REPEAT_SECONDS = 60.0
 _MAX_KNOWN_DEFECTS = 100
 
-# What LogRecord has by itself; everything else on a record came by `extra` and is written out.
+# The attributes of every LogRecord. All others came by `extra` and are written.
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _BARE = re.compile(r"[!#-<>-~]+")  # printable ASCII without blanks, quotes and equals signs
 
 
 def configure_logging(*, level: str, form: str, stream: TextIO) -> None:
-    """Send everything of at least this level to the stream, and nothing anywhere else."""
+    """Send all messages of this level and above to the stream, and nothing anywhere else."""
     root = logging.getLogger()
     known = [each for each in root.handlers if isinstance(each, QueuedHandler) and each.stream is stream]
     handler = known[0] if known else QueuedHandler(stream, clock=time.monotonic)
@@ -85,7 +85,7 @@ class QueuedHandler(logging.Handler):
             self._changed.wait_for(lambda: not self._waiting_bytes, timeout=FLUSH_SECONDS)
 
     def _start(self) -> bool:
-        """Whether there is a thread that writes; the process may have no more threads."""
+        """Whether there is a thread that writes; the process may not start more threads."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="log", daemon=True)
             if isinstance(attempt(thread.start), Failure):
@@ -214,5 +214,5 @@ def _cut(value: Any) -> Any:
 
 
 def _quote(text: str) -> str:
-    """Return the text bare if it is plain, else as a JSON string: no control character gets through."""
+    """Return plain text as it is, other text as a JSON string. So no control character gets through."""
     return text if _BARE.fullmatch(text) else json.dumps(text)

@@ -1,4 +1,4 @@
-"""Reload: the configuration is swapped for a newly read one, or stays as it is where that has a mistake."""
+"""Reload: the configuration is replaced by a newly read one. If that has a mistake, the old one stays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """All that is configured, without a mistake in it."""
+    """The whole configuration, without mistakes."""
 
     config: Config
     access: AccessSettings
 
 
 class Reloader:
-    """Swaps the configuration for a newly read one, or keeps the old one if that has a mistake.
+    """Replaces the configuration by a newly read one. Keeps the old one if that has a mistake.
 
     :param load: reads the configuration and the web configuration; raises ConfigError
     :param apply: puts both in force

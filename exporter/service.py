@@ -1,4 +1,4 @@
-"""The service's life, in Nova's order: bind, pre_start_hook (the first audit), listen, serve, stop."""
+"""The life of the service, in Nova's order: bind, pre_start_hook (the first audit), listen, serve, stop."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FIRST_AUDIT_SECONDS = 2.0
 
 
 class Service:
-    """Runs a tracker behind a server until it is told to stop.
+    """Runs a tracker behind a server until a signal to stop.
 
-    :param access: who gets in
-    :param notifier: tells the service manager
+    :param access: the access control
+    :param notifier: reports to the service manager
     :param clock: the tracker's monotonic clock
     :param wall_clock: seconds since the epoch
     """
@@ -65,7 +65,7 @@ class Service:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        # First, so that an address that is in use is reported at once. Nobody is let in yet.
+        # Bind first, so that an address in use is reported at once. No client can connect yet.
         sockets = open_sockets()
         serving = asyncio.get_running_loop().create_task(self._serve(sockets, first_audit_timeout))
         stopping = asyncio.get_running_loop().create_task(self._stop.wait())
@@ -73,21 +73,21 @@ class Service:
         log.info("stopping")
         self._notifier.stopping()
         if serving.done():
-            serving.result()  # raises what ended it, which is then no orderly end
+            serving.result()  # raises the error that ended the server
         serving.cancel()
         await self._server.close(end_waits=self._let_go)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Close the hypervisors' connections; whoever waits for a refresh waits no longer."""
+        """Close the hypervisors' connections. Requests that wait for a refresh continue at once."""
         self._tracker.close()
         self._probe_targets.close()
 
     async def pre_start_hook(self, timeout: float) -> None:
-        """Make the first audit, and read what scrapes do not wait for, so that the first scrape is whole.
+        """Make the first audit, and read what scrapes do not wait for, so that the first scrape is complete.
 
-        This is waited for FIRST_AUDIT_SECONDS at most. After that it goes on by itself: a scrape that comes
-        meanwhile shares what it began.
+        This takes FIRST_AUDIT_SECONDS at most. After that it continues in the background: a scrape that comes
+        meanwhile shares its refreshes.
 
         :param timeout: seconds that a hypervisor has to answer, as in a scrape
         """

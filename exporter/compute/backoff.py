@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Doubles the wait with each failure, up to a maximum, and draws each wait from its upper half.
+    """Doubles the wait after each failure, up to a maximum. Each wait is random, at least half of that.
 
     :param first: seconds after the first failure
-    :param maximum: seconds at most; 0 where trying costs next to nothing: no wait then
+    :param maximum: the maximum seconds; 0 means no wait, because a try is almost free
     :param draw: returns a random number from [0, 1)
     """
 
@@ -31,11 +31,11 @@ class Backoff:
         return not self.has_failed or now >= self._retry_at
 
     def fail(self, now: float) -> None:
-        """Take note of a failure."""
+        """Record a failure."""
         wait = min(self._maximum, self._first * 2 ** min(self._failures, 16))
         self._failures += 1
         self._retry_at = now + wait * (1 + self._draw()) / 2
 
     def reset(self) -> None:
-        """Take note of a success: the next failure waits as little as a first one."""
+        """Record a success: the next failure starts again with the shortest wait."""
         self._failures = 0

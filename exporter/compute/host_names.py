@@ -1,6 +1,7 @@
-"""Host names: which target is shown by a host name that several hypervisors say they have.
+"""Host names: which target is shown if several hypervisors have the same host name.
 
-One alone is shown by it, or two series would be the same and Prometheus would refuse the whole scrape.
+Only one of them is shown. Otherwise two series would be the same, and Prometheus would refuse the whole
+scrape.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ _Rival = tuple[HypervisorConfig, HostState]
 
 
 class HostNames:
-    """Decides whose a host name is, the same way after each start:
+    """Decides which target is shown by a host name, in the same way after each start:
 
-    1. that of the target which the configuration calls so, by its name or by the host in its URI;
-    2. of several, or if there is none: that of the target which had the name first, while it is shown;
-    3. if none had it yet: that of the first in the configuration.
+    1. the target that has this name in the configuration, by its name or by the host in its URI;
+    2. if none or several have it there: the target that had the name first, while it is shown;
+    3. if none had it yet: the first in the configuration.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class HostNames:
     def find_duplicates(self, hosts: Mapping[HypervisorConfig, HostState]) -> dict[HostState, str]:
         """Decide for all hypervisors, in the configuration's order.
 
-        Returns those that are not to be shown, each with the target that is, and why.
+        Return those that are not shown, each with the target that is shown instead, and why.
         """
         named: dict[str, list[_Rival]] = {}
         for hypervisor, host in hosts.items():
@@ -54,7 +55,7 @@ class HostNames:
 
 
 def _is_called(hypervisor: HypervisorConfig, hostname: str) -> bool:
-    """Whether the configuration calls the hypervisor so, with or without a domain: kvm02 is kvm02.example."""
+    """Whether the configuration has this name for it. The domain is optional: kvm02 is kvm02.example."""
     configured = (hypervisor.name or "", LibvirtUri.parse(hypervisor.uri).host)
     return _shorten(hostname) in [_shorten(each) for each in configured if each]
 

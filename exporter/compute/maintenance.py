@@ -57,7 +57,7 @@ class Maintenance:
             await asyncio.wait(self._tasks.values())
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting."""
         for task in self._tasks.values():
             task.cancel()
         for job in self._jobs:

@@ -36,7 +36,7 @@ class Settings:
     """What sources go by: one hypervisor's configuration, and the times that are the same for all.
 
     :ivar resync_interval: seconds after which what may have changed unseen is read again
-    :ivar stale_grace: seconds for which the last answer counts while there is no new one
+    :ivar stale_grace: seconds for which the last answer is used while there is no new one
     """
 
     hypervisor: HypervisorConfig

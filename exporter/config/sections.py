@@ -1,4 +1,4 @@
-"""Sections of a strict YAML file: which keys there may be, and what each takes."""
+"""Sections of a strict YAML file: the allowed keys, and their values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Readable(Protocol):
     """A declared key."""
 
     def read(self, item: Item) -> object:
-        """Return the value that was written.
+        """Return the value.
 
         :raises ConfigError: if it is not of the key's kind
         """
 
 
 def suggest_nearest(unknown: str, known: Iterable[str]) -> str:
-    """Say which key may have been meant."""
+    """Suggest the most similar key."""
     for candidate in difflib.get_close_matches(unknown, known, n=1):
         return f"did you mean {candidate}?"
     return f"expected one of {', '.join(known)}"
@@ -34,9 +34,9 @@ def take_mapping(
     *,
     suggest: Callable[[str, Iterable[str]], str] = suggest_nearest,
 ) -> dict[str, Item]:
-    """Return a mapping's entries, none where it was left empty; each unknown key is a mistake.
+    """Return a mapping's entries; none if it is empty. Each unknown key is a mistake.
 
-    :param suggest: says what may have been meant by an unknown key
+    :param suggest: suggests a known key for an unknown one
     """
     if item.value is None:
         return {}
@@ -50,7 +50,7 @@ def take_mapping(
 
 
 def read_keys(items: Mapping[str, Item], keys: Mapping[str, Readable], mistakes: list[str]) -> dict[str, Any]:
-    """Return the values of the keys that are there, by name; what is no value of its key is a mistake."""
+    """Return the values of the present keys, by name. A value of the wrong kind is a mistake."""
     values: dict[str, Any] = {}
     for name, key in keys.items():
         if name not in items:

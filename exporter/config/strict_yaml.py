@@ -1,8 +1,8 @@
-"""YAML read strictly: every value knows where it was written, and nothing is guessed in silence.
+"""Strict YAML: every value has its place in the file, and nothing is guessed silently.
 
-Refused, because each has hidden a mistake or worse in somebody's file: a key written twice (PyYAML keeps
-the last), anchors and aliases (a few lines of them can expand to gigabytes), tags, several documents in one
-file. Numbers that YAML 1.1 reads in its own way (010 is 8, 1:30 is 90, 1_0 is 10) are no numbers here.
+These are refused, because each can hide a mistake or worse: a key written twice (PyYAML keeps the last),
+anchors and aliases (a few lines can expand to gigabytes), tags, several documents in one file. Numbers with a
+special meaning in YAML 1.1 (010 is 8, 1:30 is 90, 1_0 is 10) are not numbers here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import yaml
 
 from exporter.config.libvirt_uri import quote
 
-# Deeper than any configuration, and shallow enough for PyYAML's recursive composer.
+# Deeper than any configuration, but not too deep for PyYAML's recursive composer.
 _MAX_DEPTH = 16
 
-# 15 digits are what a float still holds exactly, and a sample is a float.
+# A float has 15 exact digits, and a sample is a float.
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,14})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _PLAIN_KEY = re.compile(r"[\w.-]{1,60}", re.ASCII)
@@ -29,7 +29,7 @@ _TAG_PREFIX = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value was written: what the line that reports a mistake in it begins with."""
+    """The place of a value. The line that reports a mistake begins with it."""
 
     source: str  # "config.yaml:3", or "--log.level"
     path: str = ""  # "hypervisors[1].uri"; empty for the whole document and for a flag
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A scalar that no key of ours takes, such as a date."""
+    """A scalar that no key accepts, such as a date."""
 
     text: str
     kind: str  # "date"
@@ -54,7 +54,7 @@ class Item:
     value: str | int | float | bool | Other | tuple[Item, ...] | dict[str, Item] | None
 
     def describe(self) -> str:
-        """Say what was found, as "'four' (text)" or "a list", without a password."""
+        """Return a description such as "'four' (text)" or "a list", without a password."""
         match self.value:
             case None:
                 return "nothing"
@@ -72,10 +72,9 @@ class Item:
 
 
 def read_yaml(path: Path, mistakes: list[str]) -> Item:
-    """Read a YAML file; what is wrong with it is added to `mistakes`, one line each.
+    """Read a YAML file. Mistakes are added to `mistakes`, one line each.
 
-    What cannot be read at all comes back as a document without anything in it, which is also what an empty
-    file is.
+    A file that cannot be read gives an empty document, like an empty file.
     """
     source = str(path)
     text = _read_text(path, mistakes)
@@ -107,13 +106,13 @@ def _compose(text: str, source: str, mistakes: list[str]) -> yaml.Node | None:
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         mistakes.append(f"{source}{position}: not YAML: {error.problem or error.context}")
     except (ValueError, OverflowError):
-        # PyYAML hands the number in an escape such as "\UFFFFFFFF" to chr() unchecked.
+        # PyYAML passes the number in an escape such as "\UFFFFFFFF" to chr() without a check.
         mistakes.append(f"{source}: not YAML: found an escape or a number that is out of bounds")
     return None
 
 
 def _find_refused(text: str, source: str) -> Iterator[str]:
-    """Go through the file's events, which need no recursion and expand nothing, before it is composed."""
+    """Check the file's events before it is composed: events need no recursion and expand nothing."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         place = f"{source}:{event.start_mark.line + 1 if event.start_mark else 1}"
@@ -151,7 +150,7 @@ def _build(root: yaml.Node | None, source: str, mistakes: list[str]) -> Item:
             if not isinstance(key, yaml.ScalarNode):
                 mistakes.append(f"{Place(line_of(key), place.path)}: found a list or mapping as a key")
                 continue
-            # The key's line stands for its value, which may begin further down.
+            # The key's line is used for the value, which may begin on a later line.
             child_place = Place(line_of(key), join_path(place.path, key.value))
             if key.value in entries:
                 first = entries[key.value].place.source.rpartition(":")[2]
@@ -169,7 +168,7 @@ def _build(root: yaml.Node | None, source: str, mistakes: list[str]) -> Item:
 
 
 def join_path(parent: str, key: str) -> str:
-    """Write the path of a key, quoting one that could be mistaken for something else, or hold a password."""
+    """Return the path of a key. Quote a key that could be misread, or contain a password."""
     written = key if _PLAIN_KEY.fullmatch(key) else quote(key)
     return f"{parent}.{written}" if parent else written
 

@@ -1,1 +1,1 @@
-"""What can still be placed, by Placement's arithmetic: claims, inventories, and how many guests fit."""
+"""What can still be placed, by Placement's formulas: claims, inventories, and how many guests fit."""

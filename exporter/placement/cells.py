@@ -1,7 +1,7 @@
-"""NUMA cells: what each cell of the host still has for guests that must fit into cells.
+"""NUMA cells: the free room of each host cell, for guests that must fit into cells.
 
-A guest with pinned vCPUs or huge pages is placed cell by cell: what is free on the host as a whole does not
-count for it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
+A guest with pinned vCPUs or huge pages is placed cell by cell. The free room of the whole host does not count
+for it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ KIB_PER_MIB = 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellRoom:
-    """What one NUMA cell still has for guests. A count is below zero if guests have more than there is."""
+    """The free room of one NUMA cell. A count is below zero if guests claim more than there is."""
 
     shared_cpus: int  # upper bound for the unpinned vCPUs of one guest here
     free_vcpus: int
     free_pcpus: int
     memory_kib: int  # upper bound for the memory of one guest here
-    small_pages_kib: int | None  # how much of it is in pages of the usual size; None if not known
+    small_pages_kib: int | None  # the part of it in pages of the base size; None if not known
     free_memory_kib: int  # for pinned guests, whose memory is not over-committed
     free_overcommit_kib: int  # for the others
     free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
@@ -45,16 +45,16 @@ class FittingInCells:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellClaim:
-    """What a guest takes of one NUMA cell of its host."""
+    """What a guest claims from one NUMA cell of its host."""
 
-    host_cell: int | None  # its id; None for no particular one
+    host_cell: int | None  # its id; None if it is not fixed
     shared_vcpus: int  # vCPUs without a CPU of their own
     memory_kib: int
     page_size_kib: int | None  # None for pages of the usual size
 
 
 def claims_in_cells(guest: Guest) -> tuple[CellClaim, ...]:
-    """Return what the guest takes of each NUMA cell; nothing if it has none of its own."""
+    """Return what the guest claims from each NUMA cell; nothing if it has no cells of its own."""
     pinned = {vcpu for vcpu, cpus in guest.vcpu_pins.items() if len(cpus) == 1}
     return tuple(
         CellClaim(
@@ -75,11 +75,11 @@ def get_cell_rooms(
     still_to_come: Sequence[CellClaim],
     isolated_cpus: frozenset[int],
 ) -> tuple[CellRoom, ...]:
-    """Return what is left of each cell once every defined guest has what it claims there.
+    """Return the free room of each cell after the claims of all defined guests.
 
     :param claims: of all guests
-    :param still_to_come: the claims of guests that do not run, so that their pages are still free
-    :param isolated_cpus: those that the guests' own QEMU threads have to themselves
+    :param still_to_come: the claims of guests that do not run; their pages are still free
+    :param isolated_cpus: CPUs that are reserved for the guests' QEMU threads
     """
     return tuple(
         _room(
@@ -145,9 +145,9 @@ def _free_pages_kib(
 ) -> dict[int, int]:
     """Return the KiB of pages that are neither claimed nor in use.
 
-    A guest that names no size has pages of the smallest size. The scheduler subtracts what guests claim. But
-    other programs use huge pages, too: so no more is free than what the kernel says is free, less the claims
-    of guests that are shut off.
+    A guest without a page size has pages of the smallest size. The scheduler subtracts what guests claim. But
+    other programs use huge pages too. So the result is never more than the kernel's free pages minus the
+    claims of guests that are shut off.
     """
     free: dict[int, int] = {}
     smallest = min((each.size_kib for each in cell.mempages), default=None)
@@ -176,9 +176,9 @@ def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
 
 
 def _count_memory(room: CellRoom, flavor: Flavor) -> int:
-    """Return for how many parts the cell has memory. Huge pages are a part of its memory.
+    """Return for how many parts of a guest the cell has memory. Huge pages are a part of its memory.
 
-    A flavor without a page size has small pages. With pinned vCPUs these are not over-committed.
+    A flavor without a page size uses small pages. With pinned vCPUs these are not over-committed.
     """
     amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
     if amount_kib > room.memory_kib:
@@ -220,7 +220,7 @@ _COUNT: Mapping[ResourceClass, Callable[[CellRoom, Flavor], int]] = {
 
 
 def _count_guests(parts_by_cell: Sequence[int], parts: int) -> int:
-    """Return how many guests fit that have so many parts each, all parts of a guest in different cells.
+    """Return how many guests with this number of parts fit. All parts of a guest are in different cells.
 
     k guests fit if the cells have room for parts * k parts, with at most one part of each guest in a cell.
     """

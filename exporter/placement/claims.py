@@ -1,4 +1,4 @@
-"""Claims: what each guest takes of its hypervisor in the scheduler's books, whether it runs or not."""
+"""Claims: what the scheduler counts for each guest on its hypervisor, running or not."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Claim = Mapping[ResourceClass, int]
 
 
 def sum_claims(claims: Sequence[Claim]) -> Claim:
-    """Return what guests claim together."""
+    """Return the sum of the claims."""
     return {each: sum([claim.get(each, 0) for claim in claims]) for each in ResourceClass}
 
 
 def describe_broken_metadata(guest: Guest) -> Problem | None:
-    """Return a problem if the guest's claim is not that of its flavor, because nobody can read it."""
+    """Return a problem if the guest's flavor cannot be read, so that its claim is not that of the flavor."""
     if guest.metadata_error is None:
         return None
     return Problem(
@@ -42,9 +42,9 @@ def describe_broken_metadata(guest: Guest) -> Problem | None:
 def claim_of(
     guest: Guest, images: Sequence[ImageSize | UnsizedImage], *, dedicated_cpus: frozenset[int]
 ) -> Claim:
-    """Return what one guest claims: what its flavor says (nova.scheduler.utils.resources_from_flavor).
+    """Return what one guest claims by its flavor (nova.scheduler.utils.resources_from_flavor).
 
-    A guest without a flavor claims what its libvirt configuration allows it to grow to.
+    A guest without a flavor claims the maximum that its libvirt configuration allows.
 
     :param images: the sizes of `guest.images`, in the same order
     """
@@ -62,7 +62,7 @@ def claim_of(
 def claim_of_flavor(
     flavor: NovaFlavor, guest: Guest, *, is_volume_backed: bool, dedicated_cpus: frozenset[int]
 ) -> Claim:
-    """Return what a flavor claims for a guest whose vCPUs are pinned as this one's, which was made from it.
+    """Return what a flavor claims for a guest with the same pinning as this one, which was made from it.
 
     The flavor's extra specs come first (`ResourceRequest.from_request_spec`).
 
@@ -85,14 +85,14 @@ def convert_mb_to_ceil_gb(mib: int) -> int:
 
 
 def find_isolated_emulator_cpus(guest: Guest, dedicated_cpus: frozenset[int]) -> frozenset[int]:
-    """Return the dedicated CPU that QEMU's own threads have to themselves (hw:emulator_threads_policy)."""
+    """Return the dedicated CPU that is reserved for QEMU's own threads (hw:emulator_threads_policy)."""
     pins = guest.emulator_pins
     is_isolated = len(pins) == 1 and pins <= dedicated_cpus
     return pins if is_isolated and not any(pins & cpus for cpus in guest.vcpu_pins.values()) else frozenset()
 
 
 def _claim_cpus(vcpus: int, guest: Guest, dedicated_cpus: frozenset[int]) -> dict[ResourceClass, int]:
-    """Divide the vCPUs: those with a CPU of cpu_dedicated_set to themselves are PCPUs."""
+    """Divide the vCPUs: those pinned to one CPU of cpu_dedicated_set are PCPUs."""
     pinned = sum(len(cpus) == 1 and cpus <= dedicated_cpus for cpus in guest.vcpu_pins.values())
     pinned = min(vcpus, pinned)
     emulator = len(find_isolated_emulator_cpus(guest, dedicated_cpus)) if pinned else 0

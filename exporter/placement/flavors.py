@@ -1,4 +1,4 @@
-"""Flavors: how many more guests of each fit on a hypervisor, and which resource is the scarcest."""
+"""Flavors: how many more guests of each flavor fit on a hypervisor, and which resource limits."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from exporter.model import (
 from exporter.placement.cells import CellRoom, count_fitting_in_cells
 from exporter.placement.claims import claim_of_flavor
 
-# Names out of guests become label values: bounded, so that no guest's metadata can flood Prometheus.
+# Names from guests become label values. They are limited, so that guests' metadata cannot flood Prometheus.
 MAX_LEARNT_FLAVORS = 100
 
 
 def get_flavor_slots(
     flavors: Iterable[Flavor], inventories: Sequence[Inventory], rooms: Sequence[CellRoom] | None
 ) -> tuple[FlavorSlots, ...]:
-    """Return each flavor's slots, but for those that depend on a total which could not be told.
+    """Return each flavor's slots. Flavors that depend on an unknown total are left out.
 
-    :param rooms: of the host's NUMA cells; None for a host without any
+    :param rooms: of the host's NUMA cells; None for a host without cells
     """
     offered = {each.resource_class: each for each in inventories}
     found = (_slots_of(flavor, offered, rooms) for flavor in flavors)
@@ -35,7 +35,10 @@ def get_flavor_slots(
 
 
 def request_of(flavor: Flavor) -> dict[ResourceClass, int]:
-    """Return what a guest of the flavor asks Placement for; like Nova, leave out what it asks none of."""
+    """Return what a guest of the flavor claims in Placement.
+
+    As in Nova, classes without a claim are left out.
+    """
     request = {
         ResourceClass.VCPU: flavor.vcpus,
         ResourceClass.PCPU: flavor.pcpus,
@@ -46,7 +49,7 @@ def request_of(flavor: Flavor) -> dict[ResourceClass, int]:
 
 
 def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
-    """Return how often `amount` can still be claimed; 0 of a class that is not offered, None if unknown."""
+    """Return how often `amount` can still be claimed: 0 for a class that is not offered, None if unknown."""
     if inventory is None:
         return 0
     if inventory.capacity is None or inventory.max_unit is None or inventory.claimed is None:
@@ -59,12 +62,12 @@ def count_fitting(inventory: Inventory | None, amount: int) -> int | None:
 def learn_flavors(
     flavors: Iterable[Flavor | None], *, known: Iterable[Flavor]
 ) -> tuple[tuple[Flavor, ...], tuple[Problem, ...]]:
-    """Return the flavors of the guests, as far as their names are not known, and what had to be left out.
+    """Return the guests' flavors with names that are not configured, and a problem if some are left out.
 
-    Where guests disagree on a flavor, because it was made anew under its old name, most guests are right. Of
-    too many flavors those with the most guests stay.
+    If guests disagree on a flavor, because it was created again under the same name, the majority wins. If
+    there are too many flavors, those with the most guests stay.
 
-    :param flavors: each guest's; None of one that shows none
+    :param flavors: the flavor of each guest; None for a guest without one
     """
     known_names = {flavor.name for flavor in known}
     seen = Counter([flavor for flavor in flavors if flavor is not None])
@@ -86,9 +89,10 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
 
 
 def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
-    """Return the flavor that a guest was made from, with the layout that the guest shows.
+    """Return the flavor of a guest, with the guest's layout.
 
-    The root disk counts whatever this guest boots from: the flavor's next one may boot from an image.
+    The root disk counts even if this guest boots from a volume: the next guest of the flavor may boot from an
+    image.
     """
     if guest.nova_flavor is None:
         return None

@@ -10,10 +10,10 @@ from exporter.placement.claims import Claim, convert_mb_to_ceil_gb
 def get_inventories(
     totals: dict[ResourceClass, int | None], claims: Claim | None, options: HypervisorConfig
 ) -> tuple[Inventory, ...]:
-    """Return the inventory of each class that is offered: a total of 0 is none, as Placement takes none.
+    """Return the inventory of each offered class. A class with a total of 0 is not offered, as in Placement.
 
-    :param totals: by class; None for one that could not be told
-    :param claims: None where nobody knows the guests
+    :param totals: by class; None if not known
+    :param claims: None if the guests are not known
     """
     reserved = {
         ResourceClass.VCPU: options.reserved_host_cpus,

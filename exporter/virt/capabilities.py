@@ -31,27 +31,27 @@ _ARCHITECTURE_ALIASES = {
 _HYPERVISOR_ALIASES = {"xapi": "xen"}
 _VM_MODE_ALIASES = {"pv": "xen", "hv": "hvm", "baremetal": "hvm"}
 
-# Linux knows no more NUMA cells (MAX_NUMNODES), and no architecture has as many sizes of pages.
+# Linux supports no more NUMA cells (MAX_NUMNODES). No architecture has as many page sizes.
 _MAX_CELLS = 1024
 _MAX_PAGE_SIZES = 16
 _MAX_FEATURES = 4096
 
 
 class CpuHypervisor(Protocol):
-    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
+    """The calls used here. exporter.virt.hypervisor.LibvirtHypervisor implements them."""
 
     def get_capabilities_xml(self) -> str:
         """Return the host's capabilities."""
 
     def expand_cpu_features(self, cpu_xml: str) -> str:
-        """Return a CPU with all the features that its model stands for."""
+        """Return a CPU with all features of its model."""
 
 
 def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
     """Read the capabilities of a host, with all features of its CPU (`Host.get_capabilities`).
 
-    libvirt names a model and what the CPU has beyond it. Like Nova, leave it at that where libvirt knows no
-    model or cannot expand it, and on aarch64, where expanding loses all features.
+    libvirt names a model and the features beyond it. As in Nova, this is not expanded if libvirt knows no
+    model or cannot expand it, nor on aarch64, where the expansion loses all features.
 
     :raises HypervisorError: when they cannot be read, or are not what libvirt documents
     """
@@ -64,7 +64,7 @@ def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
         expanded = hypervisor.expand_cpu_features(_find_host_cpu(xml))
     except ConnectionLostError:
         raise
-    except (HypervisorError, RecursionError):  # the latter where somebody nested a CPU a thousand deep
+    except (HypervisorError, RecursionError):  # the latter if a CPU is nested a thousand levels deep
         return capabilities
     try:
         features = _features(parse_xml(expanded))

@@ -1,7 +1,7 @@
-"""What to do when no connection to libvirt could be opened, by what of it failed.
+"""Advice for a connection to libvirt that could not be opened.
 
-libvirt tells this in its message only: the system's error number is the same for a socket, a certificate and
-a directory that are not there. Its messages are English here: this process never calls setlocale for them.
+Only libvirt's message says what failed: the system's error number is the same for a missing socket,
+certificate or directory. The messages are in English, because this process never calls setlocale for them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _FOLDER = (
     " The guests of the whole machine are those of qemu:///system"
 )
 
-# What the message says, and what to do; the first that fits.
+# A pattern for the message, and the advice. The first match counts.
 _BY_MESSAGE = (
     (r"Cannot find '.+' in path", _PROGRAM),
     (r"Unable to resolve address|Could not resolve hostname|address lookup for host", _NAME),
@@ -71,9 +71,9 @@ _BY_MESSAGE = (
 def advise(uri: str, message: str, error_number: int) -> str:
     """Return what to do when no connection could be opened.
 
-    :param uri: as it is configured; it may hold a password, and is not quoted
+    :param uri: as configured; it may contain a password, so it is not quoted
     :param message: libvirt's own
-    :param error_number: the system's (errno); 0 where it was not the system that refused
+    :param error_number: the system's errno; 0 if the error did not come from the system
     """
     try:
         parsed, path = LibvirtUri.parse(uri), urlsplit(uri).path
@@ -88,7 +88,7 @@ def advise(uri: str, message: str, error_number: int) -> str:
 
 
 def find_test_file(uri: str) -> bytes | None:
-    """Return the path of the file that libvirt's test driver would read; None where it reads none."""
+    """Return the path of the file that libvirt's test driver would read; None if it reads none."""
     try:
         parsed, path = LibvirtUri.parse(uri), urlsplit(uri).path
     except ValueError:

@@ -1,8 +1,9 @@
-"""Connections for calls that may not be answered: each such call has one to itself.
+"""Connections for calls that may not be answered. Each such call has its own connection.
 
 libvirt answers some calls only when a guest, another daemon or a file system answers. A refresh never makes
-such a call on its own connection. It borrows one here; a call that is not answered keeps what it borrowed,
-and the next call gets another. So no call waits behind another one, and the number of them is bounded.
+such a call on its own connection. It borrows a connection here. A call that is not answered keeps its
+connection, and the next call gets another one. So no call waits behind another, and the number of connections
+is limited.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from exporter.attempt import Attempt
 from exporter.errors import ConnectionLostError, DaemonError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
 
-# libvirtd serves 20 calls of all its clients at once. Of these one hypervisor's exporter takes half at most:
-# 5 that wait for guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
+# libvirtd serves 20 calls of all its clients at once. The exporter uses at most half of them: 5 that wait for
+# guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
 MAX_CONNECTIONS = 7
 MAX_STORAGE_CONNECTIONS = 2
-_MAX_IDLE = 2  # no storage connection is closed while another one waits: see daemons.py
+_MAX_IDLE = 2  # storage connections are not closed while another one waits: see daemons.py
 
 
 class LentHypervisor(Protocol):
-    """What is done with any connection that is lent."""
+    """The methods of every connection that is lent."""
 
     calls: int
 
@@ -38,8 +39,8 @@ class LentHypervisor(Protocol):
 class WaitingHypervisor(LentHypervisor, Protocol):
     """Every call that may wait for a guest, or for one of libvirtd's workers.
 
-    `exporter.virt.hypervisor.LibvirtHypervisor` says how each is meant. The connection that refreshes use has
-    none of them (`exporter.virt.driver.NodeHypervisor`): so the type checker keeps a refresh from waiting.
+    `exporter.virt.hypervisor.LibvirtHypervisor` describes each call. The refresh's own connection has none of
+    them (`exporter.virt.driver.NodeHypervisor`). So the type checker makes sure that a refresh does not wait.
     """
 
     def get_capabilities_xml(self) -> str: ...  # noqa: D102
@@ -55,7 +56,7 @@ class WaitingHypervisor(LentHypervisor, Protocol):
 class StorageHypervisor(LentHypervisor, Protocol):
     """Every call that may wait for a storage pool, or for virtstoraged.
 
-    They have connections of their own, so that they take none from guests when they hang.
+    They have their own connections. So if they hang, the calls for guests still have theirs.
     """
 
     def get_volume_size(self, path: str) -> ImageSize: ...  # noqa: D102
@@ -103,7 +104,7 @@ class Connections(Generic[H]):
 
     @property
     def hung_openings(self) -> int:
-        """How many connections are being opened, among them those that nobody may ever answer."""
+        """How many connections are being opened, including those that may never be answered."""
         with self._lock:
             return sum(each.hung_openings for each in (*self._idle, *self._lent))
 
@@ -115,14 +116,13 @@ class Connections(Generic[H]):
         return Attempt(partial(self.run, call), name=name, clock=self._clock)
 
     def run(self, call: Callable[[H], T]) -> T:
-        """Make a call in this thread, connecting first if need be.
+        """Make a call in this thread, after connecting if necessary.
 
-        When an old connection turns out to be lost, or another daemon's behind it, the call is made once more
-        on a new one.
+        If an old connection is lost, or the daemon behind it, the call is repeated once on a new connection.
 
-        :raises NoAnswerError: when as many calls as may be are waiting for an answer
+        :raises NoAnswerError: if the maximum number of calls is waiting for an answer
         :raises ConnectionLostError: when it was closed
-        :raises HypervisorError: when it cannot connect; and what the call raises
+        :raises HypervisorError: if it cannot connect; and whatever the call raises
         """
         connection = self._borrow()
         try:
@@ -139,14 +139,14 @@ class Connections(Generic[H]):
             self._give_back(connection)
 
     def open(self) -> None:
-        """Have one connection open, so that the next call has not to wait for that. May block for ever.
+        """Open one connection, so that the next call need not wait for that. May block for ever.
 
         :raises ConnectError: when libvirt refuses or cannot be reached
         """
         self.run(lambda _: None)
 
     def close(self) -> None:
-        """Let go of the connections; one that is in a call follows when that call returns."""
+        """Release the connections. A connection in a call is released when the call returns."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []

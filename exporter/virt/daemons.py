@@ -1,9 +1,8 @@
 """libvirt's daemons by name: where they listen, and what to do when one cannot be reached.
 
 libvirt runs as one daemon, libvirtd, or as several with their own sockets: https://libvirt.org/daemons.html.
-A client then talks to virtqemud, about guests. What it asks about storage pools or node devices, virtqemud
-asks virtstoraged or virtnodedevd, over a connection that it opens once for this client, and not again when it
-breaks.
+A client then talks to virtqemud. For storage pools virtqemud asks virtstoraged, for node devices
+virtnodedevd. It opens this connection once for each client, and does not open it again if it breaks.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 def is_forbidden(error_number: int) -> bool:
-    """Whether the system refused to open a socket, which is then there."""
+    """Whether the system denied opening a socket. The socket exists then."""
     return error_number in _FORBIDDEN
 
 
 def explain_unreachable(daemon: str, message: str) -> str:
-    """Return what to say when the daemon does not answer the one that this client is connected to.
+    """Return the message if the connected daemon cannot reach this one.
 
     :param message: libvirt's own
     """
@@ -33,7 +32,7 @@ def explain_unreachable(daemon: str, message: str) -> str:
 
 
 def explain_silence(daemon: str, what: str, seconds: float) -> str:
-    """Return what to say when a call waits for an answer that may be another daemon's to give.
+    """Return the message if a call waits for an answer that may have to come from another daemon.
 
     :param what: what was asked for: "node devices"
     """
@@ -44,9 +43,9 @@ def explain_silence(daemon: str, what: str, seconds: float) -> str:
 
 
 def explain_denied(daemon: str | None, message: str) -> str:
-    """Return what to say when libvirt's access control, or a socket's mode, is in the way.
+    """Return the message if libvirt's access control or a socket's mode denies a call.
 
-    :param daemon: the one that denies it; None for the one that this client is connected to
+    :param daemon: the daemon that denies it; None for the connected one
     :param message: libvirt's own
     """
     by = "libvirt" if daemon is None else daemon

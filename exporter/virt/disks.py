@@ -1,6 +1,6 @@
 """Disk images: how large each may grow, read from its stat and its header.
 
-Images are written by the guests' owners: nothing in a header is believed beyond the one number read here.
+The guests' owners write the images. So only one number of a header is used.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from exporter.model import Disk, ImageSize, UnsizedImage
 # offset 0, the virtual size in bytes, a big-endian u64, at offset 24.
 _QCOW2_MAGIC = b"QFI\xfb"
 _QCOW2_HEADER = struct.Struct(">4sI16xQ")
-_MAX_IMAGE_BYTES = 2**63 - 1  # the largest that QEMU, as any program, can address: an off_t's highest
+_MAX_IMAGE_BYTES = 2**63 - 1  # the maximum of an off_t: no program can address more
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own block size
 
-# By what a file is recognised as not rewritten since: device, inode, size, blocks, mtime in ns.
+# If all of these are equal, a file has not changed: device, inode, size, blocks, mtime in ns.
 _Identity = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class UnopenedImage:
-    """An image that this user may look at (stat) but not open: how far it may grow stands in its header.
+    """An image that this user may stat but not open. Its full size is in its header.
 
-    :ivar file: tells the file from any other that has this path later: device and inode
+    :ivar file: device and inode; they identify the file if another one gets this path later
     """
 
     allocated_bytes: int
@@ -36,24 +36,23 @@ class UnopenedImage:
 
 
 def overcommitted_bytes(disk: Disk, size: ImageSize) -> int:
-    """Return by how much the image may still grow (Nova's over_committed_disk_size)."""
+    """Return how much the image can still grow (Nova's over_committed_disk_size)."""
     difference = size.virtual_bytes - size.allocated_bytes
     return max(0, difference) if disk.driver_format == "qcow2" else difference
 
 
 class ImageReader:
-    """Reads images' sizes; a header is read again only when its file changed. For any thread."""
+    """Reads the sizes of images. A header is read again only if its file changed. Thread-safe."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str | None], tuple[_Identity, ImageSize]] = {}
 
     def read(self, disk: Disk) -> ImageSize | UnsizedImage | UnopenedImage | None:
-        """Return the image's size, or what a user sees of it who may not open it.
+        """Return the image's size, or what a stat shows if this user may not open it.
 
-        None where it may be there, but this user may not even look at it.
-
-        Every format but "qcow2" is taken as raw, as Nova does. An image is unsized when it is gone, no
-        regular file, or has another format than the domain's XML says.
+        None if this user may not even stat it. Every format except "qcow2" counts as raw, as in Nova. An
+        image has no size if it is gone, is not a regular file, or has another format than the domain's XML
+        says.
         """
         key = (disk.path or "", disk.driver_format)
         try:
@@ -67,7 +66,7 @@ class ImageReader:
 
     def forget_others(self, paths: Collection[str]) -> None:
         """Forget every image that is not at one of these paths."""
-        # Of a copy: a thread that was given up may come back now, and add what it has read.
+        # Iterate over a copy: an abandoned thread may return now and add its result.
         self._seen = {key: seen for key, seen in self._seen.copy().items() if key[0] in paths}
 
     def _read(self, key: tuple[str, str | None]) -> ImageSize | UnopenedImage:

@@ -1,11 +1,11 @@
 """Reads of files that a hung mount cannot stall.
 
-A stat or statvfs on an NFS server that is gone may block for ever, and nothing can interrupt it. So such
-reads run in a thread that is given up when it makes no progress. As long as all is well, one thread reads
-everything. When a read takes long, each other mount is read in a thread of its own meanwhile, so that what is
-well is read in time, however many mounts hang; and what else lies on the same mount is read in a second one.
-(One path proves little: before it was ever read, it may be a link to somewhere else.) What hangs then is
-remembered and not asked again until its thread comes back, or until something else is mounted in its place.
+A stat or statvfs on a dead NFS server may block for ever, and nothing can interrupt it. So such reads run in
+a thread that is abandoned if it makes no progress. Normally one thread reads everything. When a read takes
+long, each other mount gets its own thread. So healthy mounts are read in time, however many mounts hang. The
+other paths of the same mount are read in a second thread. (One path proves little: before its first read, it
+may be a link to another place.) A mount that hangs is remembered. It is not read again until its thread
+returns, or until something else is mounted in its place.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 K = TypeVar("K")
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.1  # a read that has taken so long may be about to hang
-_LEAST_SECONDS = 0.001  # less is not worth waiting for
+_LOOK_SECONDS = 0.1  # a read that takes longer may hang
+_LEAST_SECONDS = 0.001  # the shortest wait
 _MAX_THREADS_OF_A_MOUNT = 2
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 @dataclass(frozen=True, slots=True)
 class Hung:
-    """What there is instead of a result: the path did not answer, or lies on a mount that does not."""
+    """Replaces a result: the path did not answer, or its mount does not answer."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class _HungRead:
-    """A read that was given up.
+    """An abandoned read.
 
-    :ivar place: where its path leads, if that is known; else its path
-    :ivar mount: the one that this lay on
+    :ivar place: the resolved path, if known; else the path
+    :ivar mount: the mount of this place
     """
 
     path: str
@@ -53,9 +53,9 @@ class _HungRead:
 
 
 class HungReads:
-    """The reads that were given up and have not come to an end, a thread each: two for each mount at most.
+    """Abandoned reads that have not ended. Each keeps a thread, at most two for each mount.
 
-    What reads files of the same mounts shares one of these. Not for two threads at once.
+    Readers of the same mounts share one of these. Not thread-safe.
 
     :param mountinfo: Linux's /proc/self/mountinfo
     """
@@ -69,12 +69,12 @@ class HungReads:
         return sum(not each.attempt.is_over for each in self._reads)
 
     def forget_ended(self) -> None:
-        """Forget the reads that have come to an end."""
+        """Forget the reads that have ended."""
         self._reads = tuple(each for each in self._reads if not each.attempt.is_over)
 
     @property
     def says_nothing(self) -> bool:
-        """Whether no mount is known to be other than well."""
+        """Whether no mount has a known problem."""
         return not self._reads and not self._doubted
 
     def read_mounts(self) -> Mounts:
@@ -82,16 +82,16 @@ class HungReads:
         return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
 
     def note(self, path: str, place: str, mount: Mount, attempt: Attempt[None]) -> None:
-        """Take note of a read that is given up; its mount has to show that it is well again."""
+        """Record an abandoned read. Its mount is doubted until it answers in time."""
         self._reads = (*self._reads, _HungRead(path, place, mount, attempt))
         self._doubted |= {mount}
 
     def forget_gone(self, mounts: Mounts) -> None:
-        """Forget what was thought of mounts that are not there any more."""
+        """Forget mounts that do not exist any more."""
         self._doubted = frozenset(each for each in self._doubted if each in mounts)
 
     def trust(self, mount: Mount) -> None:
-        """Take note that a mount answered in time."""
+        """Record that a mount answered in time."""
         self._doubted -= {mount}
 
     def is_doubted(self, mount: Mount) -> bool:
@@ -101,24 +101,24 @@ class HungReads:
     def list_on(self, mount: Mount, mounts: Mounts) -> list[str]:
         """Return the paths of the reads that hang on a mount.
 
-        A read that hangs on a mount that was taken away since (umount --lazy) may hang for ever, and says
-        nothing about what is there now.
+        A read on a mount that was removed (umount --lazy) may hang for ever. It says nothing about the
+        current mount.
         """
         return [each.path for each in self._reads if each.mount == mount == mounts.find(each.place)]
 
 
 class FileReader(Generic[K, T]):
-    """Reads files, and waits for those that hang no longer than the refresh's timeout allows.
+    """Reads files. It waits for hung files only as long as the refresh's timeout allows.
 
-    A path that hangs is not asked again before it has answered; neither is its mount once two of its paths
-    hang. Not for two threads at once.
+    A path that hangs is not read again before it has answered. If two paths of a mount hang, the whole mount
+    is not read. Not thread-safe.
 
-    :param read: reads what a key stands for, for several threads at once; what it raises ends the whole run
-    :param path: tells the key's path
+    :param read: reads the file of a key, in several threads at once; an exception ends the whole run
+    :param path: returns the key's path
     :param hung: remembers what hangs
     :param clock: monotonic seconds
-    :param wait: waits for an event for so many seconds at most
-    :param resolve: tells where a path leads; may block as a read may
+    :param wait: waits for an event, at most this number of seconds
+    :param resolve: resolves a path; may block like a read
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class FileReader(Generic[K, T]):
         return run.finish()
 
     def _read_and_learn(self, key: K) -> T:
-        """Read it, and find out once where its path leads: when it hangs, nobody can tell any more."""
+        """Read it, and resolve its path once: a path that hangs cannot be resolved."""
         result = self._read(key)
         path = self._path(key)
         if path not in self._places:
@@ -162,7 +162,7 @@ class FileReader(Generic[K, T]):
 
 
 class _Run(Generic[K, T]):
-    """One run of a reader: its threads, and what has come of each key."""
+    """One run of a reader: its threads, and the result of each key."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Run(Generic[K, T]):
 
     @property
     def _mounts(self) -> Mounts:
-        """What is mounted where: asked only where something hangs."""
+        """The mounts, read only if something hangs."""
         if self._known_mounts is None:
             self._known_mounts = self._hung.read_mounts()
         return self._known_mounts
@@ -195,11 +195,11 @@ class _Run(Generic[K, T]):
         return self._mounts.find(self._find_place(index))
 
     def _find_place(self, index: int) -> str:
-        """Return where a path leads, as far as it was ever read; else the path itself."""
+        """Return the resolved path if it was ever read, else the path itself."""
         return self._places.get(self._paths[index], self._paths[index])
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Begin to read, but for what is known to hang."""
+        """Start reading everything that is not known to hang."""
         self._hung.forget_ended()
         well: list[int] = list(range(len(self._keys)))
         if not self._hung.says_nothing:
@@ -212,15 +212,16 @@ class _Run(Generic[K, T]):
     def wait(
         self, wait: Callable[[threading.Event, float], bool], *, begin_others: Callable[[], None]
     ) -> float:
-        """Wait until all is read or given up; return for how many seconds there was no progress somewhere.
+        """Wait until all is read or abandoned. Return the seconds without progress.
 
-        :param begin_others: begins what else the refresh needs; called when a read takes long
+        :param begin_others: starts the refresh's other calls; called when a read takes long
         """
         waited, looked_at = 0.0, self._clock()
         while running := self._list_running():
             wait(self._ended, min(_LOOK_SECONDS, *(each.time_left for each in running)))
             self._ended.clear()
-            # What took longer was this process waiting for a CPU, or stopped: nothing to blame a mount for.
+            # If more time passed, this process waited for a CPU or was stopped. That is not the mount's
+            # fault.
             now = self._clock()
             elapsed, looked_at = min(now - looked_at, _LOOK_SECONDS), now
             waited += max(each.note_progress(now, elapsed) for each in running)
@@ -231,9 +232,9 @@ class _Run(Generic[K, T]):
         return waited
 
     def finish(self) -> list[T | Hung]:
-        """Return what has come of each key.
+        """Return the result of each key.
 
-        :raises Exception: what a read raised
+        :raises Exception: whatever a read raised
         """
         for thread in self._threads:
             if thread.is_given_up:
@@ -241,13 +242,16 @@ class _Run(Generic[K, T]):
             if isinstance(thread.attempt.outcome, Failure):
                 raise thread.attempt.outcome.error
             self._results.update(thread.results)
-            # One read that hangs is enough for doubt: the kernel's cache may have answered the others.
+            # One hung read is enough to doubt a mount: the kernel's cache may have answered the others.
             if thread.mount is not None and not self._hung.list_on(thread.mount, self._mounts):
                 self._hung.trust(thread.mount)
         return [self._results[index] for index in range(len(self._keys))]
 
     def _sort_out(self, indices: Iterable[int]) -> tuple[list[int], dict[Mount, list[int]]]:
-        """Answer for what is not to be asked, and return the rest: of mounts that are well, and of others."""
+        """Mark paths that must not be read as hung.
+
+        Return the others, of healthy mounts and of doubted ones.
+        """
         well: list[int] = []
         doubted: dict[Mount, list[int]] = {}
         hung: dict[Mount, list[str]] = {}
@@ -266,7 +270,7 @@ class _Run(Generic[K, T]):
         return well, doubted
 
     def _list_running(self) -> list[_Thread[K, T]]:
-        """Give up the threads whose time is over, and return the others that have not ended."""
+        """Abandon threads past their timeout. Return the others that have not ended."""
         running = [each for each in self._threads if not (each.is_over or each.is_given_up)]
         for thread in running:
             if thread.time_left < _LEAST_SECONDS:
@@ -274,7 +278,7 @@ class _Run(Generic[K, T]):
         return [each for each in running if not each.is_given_up]
 
     def _read_others_beside(self, thread: _Thread[K, T]) -> None:
-        """Have other threads read what waits behind a read that takes long."""
+        """Let other threads read what waits behind a slow read."""
         if thread.mount is not None and self._count_threads(thread.mount) >= _MAX_THREADS_OF_A_MOUNT:
             return
         under_way, rest = thread.take_rest()
@@ -288,7 +292,7 @@ class _Run(Generic[K, T]):
             self._start(indices, mount=mount, seconds=max(thread.time_left_if_stuck, _LOOK_SECONDS))
 
     def _count_threads(self, mount: Mount) -> int:
-        """Return how many threads are at a mount, of this run and of those before."""
+        """Return how many threads read from a mount, in this run and in earlier ones."""
         waited_for = (each for each in self._threads if not (each.is_over or each.is_given_up))
         given_up = self._hung.list_on(mount, self._mounts)
         return sum(each.mount == mount for each in waited_for) + len(given_up)
@@ -300,7 +304,7 @@ class _Run(Generic[K, T]):
         )
 
     def _give_up(self, thread: _Thread[K, T]) -> None:
-        """Take what a thread has read, and let it come to its end when it may."""
+        """Take the results of a thread and leave it alone."""
         results, left = thread.give_up()
         self._results.update(results)
         if not left:
@@ -311,13 +315,13 @@ class _Run(Generic[K, T]):
 
 
 class _Thread(Generic[K, T]):
-    """A thread that reads files one after the other.
+    """A thread that reads files one after the other. It continues after it was abandoned.
 
-    It goes on when it was given up: when it has come to its end, its mount has answered.
+    When it ends, its mount has answered.
 
-    :ivar mount: which all of its files lie on; None while that is not known
-    :ivar time_left: seconds without progress until it is to be given up
-    :ivar idle_seconds: for how long it has made none
+    :ivar mount: the mount of all its files; None while not known
+    :ivar time_left: seconds without progress until it is abandoned
+    :ivar idle_seconds: seconds without progress so far
     :ivar results: by index
     """
 
@@ -350,20 +354,20 @@ class _Thread(Generic[K, T]):
 
     @property
     def is_over(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has ended."""
         return self.attempt.is_over
 
     @property
     def time_left_if_stuck(self) -> float:
-        """Seconds of its time that will be left if what it reads now goes on hanging."""
+        """The seconds that will be left if the current read keeps hanging."""
         return self.time_left - self._owed
 
     def note_progress(self, now: float, elapsed: float) -> float:
-        """Look whether it has read something since the last look; return what it costs if it has not.
+        """Check for progress since the last check. Return the lost seconds if there was none.
 
         :param now: on the clock
         :param elapsed: seconds since the last look
-        :returns: seconds without progress, which its time is less now
+        :returns: seconds without progress; its time is reduced by these
         """
         if self.is_over:
             return 0.0
@@ -377,9 +381,9 @@ class _Thread(Generic[K, T]):
         return cost
 
     def take_rest(self) -> tuple[int | None, list[int]]:
-        """Return which read is under way and what was to follow it, which this thread leaves to others then.
+        """Return the current read and the reads after it, which this thread then leaves to others.
 
-        Before the first read, and after the last, none is under way: then nothing is taken from it.
+        Before the first read and after the last one there is no current read: then nothing is taken.
         """
         with self._lock:
             under_way = self._get_under_way()
@@ -390,7 +394,10 @@ class _Thread(Generic[K, T]):
             return under_way[0], rest
 
     def give_up(self) -> tuple[dict[int, T], list[int]]:
-        """Return what was read in time, and what was not; the latter is none if it has just ended."""
+        """Return what was read in time, and what was not.
+
+        The second is empty if the thread has just ended.
+        """
         with self._lock:
             self.is_given_up = True
             left = [*self._get_under_way(), *(index for index, _ in self._work)]

@@ -1,8 +1,8 @@
-"""The guests of a hypervisor as they were last read, so that libvirt is not asked for them on every scrape.
+"""A cache of the guests of a hypervisor, so that not every scrape asks libvirt for them.
 
-libvirt may be unable to give a guest's XML: from libvirt 11 on that call waits for the guest's job, which
-another client may hold for as long as the guest is frozen. Then what was last read of the guest counts on.
-One that was never read counts by virDomainGetInfo, which waits for no job.
+Sometimes libvirt cannot give a guest's XML. From libvirt 11 on the call waits for the guest's job, and
+another client may hold the job as long as the guest is frozen. Then the last XML of the guest is used. A
+guest that was never read is counted by virDomainGetInfo, which waits for no job.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from exporter.virt.connections import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
 
-# For so long a refresh reads guests that answer; what is left is read between scrapes. (For those that do not
-# answer it waits a moment each, and for few of them: exporter.virt.guest_calls.)
+# A refresh reads guests that answer for this long. The others are read between scrapes. (For guests that do
+# not answer it waits only a moment, and only for a few: exporter.virt.guest_calls.)
 REFRESH_SECONDS = 30.0
-# Between scrapes there is time; but a guest that does not answer is not asked again at once.
+# Between scrapes there is more time. But a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
 RETRY_SECONDS = 5.0
-# One that was not asked, as too many others did not answer, has no part in that.
+# A guest that was not asked, because too many others did not answer, need not wait that long.
 RETRY_NOT_ASKED_SECONDS = 1.0
-# Calls for an XML that may hang at once: fewer than may hang in all, so that there is one left for what asks
+# The number of calls for an XML that may hang at once. It is less than the total limit, so that one is left
 # for the vCPUs and memory of guests without an XML.
 MAX_HUNG = 3
 _KIND = "XML"
-# 11.0.0, the first libvirt whose XML of a guest waits for its job (measured: docs/decisions.md).
+# 11.0.0: from this libvirt on, the call for a guest's XML waits for its job (measured: docs/decisions.md).
 XML_WAITS_SINCE_VERSION = 11_000_000
-# An XML that took longer is used, but does not show that the guest answers again: libvirt 11 gives the XML of
-# a guest whose job is held after 30 s all the same.
+# An XML that took longer is used, but it does not show that the guest answers again. libvirt 11 gives the XML
+# after 30 s even if another client still holds the job.
 LATE_SECONDS = 1.0
 
 
@@ -42,12 +42,12 @@ LATE_SECONDS = 1.0
 class _Entry:
     """What is known of a domain.
 
-    :ivar record: the row of the list that the guest was last read for
-    :ivar guest: None while nothing is known of it, or where its XML cannot be understood
+    :ivar record: the row of the list when the guest was last read
+    :ivar guest: None while nothing is known about it, or if its XML cannot be parsed
     :ivar read_at: when its XML was read; None while it was not
-    :ivar number: of the call that read it; a later call has a higher one
-    :ivar due_number: of the last change; a call with a higher number, or with this one, has seen it
-    :ivar retry_at: when libvirt may be asked again; 0 unless it has not answered
+    :ivar number: of the call that read it; later calls have higher numbers
+    :ivar due_number: of the last change; calls with this number or a higher one have seen it
+    :ivar retry_at: when libvirt may be asked again after no answer; else 0
     """
 
     record: DomainRecord
@@ -60,20 +60,20 @@ class _Entry:
 
     @property
     def is_due(self) -> bool:
-        """Whether its XML is to be read again."""
+        """Whether its XML has to be read again."""
         return self.due_number > self.number
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether its XML was wanted and could not be had."""
+        """Whether its XML was asked for and not received."""
         return self.is_due and self.retry_at > 0
 
 
 class GuestCache:
     """The hypervisor's guests, kept in step with its list of domains.
 
-    A guest's XML is read when it is new, when its id or name changed (it was started, stopped or renamed),
-    when an event spoke of it, and when it was last read `resync_interval` seconds ago.
+    A guest's XML is read if it is new, if its id or name changed (it was started, stopped or renamed), after
+    an event about it, and if it was last read `resync_interval` seconds ago.
 
     :param calls: asks about one guest at a time
     :param clock: monotonic seconds
@@ -90,20 +90,20 @@ class GuestCache:
         self.guests_read = 0
 
     def configure(self, *, resync_interval: float) -> None:
-        """Read guests again after so many seconds from now on."""
+        """From now on, read guests again after this number of seconds."""
         self._resync_interval = resync_interval
 
     def note_libvirt_version(self, version: int) -> None:
-        """Take note of the hypervisor's libvirt: an older one gives the XML of a busy guest, too.
+        """Record the version of libvirt: an older one gives the XML of a busy guest too.
 
         :param version: virConnectGetLibVersion
         """
         self._may_xml_wait = version >= XML_WAITS_SINCE_VERSION
 
     def expire(self) -> None:
-        """Have every guest read again: after a reconnection nobody knows what was missed.
+        """Read every guest again, because events may have been missed during a reconnection.
 
-        What was known of a guest counts on if libvirt does not give its XML.
+        The old XML of a guest is used if libvirt does not give the new one.
         """
         with self._lock:
             self._entries = {
@@ -112,9 +112,9 @@ class GuestCache:
             }
 
     def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
-        """Bring the cache in step with `domains`, reading those of which it is not sure.
+        """Update the cache from the list of domains, and read the guests that may have changed.
 
-        :param changed: UUIDs that events spoke of
+        :param changed: UUIDs that had events
         """
         oldest = self._clock() - self._resync_interval
         with self._lock:
@@ -122,7 +122,8 @@ class GuestCache:
                 record.uuid: self._update(record, is_changed=record.uuid in changed, oldest=oldest)
                 for record in domains
             }
-        # Whoever else asks about guests, as for image sizes, asks about these: so this forgets for all.
+        # Other parts that ask about guests, such as image sizes, ask about the same ones. So forget for all
+        # of them.
         self._calls.forget_others([entry.record.uuid for entry in self._list_entries()])
         self._read(self._list_due(), seconds=REFRESH_SECONDS)
         self._ask_for_unread()
@@ -132,15 +133,15 @@ class GuestCache:
         return bool(self._list_due(oldest=self._clock() - self._resync_interval / 2))
 
     def resync(self) -> None:
-        """Read the guests that are or soon would be too old; to be called between scrapes, by any thread.
+        """Read the guests that are or soon will be too old. Called between scrapes, by any thread.
 
-        One that started, stopped or vanished meanwhile is left to the next `reconcile`.
+        A guest that started, stopped or disappeared meanwhile is left to the next `reconcile`.
         """
         oldest = self._clock() - self._resync_interval / 2
         self._read(self._list_due(oldest=oldest), seconds=MAINTENANCE_SECONDS)
 
     def get_guests(self) -> dict[str, Guest | None]:
-        """Return each domain's guest by UUID; None for one of which nothing is known."""
+        """Return each domain's guest by UUID; None if nothing is known about it."""
         return {entry.record.uuid: entry.guest for entry in self._list_entries()}
 
     def count_unread(self) -> int:
@@ -148,11 +149,11 @@ class GuestCache:
         return sum(entry.read_at is None for entry in self._list_entries())
 
     def count_outdated(self) -> int:
-        """Return how many guests count by an older XML because libvirt did not give the new one."""
+        """Return how many guests are counted by an old XML because libvirt did not give the new one."""
         return sum(entry.read_at is not None and entry.is_unanswered for entry in self._list_entries())
 
     def get_problems(self) -> tuple[Problem, ...]:
-        """Return one problem for each guest whose XML could not be read, or not be had."""
+        """Return one problem for each guest whose XML could not be parsed, or not received."""
         problems = []
         for entry in self._list_entries():
             if entry.problem is not None:
@@ -162,7 +163,7 @@ class GuestCache:
         return tuple(problems)
 
     def _update(self, record: DomainRecord, *, is_changed: bool, oldest: float) -> _Entry:
-        """Return the entry for a listed domain, due if it is new, was changed, or is too old."""
+        """Return the entry of a listed domain. It is due if it is new, changed or too old."""
         entry = self._entries.get(record.uuid)
         if entry is None:
             return _Entry(record=record, due_number=next(self._numbers))
@@ -176,9 +177,9 @@ class GuestCache:
             return tuple(self._entries.values())
 
     def _list_due(self, *, oldest: float | None = None) -> list[_Entry]:
-        """Return what is to be read now.
+        """Return the entries to read now.
 
-        :param oldest: what was read before this time is to be read as well
+        :param oldest: entries that were read before this time are included
         """
         now = self._clock()
         return [
@@ -189,7 +190,7 @@ class GuestCache:
         ]
 
     def _read(self, entries: Sequence[_Entry], *, seconds: float) -> None:
-        """Read these guests' XML. One that does not answer is due again after a while."""
+        """Read the XML of these guests. A guest that does not answer is due again later."""
         jobs = [
             GuestJob(
                 uuid=entry.record.uuid,
@@ -215,7 +216,7 @@ class GuestCache:
                     self._entries[uuid] = replace(entry, due_number=due_number, retry_at=retry_at)
 
     def _ask_for_unread(self) -> None:
-        """Ask for the vCPUs and memory of guests whose XML was never to be had."""
+        """Ask for the vCPUs and memory of guests whose XML was never received."""
         jobs = [
             GuestJob(
                 uuid=entry.record.uuid,
@@ -230,7 +231,10 @@ class GuestCache:
             self._calls.ask(jobs, seconds=REFRESH_SECONDS)
 
     def _ask_xml(self, asked: _Entry, hypervisor: WaitingHypervisor) -> None:
-        """Read and parse one domain, and keep it; forget it if it vanished, to be read anew if it is back."""
+        """Read, parse and keep one domain.
+
+        Forget it if it is gone, so that it is read again if it comes back.
+        """
         record, number, began_at = asked.record, next(self._numbers), self._clock()
         self.guests_read += 1
         guest, problem = None, None
@@ -245,7 +249,7 @@ class GuestCache:
             problem = _describe_unreadable(record, error)
         except HypervisorError as error:
             guest, problem = asked.guest, _describe_unreadable(record, error)
-        # Timed when it was answered: libvirt makes the XML after it has waited for the guest.
+        # The time of the answer counts: libvirt makes the XML after it has waited for the guest.
         now = self._clock()
         read = _Entry(record=record, guest=guest, read_at=now, number=number, problem=problem)
         if now - began_at > LATE_SECONDS:
@@ -258,7 +262,7 @@ class GuestCache:
         except (ConnectionLostError, NoAnswerError):
             raise
         except HypervisorError:
-            return  # it counts as one of which nothing is known
+            return  # it counts as a guest about which nothing is known
         with self._lock:
             entry = self._entries.get(record.uuid)
             if entry is not None and entry.read_at is None:
@@ -266,9 +270,9 @@ class GuestCache:
                 self._entries[record.uuid] = replace(entry, guest=guest)
 
     def _keep(self, read: _Entry) -> None:
-        """Keep what was read, unless the domain is listed no longer, or a later call has read it.
+        """Keep what was read, unless the domain is not listed any more, or a later call has read it.
 
-        A domain that changed after the call was made is read once more.
+        A domain that changed after the call is read again.
         """
         with self._lock:
             entry = self._entries.get(read.record.uuid)
@@ -278,7 +282,7 @@ class GuestCache:
             self._entries[read.record.uuid] = kept
 
     def _forget(self, uuid: str, number: int) -> None:
-        """Forget a domain that the call with this number did not find, unless it was listed anew since."""
+        """Forget a domain that this call did not find, unless it was listed again since."""
         with self._lock:
             entry = self._entries.get(uuid)
             if entry is not None and entry.due_number <= number:

@@ -1,9 +1,9 @@
-"""Calls that may wait for a guest: made for one guest at a time, the guests that answer first.
+"""Calls that may wait for a guest. They are made for one guest at a time, first for guests that answer.
 
-A guest that is frozen, migrating or being killed may hold up every call about it for as long as it likes. So
-such a call has its own time and its own connection. When a guest does not answer in time, its call is left
-waiting and the next guest is asked over another connection. Few calls may wait so at once: each takes one of
-the 20 workers that libvirtd has for all its clients.
+A guest that is frozen, migrating or being killed may block every call about it. So such a call has its own
+timeout and its own connection. If a guest does not answer in time, its call is left waiting, and the next
+guest is asked over another connection. Only a few calls may wait at once: each uses one of the 20 workers
+that libvirtd has for all its clients.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from exporter.virt.connections import Connections, WaitingHypervisor
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 0.25
-REMOTE_TIMEOUT_SECONDS = 1.0  # an answer takes two or three round trips there
+REMOTE_TIMEOUT_SECONDS = 1.0  # a remote answer takes two or three round trips
 MAX_WAITING = 5  # a quarter of libvirtd's workers
 
 
 @dataclass(frozen=True, slots=True)
 class GuestJob:
-    """What is to be asked about one guest.
+    """A job that asks about one guest.
 
-    :ivar kind: what is asked for: a guest may be waited for by one call of each kind
-    :ivar ask: makes the calls and keeps what they answer; raises ConnectionLostError and NoAnswerError only
-    :ivar may_wait_for_monitor: whether it is in vain while the guest's monitor is busy
-    :ivar is_first: whether the guest never answered this process, so that it may have hung for long already
+    :ivar kind: the kind of question; only one call of each kind may wait for a guest
+    :ivar ask: makes the calls and keeps the answers; raises only ConnectionLostError and NoAnswerError
+    :ivar may_wait_for_monitor: whether it is useless while the guest's monitor is busy
+    :ivar is_first: whether the guest never answered this process, so that it may already hang
     """
 
     uuid: str
@@ -43,15 +43,15 @@ class GuestJob:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from other jobs."""
+        """Identifies the job."""
         return self.uuid, self.kind
 
 
 class Unanswered(NamedTuple):
-    """The UUIDs of guests of which nothing was learnt.
+    """The UUIDs of guests without an answer.
 
-    :ivar slow: those that do not answer, now or since an earlier call
-    :ivar not_asked: those that could not be asked, as time was over or too many others do not answer
+    :ivar slow: guests that do not answer, now or since an earlier call
+    :ivar not_asked: guests that were not asked, because the time was over or too many others do not answer
     """
 
     slow: frozenset[str]
@@ -59,7 +59,7 @@ class Unanswered(NamedTuple):
 
 
 class GuestCalls:
-    """Asks about guests, one after the other, and leaves those waiting that do not answer.
+    """Asks about guests, one after the other. Calls that are not answered are left waiting.
 
     :param connections: lends a connection to each call that waits
     :param timeout: seconds after which the next guest is asked
@@ -91,32 +91,32 @@ class GuestCalls:
 
     @property
     def slow(self) -> frozenset[str]:
-        """The UUIDs of the guests that did not answer when they were last asked, or were busy."""
+        """The UUIDs of guests that did not answer the last call, or were busy."""
         with self._lock:
             return self._slow
 
     def clear(self) -> None:
-        """Forget which guests were slow: after a reconnection all are asked alike."""
+        """Forget which guests were slow: after a reconnection all are asked in the same way."""
         with self._lock:
             self._slow = frozenset()
 
     def forget_others(self, uuids: Collection[str]) -> None:
-        """Forget guests that are not among these: one that vanished while it was slow never answers again."""
+        """Forget all other guests: a slow guest that disappeared never answers again."""
         with self._lock:
             self._slow &= frozenset(uuids)
 
     def list_waiting(self, kind: str) -> frozenset[str]:
-        """Return the UUIDs of the guests for which a call of this kind is waiting."""
+        """Return the UUIDs of guests with a waiting call of this kind."""
         with self._lock:
             waiting = dict(self._waiting)
         return frozenset(uuid for (uuid, each), call in waiting.items() if each == kind and not call.is_over)
 
     def ask(self, jobs: Sequence[GuestJob], *, seconds: float, may_hang: int = MAX_WAITING) -> Unanswered:
-        """Do these jobs, and return the guests of which nothing was learnt.
+        """Do these jobs and return the guests without an answer.
 
-        :param seconds: how long to go on at most; what is left then was not asked
-        :param may_hang: how many of these calls may be left waiting; what is left then was not asked
-        :raises HypervisorError: when the connection is lost or cannot be made
+        :param seconds: the total timeout; jobs that are left then were not asked
+        :param may_hang: how many of these calls may be left waiting; jobs that are left then were not asked
+        :raises HypervisorError: if the connection is lost or cannot be opened
         """
         end = self._clock() + seconds
         left = self._sort(jobs)
@@ -138,10 +138,10 @@ class GuestCalls:
         return Unanswered(slow=slow, not_asked=frozenset(job.uuid for job in left) - slow)
 
     def is_worth_asking(self, hypervisor: WaitingHypervisor, job: GuestJob) -> bool:
-        """Whether to make the call now. Whatever is wrong with one guest may be so with others.
+        """Whether to make the call now. If one guest has a problem, others may have the same.
 
-        Only where a guest is known not to answer, or this one was never asked, libvirt is asked first whether
-        this one is busy: that call waits for nobody, and spares a worker.
+        If any guest does not answer, or this one was never asked, ask libvirt first whether this one is busy.
+        That call does not wait, and saves a worker.
         """
         with self._lock:
             is_trouble = bool(self._waiting) or bool(self._slow)
@@ -152,15 +152,15 @@ class GuestCalls:
         except ConnectionLostError:
             raise
         except HypervisorError:
-            return True  # it is shut off, gone, or libvirt cannot tell
+            return True  # it is shut off or gone, or libvirt does not know
         if is_busy:
             self._note_slow(job.uuid)
         return not is_busy
 
     def do(self, job: GuestJob, hypervisor: WaitingHypervisor) -> None:
-        """Make the call, and take note of whether the guest answers.
+        """Make the call, and record whether the guest answers. A late answer does not count.
 
-        An answer that comes late is none, and one that waits for no guest says nothing of it.
+        A call that waits for no guest proves nothing.
         """
         began_at = self._clock()
         try:
@@ -174,7 +174,7 @@ class GuestCalls:
                 self._slow -= {job.uuid}
 
     def _sort(self, jobs: Sequence[GuestJob]) -> list[GuestJob]:
-        """Leave out what is still waited for, and put guests last that did not answer before."""
+        """Leave out jobs whose calls still wait. Put guests that did not answer before last."""
         with self._lock:
             self._waiting = {key: attempt for key, attempt in self._waiting.items() if not attempt.is_over}
             waiting, slow = set(self._waiting), self._slow
@@ -194,7 +194,7 @@ class GuestCalls:
 class _Batch:
     """Jobs that one thread does over one connection, until one of them takes too long.
 
-    :ivar done: how many are done; it stays as it is once the batch was given up
+    :ivar done: how many are done; it does not change after the batch was abandoned
     """
 
     def __init__(self, calls: GuestCalls, jobs: Sequence[GuestJob], *, clock: Callable[[], float]) -> None:
@@ -202,13 +202,14 @@ class _Batch:
         self._calls = calls
         self._jobs = tuple(jobs)
         self._clock = clock
-        # An answer may come in the moment in which its job is given up: that is done then, or left waiting.
+        # An answer may come at the moment when its job is abandoned. Then the job is either done or left
+        # waiting.
         self._lock = threading.Lock()
-        self._began_at: float | None = None  # the job under way; None while there is no connection yet
+        self._began_at: float | None = None  # start of the current job; None while there is no connection
         self._is_given_up = False
 
     def run(self, hypervisor: WaitingHypervisor) -> None:
-        """Do the jobs that are left, but none after it was given up."""
+        """Do the remaining jobs, but none after the batch was abandoned."""
         while not self._is_given_up and self.done < len(self._jobs):
             job = self._jobs[self.done]
             self._began_at = self._clock()
@@ -223,7 +224,7 @@ class _Batch:
                 self._began_at = self._clock()
 
     def wait(self, attempt: Attempt[None], *, timeout: float, end: float) -> None:
-        """Wait until all is done, a job takes longer than `timeout`, or it is `end` on the clock."""
+        """Wait until all jobs are done, a job takes longer than `timeout`, or the clock reaches `end`."""
         while not attempt.is_over:
             left = self._give_up_if_late(timeout, end)
             if left <= 0:
@@ -231,10 +232,10 @@ class _Batch:
             attempt.wait(left)
 
     def _give_up_if_late(self, timeout: float, end: float) -> float:
-        """Return for how many seconds the job under way may go on; if for none, it is given up."""
+        """Return how many seconds the current job may still take; if none, abandon it."""
         with self._lock:
             now, began_at = self._clock(), self._began_at
-            # Before there is a connection nothing has begun: look again after a while.
+            # Without a connection nothing has started. Check again later.
             job_ends = now + timeout if began_at is None else began_at + timeout
             left = min(end, job_ends) - now
             self._is_given_up = left <= 0

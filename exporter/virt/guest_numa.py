@@ -1,4 +1,4 @@
-"""The NUMA cells of a guest: how its vCPUs and memory lie, and in which of the host's cells and pages."""
+"""The NUMA cells of a guest: its vCPUs and memory, and the host's cells and pages that they use."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from exporter.model import LARGE_PAGES, GuestNumaCell
 from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.memory_units import to_kib
 
-# Linux knows no more of a host's (MAX_NUMNODES), and QEMU 128 of a guest's.
+# Linux supports no more cells on a host (MAX_NUMNODES); QEMU supports 128 in a guest.
 _MAX_CELLS = 1024
 
 
 def parse_guest_numa_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> tuple[GuestNumaCell, ...]:
-    """Parse what Nova's _get_guest_numa_config wrote, and what others write to the same end.
+    """Parse the NUMA cells as Nova's _get_guest_numa_config and other tools write them.
 
-    None is there for a guest that neither has NUMA cells nor huge pages: its memory may lie anywhere.
+    A guest without NUMA cells and huge pages has none: its memory may be anywhere.
 
-    :raises ValueError: for what is no number, or too many (KeyError for what is missing)
+    :raises ValueError: if a value is not a number, or there are too many (KeyError if one is missing)
     """
     pages = _page_sizes(domain, cpu_specs)
     cells = domain.findall("cpu/numa/cell")
@@ -65,7 +65,7 @@ def _cell(
 
 
 def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[str | None, int | None]:
-    """Return in which of the host's cells each of the guest's has its memory, by the guest's cell."""
+    """Return the host cell that has the memory of each guest cell, by the guest's cell."""
     return {
         memnode.get("cellid"): _only(memnode, cpu_specs)
         for memnode in reversed(domain.findall("numatune/memnode"))
@@ -73,9 +73,9 @@ def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[str | 
 
 
 def _page_sizes(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[int | None, int]:
-    """Return the size in KiB of the huge pages of each of the guest's cells; None stands for all others.
+    """Return the huge page size in KiB of each guest cell; the key None is for all others.
 
-    <hugepages> that names no size leaves it to the host's default, which the XML does not tell.
+    <hugepages> without a size means the host's default, which is not in the XML.
     """
     hugepages = domain.find("memoryBacking/hugepages")
     if hugepages is None:
@@ -89,7 +89,7 @@ def _page_sizes(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[int | 
 
 
 def _only(element: ElementTree.Element | None, cpu_specs: CpuSpecs) -> int | None:
-    """Return the one NUMA cell that a nodeset names."""
+    """Return the NUMA cell of a nodeset with exactly one cell."""
     nodes = None if element is None else element.get("nodeset")
     cells = cpu_specs.parse(nodes) if nodes else frozenset()
     return next(iter(cells)) if len(cells) == 1 else None

@@ -21,7 +21,7 @@ class GuestXmlError(ExporterError):
 def parse_guest(xml: str) -> Guest:
     """Parse what virDomainGetXMLDesc returned.
 
-    :raises GuestXmlError: when it is no domain, or lacks its name, UUID, memory or vCPUs
+    :raises GuestXmlError: if it is not a domain, or has no name, UUID, memory or vCPUs
     """
     try:
         domain = parse_xml(xml)
@@ -54,7 +54,7 @@ def parse_guest(xml: str) -> Guest:
 
 
 def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
-    """Return what is known of a guest whose XML libvirt has not given yet: its vCPUs and its memory."""
+    """Return a guest without XML: only its vCPUs and memory are known."""
     return Guest(
         uuid=record.uuid,
         name=record.name,
@@ -75,10 +75,10 @@ def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
 
 
 def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
-    """Whether Nova counts the disk's over-commit: an image file that is no Cinder volume.
+    """Whether Nova counts the disk's over-commit: it is an image file and not a Cinder volume.
 
-    Only a volume gets a serial from Nova, which skips its block device mappings. Block, network and volume
-    disks and empty drives commit nothing.
+    Nova gives a serial only to a volume, and skips its block device mappings. Block, network and volume disks
+    and empty drives do not count.
     """
     if disk.source_type != "file" or disk.path is None:
         return False
@@ -86,10 +86,10 @@ def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
 
 
 def is_volume_backed(disks: Sequence[Disk], *, has_image: bool) -> bool:
-    """Whether the root disk of one of Nova's guests is a Cinder volume, which claims no disk here.
+    """Whether the root disk of a Nova guest is a Cinder volume, which claims no disk here.
 
-    The XML does not name the root disk. Nova writes of which image it was made, unless a volume is booted
-    from; and where a volume was made of that image, the first hard disk is a volume.
+    The XML does not name the root disk. Nova writes the image of the root disk, unless the guest boots from a
+    volume. If a volume was made from that image, the first hard disk is a volume.
 
     :param has_image: whether Nova's metadata name an image (nova:root)
     """
@@ -111,7 +111,7 @@ def _vcpus(domain: ElementTree.Element) -> int:
 
 
 def _memory_kib(domain: ElementTree.Element) -> int:
-    """Return the balloon's size; like libvirt, take the guest's whole memory where none is given."""
+    """Return the balloon's size. As in libvirt, without one it is the guest's whole memory."""
     return _kib(domain, "currentMemory" if domain.find("currentMemory") is not None else "memory")
 
 

@@ -1,20 +1,20 @@
-"""The address by which a hypervisor is known: Nova's `my_ip`."""
+"""The address of a hypervisor: Nova's `my_ip`."""
 
 from __future__ import annotations
 
 import socket
 from urllib.parse import urlsplit
 
-# TEST-NET-1 (RFC 5737): an address nobody has. Connecting a datagram socket sends nothing; it only makes the
-# kernel choose the address from which it would.
+# TEST-NET-1 (RFC 5737): an address that nobody has. To connect a datagram socket sends nothing. The kernel
+# only chooses the source address.
 _NOWHERE = ("192.0.2.1", 9)
 
 
 def get_host_ip(uri: str) -> str | None:
-    """Return the address of the hypervisor at a libvirt URI, or None where it cannot be told.
+    """Return the address of the hypervisor at a libvirt URI; None if it is not known.
 
     For this machine: the address of the interface with the default route, as Nova's default for `my_ip`
-    (oslo_utils.netutils.get_my_ipv4). For another: what its name resolves to, which may block.
+    (oslo_utils.netutils.get_my_ipv4). For another machine: the address of its name; to resolve it may block.
     """
     try:
         host = urlsplit(uri).hostname

@@ -1,27 +1,27 @@
-"""The XML that libvirt answers with, parsed with bounds: parts of it are a guest's owner's to choose."""
+"""Parse libvirt's XML with limits: owners of guests choose parts of it."""
 
 from __future__ import annotations
 
 import re
 from xml.etree import ElementTree
 
-# Fifty times what a large guest has. Nothing that fits takes more than 45 MiB while it is parsed: that is
-# what the worst takes, small elements with an attribute each.
+# Fifty times the XML of a large guest. To parse it never needs more than 45 MiB: that is the worst case,
+# small elements with one attribute each.
 MAX_CHARACTERS = 2**20
 
-# What an unsigned number of libvirt's, of 64 bits, may be at most; a sample can hold it, too.
+# The maximum of libvirt's unsigned 64-bit numbers. A sample can hold it too.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 class XmlError(ValueError):
-    """It is no XML, or none that libvirt would write; the message is one line."""
+    """It is not XML, or not XML that libvirt would write. The message is one line."""
 
 
 def parse_xml(text: str) -> ElementTree.Element:
     """Return the root element.
 
-    A document type is refused, and with it every entity of somebody's own: libvirt writes neither, and nested
-    entities grow to gigabytes.
+    A document type is refused, and with it every custom entity. libvirt writes neither, and nested entities
+    can grow to gigabytes.
 
     :raises XmlError: when it is no XML, too long, or has a document type
     """
@@ -36,9 +36,9 @@ def parse_xml(text: str) -> ElementTree.Element:
 
 
 def whole_number(text: str) -> int:
-    """Return the number that an element or attribute holds.
+    """Return the number in an element or attribute.
 
-    :raises ValueError: when it is none, or longer than any of libvirt's
+    :raises ValueError: if it is not a number, or larger than any of libvirt's
     """
     digits = text.strip()
     if not _WHOLE_NUMBER.fullmatch(digits):

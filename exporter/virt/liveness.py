@@ -1,9 +1,9 @@
-"""Which guests are seen to run: a call that waits for a guest's monitor is made for those first.
+"""Which guests are seen to run. Calls that wait for a guest's monitor are made for these first.
 
-A frozen guest does not answer such a call, and the call then holds the guest's job for as long as the guest
-is frozen. libvirt cannot say whether a guest is frozen. But it says, without waiting for the guest, how much
-CPU time its process has used: if that grows, the guest is not frozen. If it does not grow, the guest may be
-frozen, paused or idle.
+A frozen guest does not answer such a call, and the call holds the guest's job as long as the guest is frozen.
+libvirt does not know whether a guest is frozen. But it knows, without waiting for the guest, the CPU time of
+its process. If that grows, the guest is not frozen. If it does not grow, the guest may be frozen, paused or
+idle.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from exporter.virt.connections import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 
 LOOK_SECONDS = 60.0
-# Two looks that are further apart show that the guest ran since the first, but not that it runs now.
+# If two looks are further apart, they show that the guest ran in between, but not that it runs now.
 MAX_GAP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was seen of a guest.
+    """The result of one look at a guest.
 
-    :ivar is_compared: whether an earlier look was recent enough to show by this one whether the guest runs
-    :ivar is_busy: whether its monitor has not answered somebody for a while
-    :ivar is_running: whether it can be taken to answer now
+    :ivar is_compared: whether an earlier look was recent enough to compare with
+    :ivar is_busy: whether its monitor has not answered some client for a while
+    :ivar is_running: whether the guest probably answers now
     """
 
     at: float
@@ -38,7 +38,7 @@ class _Look:
 
 
 class Liveness:
-    """Looks at guests, and remembers what it saw. Not for two threads at once.
+    """Looks at guests and remembers the results. Not thread-safe.
 
     :param calls: asks about one guest at a time
     :param clock: monotonic seconds
@@ -51,27 +51,27 @@ class Liveness:
 
     @property
     def busy(self) -> frozenset[str]:
-        """The UUIDs of the guests that do not answer somebody: this process or any other client."""
+        """The UUIDs of guests that do not answer some client: this process or another one."""
         return frozenset(uuid for uuid, look in dict(self._looks).items() if look.is_busy)
 
     def is_running(self, uuid: str) -> bool:
-        """Whether the guest was seen to run when it was last looked at, or has no process that could hang."""
+        """Whether the last look showed that the guest runs, or that it has no process that could hang."""
         look = self._looks.get(uuid)
         return look is not None and look.is_running
 
     def is_still(self, uuid: str) -> bool:
-        """Whether the guest used no CPU time between the last two looks, which were close to each other."""
+        """Whether the guest used no CPU time between the last two looks, if they were close together."""
         look = self._looks.get(uuid)
         return look is not None and look.is_compared and not look.is_running
 
     def forget_others(self, uuids: Collection[str]) -> None:
-        """Forget guests that are not among these."""
+        """Forget all other guests."""
         self._looks = {uuid: look for uuid, look in dict(self._looks).items() if uuid in uuids}
 
     def look(self, uuids: Collection[str]) -> None:
         """Look at these guests (virDomainGetControlInfo, virDomainGetInfo: neither waits for a monitor).
 
-        :raises HypervisorError: when the connection is lost or cannot be made
+        :raises HypervisorError: if the connection is lost or cannot be opened
         """
         jobs = [
             GuestJob(uuid=uuid, kind="liveness", ask=partial(self._look, uuid), may_wait_for_monitor=False)
@@ -86,7 +86,7 @@ class Liveness:
         except (ConnectionLostError, NoAnswerError):
             raise
         except HypervisorError:
-            # It is shut off or gone, or its driver has no monitors: there is nothing to wait for.
+            # It is shut off or gone, or its driver has no monitors. So no call waits for it.
             self._looks[uuid] = _Look(self._clock(), 0, is_running=True)
             return
         now, before = self._clock(), self._looks.get(uuid)

@@ -1,4 +1,4 @@
-"""Amounts of memory as libvirt writes them: a number, and a unit beside it."""
+"""Amounts of memory in libvirt's form: a number and a unit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BYTES_PER_UNIT = {
 
 
 def to_kib(amount: str, unit: str | None) -> int:
-    """Return KiB, rounded down, of an amount in this unit; without one it is in KiB already.
+    """Return an amount of this unit in KiB, rounded down. Without a unit it is already in KiB.
 
     :raises ValueError: when the amount is no whole number
     :raises KeyError: when libvirt has no such unit

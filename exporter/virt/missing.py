@@ -1,4 +1,4 @@
-"""What to say when libvirt cannot be loaded: which of its parts is missing, and which package brings it."""
+"""The message if libvirt cannot be loaded: the missing part, and its package."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ def explain_missing(
 ) -> str:
     """Return, in one line, what is missing and what to install.
 
-    :param error: what importing libvirt-python raised: ModuleNotFoundError without it; otherwise the message
-        is the dynamic linker's: "libvirt.so.0: cannot open shared object file: No such file or directory"
+    :param error: the error of importing libvirt-python: ModuleNotFoundError if it is missing; otherwise the
+        message comes from the dynamic linker: "libvirt.so.0: cannot open shared object file: No such file or
+        directory"
     :param executable: the interpreter that it is missing for
-    :param is_virtual: whether that is a virtual environment's, which does not see the system's packages
+    :param is_virtual: whether it belongs to a virtual environment, which does not see the system's packages
     """
     message = " ".join(str(error).split())
     if message.startswith("libvirt") and "cannot open shared object file" in message:

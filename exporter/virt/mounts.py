@@ -1,4 +1,4 @@
-"""Which mount a path lies on, by Linux's mountinfo."""
+"""The mount of a path, from Linux's mountinfo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Mount:
     """A mount as mountinfo has it.
 
-    :ivar number: changes when its point is mounted anew; it stays taken while a read hangs on the mount
+    :ivar number: changes when something new is mounted there; not reused while a read hangs on the mount
     """
 
     number: str
@@ -25,7 +25,7 @@ class Mounts:
 
     def __init__(self, mountinfo: str) -> None:
         lines = (line.split() for line in mountinfo.splitlines())
-        # Of several on one point the last one covers the others, as it does here.
+        # If several are mounted at one point, the last one hides the others.
         self._by_point = {
             mount.point: mount for mount in (Mount(fields[0], _unescape(fields[4])) for fields in lines)
         }
@@ -34,7 +34,7 @@ class Mounts:
         return self._by_point.get(mount.point) == mount
 
     def find(self, path: str) -> Mount:
-        """Return the mount that a path lies on, by its text alone: resolving a link may hang, too."""
+        """Return the mount of a path, by its text alone: to resolve a link may hang too."""
         folder = path
         while folder:
             mount = self._by_point.get(folder)
@@ -45,7 +45,7 @@ class Mounts:
 
 
 def _unescape(field: str) -> str:
-    """Undo mountinfo's escapes of blank, tab, line feed and backslash."""
+    """Decode mountinfo's escapes of blank, tab, line feed and backslash."""
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(escape, character)
     return field

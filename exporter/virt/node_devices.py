@@ -11,7 +11,7 @@ from exporter.label import fit_label
 from exporter.model import MdevType, PciDevice
 from exporter.virt.libvirt_xml import parse_xml, whole_number
 
-# Each kind of device is a series: no host has as many, and one that says so is not believed.
+# Each kind of device is a series. No host has this many, so a longer list is an error.
 MAX_KINDS = 256
 _MAX_ID_LENGTH = 10  # "0x10de"
 
@@ -79,7 +79,7 @@ def _find_capability(element: ElementTree.Element, kind: str) -> ElementTree.Ele
 
 
 def _dev_type(pci: ElementTree.Element, *, is_vdpa: bool) -> tuple[str, str | None]:
-    """Return Nova's type of a device, and for a virtual function its physical one's address."""
+    """Return Nova's type of a device, and the address of the physical function for a virtual one."""
     for capability in pci.iterfind("capability"):
         kind, physical = capability.get("type"), capability.find("address")
         if kind == "virt_functions":
@@ -108,12 +108,12 @@ def _id(pci: ElementTree.Element, tag: str) -> str:
 
 
 def _has_serial_number(pci: ElementTree.Element) -> bool:
-    """Whether the vital product data tell the card's serial number."""
+    """Whether the vital product data have the card's serial number."""
     return bool(pci.findtext("capability[@type='vpd']/fields[@access='readonly']/serial_number"))
 
 
 def _mdev_types(device: ElementTree.Element) -> Iterator[MdevType]:
-    """Yield the types of mediated devices that a device may be divided into: of PCI or of s390."""
+    """Yield the types of mediated devices of a device: of PCI or of s390."""
     for element in device.iterfind("capability/capability[@type='mdev_types']/type"):
         yield MdevType(
             name=fit_label(element.attrib["id"]),
@@ -122,7 +122,7 @@ def _mdev_types(device: ElementTree.Element) -> Iterator[MdevType]:
 
 
 def _interfaces(devices: Sequence[ElementTree.Element]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each network interface that is a PCI device's, and that device's address."""
+    """Yield the name of each network interface of a PCI device, and the device's address."""
     addresses = {
         device.findtext("name"): _address(pci)
         for device in devices

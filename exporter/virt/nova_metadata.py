@@ -1,4 +1,4 @@
-"""What Nova writes into the metadata of its guests: <nova:instance>, with the flavor it was made from."""
+"""Nova's metadata of a guest: <nova:instance>, with its flavor."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from xml.etree import ElementTree
 
 from exporter.model import NovaFlavor, ResourceClass
 
-# The newer first: where Nova was upgraded, libvirt keeps what the older one wrote beside it.
+# The newer one first: after an upgrade of Nova, libvirt keeps the metadata of both.
 NAMESPACES = (
     "http://openstack.org/xmlns/libvirt/nova/1.1",
     "http://openstack.org/xmlns/libvirt/nova/1.0",
 )
 
-# Above any flavor, and low enough that the sum over all guests is exact as a sample.
+# Larger than any flavor. Small enough that the sum over all guests is exact in a sample.
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NovaMetadata:
-    """A guest's metadata; `error` says why there is no flavor where one was meant to be."""
+    """A guest's metadata. `error` says why the flavor could not be read."""
 
     flavor: NovaFlavor | None
     error: str | None
@@ -29,9 +29,9 @@ class NovaMetadata:
 
 
 def parse_nova_metadata(domain: ElementTree.Element) -> NovaMetadata | None:
-    """Parse a domain's metadata (Nova's LibvirtConfigGuestMetaNovaInstance); None where Nova wrote none.
+    """Parse a domain's metadata (Nova's LibvirtConfigGuestMetaNovaInstance); None if Nova wrote none.
 
-    Whatever is wrong with them is told in the result: the rest of the domain is still worth having.
+    Errors are in the result, because the rest of the domain is still useful.
     """
     for namespace in NAMESPACES:
         instance = domain.find(f"metadata/{{{namespace}}}instance")
@@ -68,7 +68,7 @@ def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
 
 
 def _list_resources(element: ElementTree.Element, namespace: str) -> Iterator[tuple[ResourceClass, int]]:
-    """Yield what the extra specs, which Nova writes since 32.0, claim instead of the flavor's own numbers."""
+    """Yield the extra specs, which Nova writes since 32.0. They replace the flavor's own numbers."""
     for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec"):
         prefix, _, name = spec.get("name", "").partition(":")
         if prefix == "resources" and name in ResourceClass.__members__:

@@ -19,8 +19,8 @@ def get_host_numa_topology(
 
     :param shared: the CPUs that guests share, None for all
     :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
-    :param pinned: the CPUs that a guest's vCPU has to itself, also a shut-off guest's: the scheduler keeps
-        them for it; None where nobody knows the guests
+    :param pinned: the CPUs that a guest's vCPU is pinned to, also for shut-off guests, because the scheduler
+        keeps their place; None if the guests are not known
     """
     return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
 

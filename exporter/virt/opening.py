@@ -1,8 +1,8 @@
 """Opening a connection that may never be answered.
 
-Keep-alive watches a connection only once it is open. Until then, a hypervisor that hangs, or that was
-switched off between a request and its answer, leaves the caller waiting for ever. So connections are opened
-in threads that may be given up, few enough for any length of time.
+Keep-alive checks a connection only after it is open. If a hypervisor hangs before that, or is switched off
+before it answers, the caller would wait for ever. So connections are opened in threads that can be abandoned.
+Their number is limited.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MAX_ATTEMPTS = 16
 
 
 class OpeningTimeoutError(Exception):
-    """No answer within the timeout; the attempt goes on, and the next call takes what comes of it."""
+    """No answer within the timeout. The attempt continues, and the next call uses its result."""
 
 
 class Opener(Generic[T]):
-    """Opens connections one at a time, and waits for each no longer than its timeout.
+    """Opens connections one at a time, and waits for each until its timeout.
 
-    An attempt that hangs is asked for its result again by the next call. Another one is started beside it
-    only after a while that doubles each time, up to an hour: a hypervisor costs 16 threads at most.
+    The next call checks the result of an attempt that hangs. Another attempt is started beside it after a
+    wait that doubles each time, up to an hour. A hypervisor uses at most 16 threads.
 
     :param open_: opens one; may block for ever
     :param clock: monotonic seconds
@@ -44,11 +44,11 @@ class Opener(Generic[T]):
 
     @property
     def hung(self) -> int:
-        """How many attempts have not come to an end."""
+        """How many attempts have not ended."""
         return sum(not each.is_over for each in tuple(self._attempts))
 
     def open(self) -> T:
-        """Return a new connection. Not for two threads at once.
+        """Return a new connection. Not thread-safe.
 
         :raises OpeningTimeoutError: when none is there in time
         :raises Exception: what opening it raised
@@ -68,7 +68,7 @@ class Opener(Generic[T]):
         return outcome.value
 
     def _take_opened(self) -> Success[T] | None:
-        """Return a connection that came late, and forget every attempt that came to nothing."""
+        """Return a connection that was opened late, and forget failed attempts."""
         opened = None
         for each in tuple(self._attempts):
             if each.is_over:

@@ -10,23 +10,22 @@ from exporter.attempt import Attempt, Failure, Success
 T = TypeVar("T")
 
 TOTAL_SECONDS = 1.0
-# For so long a refresh waits for what comes after something that took all of its time, and for what did not
-# answer in time when it was last asked: if it is well again, it answers at once.
+# A refresh waits this long for a call if the call before took all of its time, or if the call did not answer
+# in time before. If it works again, it answers at once.
 SHORT_SECONDS = 0.2
-# A call that takes longer than this may be about to hang: what else is needed is asked beside it.
+# A call that takes longer may hang. So the other calls are started in parallel.
 _OTHERS_BEGIN_AFTER_SECONDS = 0.25
-# An answer that is there, but in a thread that the machine has not come to yet, is not lost for that.
+# An answer may be there in a thread that has not run yet. Such an answer is not lost.
 _LEAST_SECONDS = 0.01
 
 
 class RefreshTimeout:
-    """How long one refresh may still wait for calls and reads that hang: a second for all of them.
+    """How long one refresh may still wait for calls and reads that hang: one second for all of them.
 
-    Each refresh has a new one. Not for two threads at once.
+    Each refresh has a new one. Not thread-safe.
 
     :param clock: monotonic seconds
-    :param begin_others: begins, without waiting, the calls that the refresh has yet to make, if they have not
-        begun
+    :param begin_others: starts, without waiting, the remaining calls of the refresh
     """
 
     def __init__(
@@ -42,17 +41,17 @@ class RefreshTimeout:
 
     @property
     def left(self) -> float:
-        """Seconds that may still be waited, never less than 0."""
+        """The seconds that are left, never less than 0."""
         return max(0.0, self._left)
 
     def spend(self, seconds: float) -> None:
-        """Take note that so many seconds were waited."""
+        """Record that this number of seconds was waited."""
         self._left -= seconds
 
     def wait(self, call: Attempt[T], *, timeout: float) -> Success[T] | Failure | None:
-        """Return what came of a call that began in this refresh; None if that takes too long.
+        """Return the result of a call that was started in this refresh; None if it takes too long.
 
-        :param timeout: seconds since it began for which it is waited for at most
+        :param timeout: the maximum seconds since its start
         """
         age = self._clock() - call.started_at
         seconds = max(min(timeout - age, max(self.left, SHORT_SECONDS - age)), _LEAST_SECONDS)

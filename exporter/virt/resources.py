@@ -1,6 +1,6 @@
-"""Nova's get_available_resource as pure steps on what was read of a hypervisor.
+"""Nova's get_available_resource as pure steps on what was read from a hypervisor.
 
-Each step bears the name of the Nova function it answers for (nova/virt/libvirt/driver.py and host.py).
+Each step has the name of its function in Nova (nova/virt/libvirt/driver.py and host.py).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class _DiskOvercommit:
 def get_available_resource(
     reading: Reading, options: HypervisorConfig, contributions: Contributions | None = None
 ) -> Resources:
-    """Return Nova's resource dictionary for what was read; what could not be told is None, and a problem.
+    """Return Nova's resource dictionary for what was read. Unknown values are None, with a problem.
 
-    :param contributions: keeps what guests add from one reading to the next; it changes no number
+    :param contributions: a cache of what guests add; it changes no number
     """
     vcpus, cpu_problems = get_vcpu_total(reading, options)
     memory = _get_memory(reading)
@@ -132,7 +132,10 @@ def _get_flavor_slots(
     inventories: tuple[Inventory, ...],
     options: HypervisorConfig,
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
-    """Return how many more guests fit of each flavor that is configured, or learnt where that is wanted."""
+    """Return how many more guests of each flavor fit.
+
+    The flavors are configured, or also learnt if enabled.
+    """
     if domains is None or guests is None:
         return (), ()
     flavors = options.flavors
@@ -163,9 +166,9 @@ def _get_cell_rooms(
 
 
 def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | None, tuple[Problem, ...]]:
-    """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and why not.
+    """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and the problem.
 
-    Without any CPU set these are the node's online CPUs; a hypervisor that cannot tell them counts 0.
+    Without any CPU set these are the node's online CPUs. A hypervisor that does not know them counts 0.
     """
     problems = tuple(_check_cpu_sets(reading, options))
     if problems:
@@ -244,9 +247,9 @@ def get_vcpu_used(reading: DomainsReading) -> int:
 def _get_memory(reading: Reading) -> _Memory:
     """Return total and used memory (`get_memory_mb_total`, `get_memory_mb_used`).
 
-    Nova subtracts what /proc/meminfo says is available from what virNodeGetInfo says is there. Where the two
-    speak of different totals (memory plugged in outside any NUMA cell) that goes below zero; the statistics'
-    own total is taken then. A driver without memory statistics is asked for its guests' memory instead.
+    Nova subtracts the available memory in /proc/meminfo from the total of virNodeGetInfo. If the two have
+    different totals (memory plugged in outside any NUMA cell), the result is below zero. Then the statistics'
+    own total is used. Without memory statistics, the sum of the guests' memory is used.
     """
     if reading.node is None:
         return _Memory()
@@ -292,9 +295,9 @@ def _get_disk_available_least(storage: Storage | None, overcommit: _DiskOvercomm
 
 
 def get_disk_over_committed_size_total(guests: Sequence[Contribution]) -> _DiskOvercommit:
-    """Return by how much all guests' images, of shut-off guests too, may still grow.
+    """Return how much all guests' images, of shut-off guests too, can still grow.
 
-    Like Nova, leave out every image of a guest of which one could not be read.
+    As in Nova, if one image of a guest could not be read, all images of this guest are left out.
     """
     return _DiskOvercommit(
         bytes=sum([guest.growth_bytes for guest in guests]),
@@ -304,6 +307,6 @@ def get_disk_over_committed_size_total(guests: Sequence[Contribution]) -> _DiskO
 
 
 def count_domains_by_state(reading: DomainsReading) -> Mapping[DomainState, int]:
-    """Return how many domains are in each of libvirt's states, 0 for a state that none is in."""
+    """Return the number of domains in each of libvirt's states; 0 for a state without domains."""
     count = Counter(domain.state for domain in reading.domains)
     return {state: count[state] for state in DomainState}

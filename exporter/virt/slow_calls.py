@@ -1,4 +1,4 @@
-"""Calls whose answer may take long, and what counts meanwhile: their last answer."""
+"""Calls whose answer may take long. Until then, their last answer is used."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ TIMEOUT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What a call answered, and how many seconds ago it was asked; 0 if that was just now."""
+    """A call's answer, and its age in seconds; 0 if it was asked just now."""
 
     value: T
     age_seconds: float
 
 
 class SlowCall(Generic[H, T]):
-    """A call that each refresh makes anew, and waits for no longer than `timeout` and the refresh's own one.
+    """A call that each refresh makes again.
 
-    A call that takes longer goes on by itself, and no second one is made beside it. Until it ends, its last
-    answer counts, and nobody waits for it any more. The one after it has a short time only, until one was
-    answered within `timeout`. Not for two threads at once.
+    A refresh waits for it until `timeout`, or until the refresh's own timeout. A call that takes longer
+    continues, and no second one is made beside it. Until it ends, the last answer is used, and no refresh
+    waits for it. The next call gets only a short time, until one was answered within `timeout`. Not
+    thread-safe.
 
     :param call: makes the call; may block for ever
-    :param what: what is asked for, to begin a message: "the list of domains"
-    :param max_age: seconds for which the last answer counts
+    :param what: the subject of a message: "the list of domains"
+    :param max_age: seconds for which the last answer is used
     :param clock: monotonic seconds
     """
 
@@ -63,37 +64,37 @@ class SlowCall(Generic[H, T]):
 
     @property
     def hung(self) -> int:
-        """How many calls are under way that nobody waits for any more: 0 or 1."""
+        """How many calls are past their timeout: 0 or 1."""
         given_up = self._given_up
         return int(given_up is not None and given_up is self._attempt and not given_up.is_over)
 
     def configure(self, *, max_age: float) -> None:
-        """Let the last answer count for so many seconds from now on."""
+        """From now on, use the last answer for this number of seconds."""
         self._max_age = max_age
 
     def abandon(self) -> None:
-        """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
+        """Abandon a call that may be asking a hypervisor that is gone. The last answer is still used."""
         self._attempt, self._is_outdated, self._was_late = None, False, False
 
     def forget(self) -> None:
-        """Forget the last answer, and let that of a call under way count for nothing: others are wanted."""
+        """Forget the last answer, and ignore the answer of a call under way: the question changed."""
         self._last = None
         self._is_outdated = self._attempt is not None
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Ask, if the refresh has not done so and no call is under way, and do not wait.
+        """Start the call, without waiting, unless the refresh has done so or a call is under way.
 
-        :param refresh_timeout: that of the refresh that wants the answer
+        :param refresh_timeout: of the refresh that needs the answer
         """
         if refresh_timeout is not self._begun_in:
             self._begin(refresh_timeout)
 
     def get(self, refresh_timeout: RefreshTimeout) -> Answer[T]:
-        """Ask, if that has not begun, and return the answer; the last one while this one takes too long.
+        """Start the call if necessary and return its answer, or the last answer if it takes too long.
 
-        :param refresh_timeout: that of the refresh that wants the answer
-        :raises NoAnswerError: when there is no last answer, or it is too old
-        :raises HypervisorError: what the call raised
+        :param refresh_timeout: of the refresh that needs the answer
+        :raises NoAnswerError: if there is no last answer, or it is too old
+        :raises HypervisorError: whatever the call raised
         """
         attempt = self._begin(refresh_timeout)
         if self._begun_in is not refresh_timeout or self._is_outdated:
@@ -109,10 +110,10 @@ class SlowCall(Generic[H, T]):
         return Answer(outcome.value, 0.0)
 
     def _begin(self, refresh_timeout: RefreshTimeout) -> Attempt[T]:
-        """Return the call that is under way, or a new one."""
+        """Return the call that is under way, or start a new one."""
         attempt = self._attempt
         if attempt is not None and attempt.is_over and self._begun_in is not refresh_timeout:
-            self._take(attempt)  # too late for the refresh that began it
+            self._take(attempt)  # too late for the refresh that started it
         if self._attempt is None:
             self._attempt = self._connections.start(self._call, name=self._what)
             self._begun_in = refresh_timeout

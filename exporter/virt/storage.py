@@ -10,18 +10,18 @@ from exporter.errors import ExporterError
 from exporter.model import Storage, StoragePool
 from exporter.virt.libvirt_xml import parse_xml
 
-# Nova's default, and what a host without Nova has instead. Tried in this order where nobody set the path.
+# Nova's default, and libvirt's default for a host without Nova. Tried in this order if no path is configured.
 DEFAULT_INSTANCES_PATHS = ("/var/lib/nova/instances", "/var/lib/libvirt/images")
 
 
 class StorageError(ExporterError):
-    """The storage could not be told: the path is not there, or it is not clear which pool is meant."""
+    """The storage is not known: the path does not exist, or it is not clear which pool counts."""
 
 
 def get_instances_info(configured: str | None) -> Storage:
     """Return the size and use of the file system that holds the instances path.
 
-    :raises StorageError: when the path is not there or may not be reached
+    :raises StorageError: if the path does not exist or may not be reached
     """
     return get_fs_info(find_instances_path(configured))
 
@@ -29,9 +29,9 @@ def get_instances_info(configured: str | None) -> Storage:
 def find_instances_path(configured: str | None) -> str:
     """Return the configured path, else the first of the default ones that exists.
 
-    A configured path is never replaced: another file system's numbers would be wrong without a word.
+    A configured path is never replaced: the numbers of another file system would be wrong, without any sign.
 
-    :raises StorageError: when nothing was configured and none of the defaults exists
+    :raises StorageError: if no path is configured and none of the defaults exists
     """
     if configured is not None:
         return configured
@@ -46,7 +46,7 @@ def find_instances_path(configured: str | None) -> str:
 def get_fs_info(path: str) -> Storage:
     """Return the size and use of the file system that holds `path` (nova.virt.libvirt.utils.get_fs_info).
 
-    :raises StorageError: when the path is not there or may not be reached
+    :raises StorageError: if the path does not exist or may not be reached
     """
     try:
         status = os.statvfs(path)
@@ -60,7 +60,7 @@ def get_fs_info(path: str) -> Storage:
 
 
 def find_pool_info(pools: Sequence[StoragePool], source_name: str) -> Storage | None:
-    """Return the size and use of the pool that a volume group or Ceph pool is behind; None without one."""
+    """Return the size and use of the pool with this volume group or Ceph pool; None if there is none."""
     for pool in pools:
         if pool.source_name == source_name:
             return Storage(
@@ -72,15 +72,15 @@ def find_pool_info(pools: Sequence[StoragePool], source_name: str) -> Storage | 
 
 
 def parse_source_name(xml: str) -> str | None:
-    """Return what a storage pool is made of: for LVM the volume group, for Ceph the pool."""
+    """Return the source of a storage pool: for LVM the volume group, for Ceph the pool."""
     return parse_xml(xml).findtext("source/name")
 
 
 def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> Storage:
-    """Return the sum of the configured pools, or the one active pool where none is configured.
+    """Return the sum of the configured pools, or the one active pool if none is configured.
 
-    :raises StorageError: when a configured pool is not active, when there is no active pool, and when there
-        are several of which none is configured
+    :raises StorageError: if a configured pool is not active, if there is no active pool, or if there are
+        several and none is configured
     """
     pools = {pool.name: pool for pool in active}
     names = ", ".join(sorted(pools)) or "none"

@@ -14,7 +14,7 @@ from exporter.virt.storage import StorageError
 
 COMMAND_TIMEOUT_SECONDS = 30.0
 
-# `vgs` now and then dies of a signal for no reason (Launchpad bug 1931710); Nova tries again, too.
+# `vgs` sometimes dies of a signal without a reason (Launchpad bug 1931710). Nova tries again too.
 _VGS_ATTEMPTS = 3
 _QUOTED_LENGTH = 200
 
@@ -22,7 +22,7 @@ _QUOTED_LENGTH = 200
 def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT_SECONDS) -> Storage:
     """Return the size and use of an LVM volume group (nova.virt.libvirt.storage.lvm).
 
-    :raises StorageError: when `vgs` is not there, fails, or does not answer
+    :raises StorageError: if `vgs` is not installed, fails, or does not answer
     """
     columns = ["--separator", "|", "--units", "b", "-o", "vg_size,vg_free"]
     output = _run(
@@ -38,7 +38,7 @@ def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT
 def parse_volume_group(output: str, volume_group: str) -> Storage:
     """Parse what vgs printed.
 
-    :raises StorageError: when it is not what was asked for
+    :raises StorageError: if it has another form
     """
     try:
         size, free = map(whole_number, output.split("|"))
@@ -53,9 +53,9 @@ def get_ceph_pool_info(
 ) -> Storage:
     """Return the size of a Ceph cluster, and the use of one pool (nova.storage.rbd_utils, get_pool_info).
 
-    What is free takes the pool's replicas into account, the size does not: so it is at Nova.
+    The free space takes the pool's replicas into account, the size does not, as in Nova.
 
-    :raises StorageError: when `ceph` is not there, fails, does not answer, or knows no such pool
+    :raises StorageError: if `ceph` is not installed, fails, does not answer, or does not have the pool
     """
     identity = [*(["--id", user] if user else []), *(["--conf", ceph_conf] if ceph_conf else [])]
     output = _run(
@@ -71,7 +71,7 @@ def get_ceph_pool_info(
 def parse_ceph_usage(output: str, pool: str) -> Storage:
     """Parse what ceph df printed.
 
-    :raises StorageError: when it is not what was asked for, or has no such pool
+    :raises StorageError: if it has another form, or has no such pool
     """
     try:
         usage = json.loads(output)
@@ -93,9 +93,9 @@ def parse_ceph_usage(output: str, pool: str) -> Storage:
 def _run(command: Sequence[str], *, what: str, package: str, attempts: int, timeout: float) -> str:
     """Run a command, without a shell, and return what it printed.
 
-    :param what: what is asked for, to begin a message
+    :param what: the subject of a message
     :param package: the Debian package that has the command
-    :param attempts: how often to try one that dies of a signal
+    :param attempts: how often to try if it dies of a signal
     """
     program = command[0]
     try:
@@ -111,7 +111,7 @@ def _run(command: Sequence[str], *, what: str, package: str, attempts: int, time
     except subprocess.TimeoutExpired as error:
         raise StorageError(f"{what}: {program} did not answer in {timeout:g} s") from error
     if result.returncode:
-        # The first line says what is wrong; what follows is what comes of that.
+        # The first line says what is wrong. The other lines are consequences.
         said = result.stderr.strip().partition("\n")[0].strip() or f"status {result.returncode}"
         raise StorageError(f"{what}: {program} failed: {said}")
     return result.stdout

@@ -1,7 +1,7 @@
-"""Sizes of storage volumes: asked of libvirt one after the other, for as long as it answers.
+"""Sizes of storage volumes. libvirt is asked for one after the other, as long as it answers.
 
-libvirt answers out of its storage pools and asks no guest. But a pool's file system may hang, and where
-libvirt's daemons are modular, it is virtstoraged that answers, or does not.
+libvirt answers from its storage pools and asks no guest. But a pool's file system may hang. With modular
+daemons, virtstoraged has to answer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ TIMEOUT_SECONDS = 1.0
 
 
 class VolumeSizes:
-    """Asks for storage volumes by their paths. Not for two threads at once.
+    """Asks for storage volumes by their paths. Not thread-safe.
 
-    A call that is not answered is left waiting, and no other is made until it is: no volume is known then.
+    A call that is not answered is left waiting. Until it is answered, no other call is made and no volume is
+    known.
 
-    :param connections: lends a connection to each series of calls
+    :param connections: lends one connection to each series of calls
     :param timeout: seconds after which a call is left waiting
     """
 
@@ -38,7 +39,7 @@ class VolumeSizes:
         return int(self._attempt is not None and not self._attempt.is_over)
 
     def ask(self, paths: Collection[str]) -> dict[str, ImageSize]:
-        """Return the sizes of the volumes at these paths, as far as libvirt has such and tells."""
+        """Return the sizes of the volumes at these paths that libvirt has."""
         if self.hung or not paths:
             return {}
         series = _Series(paths)
@@ -52,7 +53,7 @@ class VolumeSizes:
 
 
 class _Series:
-    """Calls that one thread makes over one connection, until it is given up.
+    """Calls that one thread makes over one connection, until it is abandoned.
 
     :ivar sizes: what was answered so far
     :ivar done: how many calls were made
@@ -65,7 +66,7 @@ class _Series:
         self._paths = tuple(paths)
 
     def run(self, hypervisor: StorageHypervisor) -> None:
-        """Make the calls that are left; also over a second connection, when the first one is lost."""
+        """Make the remaining calls, also over a second connection if the first one is lost."""
         while self.done < len(self._paths) and not self.is_given_up:
             path = self._paths[self.done]
             try:
@@ -73,5 +74,5 @@ class _Series:
             except (ConnectionLostError, DaemonError):
                 raise
             except HypervisorError:
-                pass  # no storage pool has it, or this libvirt has none
+                pass  # no storage pool has it, or this libvirt has no pools
             self.done += 1

@@ -1,1 +1,1 @@
-"""What is asked over HTTP: the server, its routes, and the targets of `/probe`."""
+"""HTTP: the server, its routes, and the targets of `/probe`."""

@@ -1,4 +1,7 @@
-"""Who gets in: the web configuration file in force, taken up again when it or what it names has changed."""
+"""Access: the web configuration in use.
+
+It is loaded again when the file, or a file that it names, changes.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings:
-    """One state of the web configuration; immutable, so that a connection or request sees one and not two.
+    """One state of the web configuration.
 
-    :ivar context: None where the server speaks plain HTTP
+    It is immutable, so that a connection or request sees only one state.
+
+    :ivar context: None for plain HTTP
     :ivar certificate_expiry: of the server's certificate, in seconds since the epoch
-    :ivar sources: what tells the files as they were loaded from the same files later on, by path
+    :ivar sources: identifies the loaded version of each file, by path
     """
 
     file: WebFile = field(default_factory=WebFile)
@@ -36,17 +41,17 @@ class AccessSettings:
     sources: Mapping[str, object] = field(default_factory=dict)
 
     def keeps_connections_of(self, before: AccessSettings) -> bool:
-        """Whether a connection made under the settings before these may go on.
+        """Whether a connection that was made under the earlier settings may continue.
 
-        It may not where there was no TLS and is now, or the other way round. It may not where clients'
-        certificates are verified either: it may stand for one whose authority was replaced.
+        It may not if TLS was switched on or off. It may also not if clients' certificates are verified,
+        because the authority of its certificate may have been replaced.
         """
         if self.context is None or before.context is None:
             return self.context is before.context
         return self.context is before.context or self.context.verify_mode is ssl.CERT_NONE
 
     def allows(self, certificate: Any) -> bool:
-        """Whether a client with this verified certificate gets in; see tls.is_allowed."""
+        """Whether a client with this verified certificate has access; see tls.is_allowed."""
         return self.file.tls is None or is_allowed(self.file.tls, certificate)
 
 
@@ -57,7 +62,7 @@ def load_access(path: Path | None) -> AccessSettings:
     """
     if path is None:
         return AccessSettings()
-    # Looked at before it is read: what changes meanwhile is then taken up next time.
+    # Take the version before reading: a change during the read is then loaded next time.
     sources = {str(path): _identify(str(path))}
     file = load_web_file(path)
     if file.tls is None:
@@ -73,7 +78,7 @@ def load_access(path: Path | None) -> AccessSettings:
 
 
 class Access:
-    """The settings in force, and what is remembered of passwords. All methods belong to the event loop.
+    """The settings in use, and the cache of passwords. All methods run in the event loop.
 
     :param path: the web configuration file; None for plain HTTP
     :param clock: monotonic seconds
@@ -89,7 +94,7 @@ class Access:
         self.settings = settings
 
     def apply(self, settings: AccessSettings) -> None:
-        """Put a newly loaded state in force."""
+        """Use a newly loaded state."""
         if settings.file.rate_limit != self.settings.file.rate_limit:
             self._bucket = TokenBucket(settings.file.rate_limit, clock=self._clock)
         self.settings = settings
@@ -97,16 +102,16 @@ class Access:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether what is in force is what the files say; it is not where they have a mistake."""
+        """Whether the settings in use are those in the files. They are not if the files have a mistake."""
         return not self._mistakes
 
     def maintain(self) -> None:
-        """Have what changed on disk taken up, without anybody waiting for it."""
+        """Start loading changed files, without waiting for it."""
         if self._path is not None and (self._refresh is None or self._refresh.done()):
             self._refresh = asyncio.get_running_loop().create_task(self.refresh())
 
     async def refresh(self) -> None:
-        """Take up the file and what it names, if any of it has changed; a mistake changes nothing."""
+        """Load the file and the files that it names, if one of them changed. A mistake changes nothing."""
         outcome = await attempt_in_thread(self._load_changed, name="web configuration")
         if isinstance(outcome, Failure):
             self._note_refused(outcome.error)
@@ -121,7 +126,7 @@ class Access:
         return load_access(self._path)
 
     def _note_refused(self, error: Exception) -> None:
-        """Say what is wrong, each time that it is something else."""
+        """Log the mistakes, unless they are the same as before."""
         mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
         if mistakes != self._mistakes:
             for mistake in mistakes:
@@ -129,10 +134,12 @@ class Access:
         self._mistakes = mistakes
 
     async def authenticate(self, headers: Mapping[str, str], client: str = "") -> bool:
-        """Whether the request has a user's name and password; where there are no users, any has.
+        """Whether the request has a user's name and password.
+
+        Without configured users, every request has access.
 
         :param client: the client's address
-        :raises BusyError: when too many others are being checked
+        :raises BusyError: if too many others are being checked
         """
         users = self.settings.file.users
         if not users:
@@ -143,7 +150,7 @@ class Access:
         return await self._passwords.check(users, user, password, client)
 
     def take_token(self) -> bool:
-        """Whether the rate limit leaves room for one more request now."""
+        """Whether the rate limit allows one more request now."""
         return self._bucket.take()
 
 
@@ -156,7 +163,7 @@ def _identify(path: str) -> object:
 
 
 def _parse_basic(header: str) -> tuple[str | None, str]:
-    """Return user and password out of an Authorization header (RFC 7617); no user where there is none."""
+    """Return user and password from an Authorization header (RFC 7617); no user if there is none."""
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() != "basic":
         return None, ""
@@ -168,7 +175,7 @@ def _parse_basic(header: str) -> tuple[str | None, str]:
 
 
 class TokenBucket:
-    """Lets one request through each interval, and a burst of them after a pause."""
+    """Allows one request in each interval, and a burst after a pause."""
 
     def __init__(self, limit: RateLimit, *, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -177,7 +184,7 @@ class TokenBucket:
         self._filled_at = clock()
 
     def take(self) -> bool:
-        """Whether a request may go through now."""
+        """Whether a request is allowed now."""
         if not self._limit.interval:
             return True
         now = self._clock()

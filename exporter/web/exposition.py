@@ -22,12 +22,12 @@ class Format:
 
 
 def choose_format(accept: str) -> Format:
-    """Return OpenMetrics for a client that accepts it by name, else the text that everyone understands."""
+    """Return OpenMetrics if the client accepts it by name, else the text format."""
     return OPENMETRICS if parse_weights(accept).get("application/openmetrics-text", 0) > 0 else TEXT
 
 
 def render_text(families: Iterable[Family]) -> bytes:
-    """Render Prometheus' text format, 0.0.4, in which a family is called as its samples are.
+    """Render Prometheus' text format 0.0.4. Here a family has the same name as its samples.
 
     # HELP hypervisor_info What the hypervisor is; always 1.
     # TYPE hypervisor_info gauge
@@ -44,7 +44,7 @@ def render_text(families: Iterable[Family]) -> bytes:
 
 
 def render_openmetrics(families: Iterable[Family]) -> bytes:
-    """Render OpenMetrics 1.0, in which a family's name lacks its samples' ending.
+    """Render OpenMetrics 1.0. Here a family's name is without the ending of its samples.
 
     # HELP hypervisor What the hypervisor is; always 1.
     # TYPE hypervisor info
@@ -67,7 +67,7 @@ _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def _encode(lines: Iterable[str]) -> bytes:
-    # A path on the command line that is no UTF-8 comes with lone surrogates, and must not cost the scrape.
+    # A path on the command line that is not UTF-8 has lone surrogates. It must not break the scrape.
     return "".join(lines).encode(errors="replace")
 
 

@@ -1,7 +1,7 @@
 """HTTP/1.1 over asyncio, plain or with TLS: which connections there are, and how many may be.
 
-A connection costs no thread, so slow and idle clients keep nobody out. When there are too many, one is
-evicted for the newcomer: `Server` chooses it, by the table of states in exporter/web/connection.py.
+A connection needs no thread, so slow and idle clients do not block others. When there are too many, one is
+evicted for the new one. `Server` chooses it, by the table of states in exporter/web/connection.py.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ACCEPT_PAUSE_SECONDS = 0.2
 _SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
-# Which connection is evicted first. One whose request is being answered never is: there are fewer such than
-# connections (ServerLimits).
+# Which connection is evicted first. A connection whose request is being answered is never evicted: there are
+# always others (ServerLimits).
 _EVICTION_ORDER = {
     State.DISCARDING: 0,
     State.HANDSHAKING: 1,
@@ -40,8 +40,8 @@ _EVICTION_ORDER = {
 class Server:
     """Serves `handler` on any number of listening sockets.
 
-    :param get_access: returns who gets in, and over which TLS, at the moment; asked for each connection
-    :param always_answered: paths that are answered however many requests are under way
+    :param get_access: returns the current access control and TLS; called for each connection
+    :param always_answered: paths that are answered even if too many requests are under way
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Server:
             self._listeners[asyncio.get_running_loop().create_task(self._accept(bound))] = bound
 
     async def close(self, *, end_waits: Callable[[], None]) -> None:
-        """Stop accepting, let the requests under way end within their time, then close every connection.
+        """Stop accepting, let the requests under way end within their timeout, then close every connection.
 
-        :param end_waits: called if they take too long; has them answered with what is known at once
+        :param end_waits: called if they take too long; lets them answer at once with what is known
         """
         self._is_closing = True
         for accepting, bound in self._listeners.items():
@@ -89,7 +89,7 @@ class Server:
             connection.abort()
 
     async def _accept(self, bound: socket.socket) -> None:
-        """Accept for ever, one connection a turn. Where there is no descriptor left, one is taken back."""
+        """Accept for ever, one connection at a time. Without a free descriptor, evict one connection."""
         loop = asyncio.get_running_loop()
         said_at = -_SHORTAGE_SAID_SECONDS
         while True:
@@ -105,10 +105,10 @@ class Server:
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
                 continue
             self._start(client)
-            await asyncio.sleep(0)  # whoever was evicted gives the descriptor back before the next one comes
+            await asyncio.sleep(0)  # let the evicted connection release its descriptor first
 
     def _start(self, client: socket.socket) -> None:
-        """Serve a new connection, in the place of another if there are too many."""
+        """Serve a new connection. If there are too many, evict another one."""
         if len(self._connections) >= self._limits.connections and not self._evict():
             client.close()
             return
@@ -117,7 +117,7 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     def _evict(self) -> bool:
-        """Abort the connection that is most idle, of those the oldest; return whether there is one."""
+        """Abort the most idle connection, among equal ones the oldest. Return whether there was one."""
         candidates = [each for each in self._connections if each.state in _EVICTION_ORDER]
         if not candidates:
             return False
@@ -141,7 +141,7 @@ class Server:
             _log_end(connection, outcome.error)
 
     async def _serve_requests(self, connection: Connection, access: AccessSettings) -> None:
-        """Answer one request after the other, until the client or the protocol wants no more."""
+        """Answer one request after the other, until the client or the protocol ends the connection."""
         await connection.open()
         if not access.allows(connection.certificate):
             return
@@ -175,14 +175,17 @@ class Server:
 
 
 def _is_waited_for(bound: socket.socket) -> bool:
-    """Whether a client waits to be accepted. Without a descriptor left, accept(2) fails even if none does."""
+    """Whether a client waits to be accepted.
+
+    Without a free descriptor, accept(2) fails even if there is none.
+    """
     poll = select.poll()
     poll.register(bound, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _log_end(connection: Connection, error: Exception) -> None:
-    """Say why a connection has ended before its time; what is no client's fault is said aloud."""
+    """Log why a connection ended early. Errors that are not the client's are logged at a higher level."""
     if isinstance(error, OSError):
         log.debug("connection given up", extra={"client": connection.client, "error": str(error)})
     else:

@@ -16,7 +16,7 @@ def bind(address: str) -> socket.socket:
 
     `:port` is for both IP versions. Nobody can connect before the server listens.
 
-    :raises OSError: when the address is taken, or not this machine's
+    :raises OSError: if the address is in use, or does not belong to this machine
     """
     if address.startswith(UNIX_PREFIX):
         return _bind_unix(address.removeprefix(UNIX_PREFIX))
@@ -39,7 +39,7 @@ def bind(address: str) -> socket.socket:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """Bind to a path, in the place of a socket that nobody listens on any more."""
+    """Bind to a path. Replace a socket without a listener."""
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_left_over(path):
@@ -68,7 +68,7 @@ def _is_left_over(path: str) -> bool:
 
 
 def describe(bound: socket.socket) -> str:
-    """Return the address that a socket is bound to, as `bind` takes it."""
+    """Return the address that a socket is bound to, in the form for `bind`."""
     if bound.family == socket.AF_UNIX:
         return f"{UNIX_PREFIX}{bound.getsockname()}"
     host, port, *_ = bound.getsockname()

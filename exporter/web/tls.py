@@ -1,4 +1,4 @@
-"""TLS contexts out of the web configuration, and what is checked of a client's certificate beyond them."""
+"""TLS contexts from the web configuration, and further checks of a client's certificate."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _VERIFY_MODES = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-# The kinds of names in what SSLObject.getpeercert returns that a client may be allowed by.
+# The kinds of names in SSLObject.getpeercert's result that can allow a client.
 _SAN_KINDS = ("DNS", "IP Address", "email", "URI")
 
 
 def make_ssl_context(tls: TlsSettings) -> ssl.SSLContext:
-    """Return a server's context that does what the settings say.
+    """Return a server's context with these settings.
 
-    :raises ConfigError: when a certificate or key cannot be read, or is not what it should be
+    :raises ConfigError: if a certificate or key cannot be read, or has the wrong form
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # Versions that OpenSSL's own policy forbids stay forbidden: whoever sets the policy knows why.
+    # Versions that OpenSSL's own policy forbids stay forbidden.
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
-    # PROTOCOL_TLS_SERVER prefers the server's order of ciphers by itself.
+    # PROTOCOL_TLS_SERVER prefers the server's order of ciphers by default.
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     _set_ciphers(context, tls)
@@ -53,7 +53,7 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsSettings) -> None:
         context.set_ciphers(":".join(suites))
     if not tls.curve_preferences:
         return
-    (curve,) = tls.curve_preferences  # load_web_file refuses more: Python's TLS takes one
+    (curve,) = tls.curve_preferences  # load_web_file refuses more: Python's TLS supports only one
     try:
         context.set_ecdh_curve(CURVES[curve])
     except (ssl.SSLError, ValueError) as error:
@@ -66,7 +66,8 @@ def _load_certificate(context: ssl.SSLContext, tls: TlsSettings) -> None:
     key = _read("key", tls.key_file, tls.key)
     with _as_file(certificate) as certificate_path, _as_file(key) as key_path:
         try:
-            # Without a password of its own, OpenSSL would ask the terminal for an encrypted key's.
+            # Without a password argument, OpenSSL would ask the terminal for the password of an encrypted
+            # key.
             context.load_cert_chain(certificate_path, key_path, password=_refuse_encrypted)
         except ssl.SSLError as error:
             where = f"cert {tls.cert_file or '(inline)'}, key {tls.key_file or '(inline)'}"
@@ -94,9 +95,9 @@ def _load_client_authorities(context: ssl.SSLContext, tls: TlsSettings) -> None:
 
 
 def is_allowed(tls: TlsSettings, certificate: Any) -> bool:
-    """Whether a client's verified certificate bears one of the allowed names, or none is asked for.
+    """Whether a client's verified certificate has one of the allowed names, or no names are required.
 
-    :param certificate: what SSLObject.getpeercert returns; None or empty where the client has none
+    :param certificate: the result of SSLObject.getpeercert; None or empty if the client has none
     """
     if not tls.client_allowed_sans or not certificate:
         return not tls.client_allowed_sans or tls.client_auth_type == "VerifyClientCertIfGiven"
@@ -109,9 +110,9 @@ def is_allowed(tls: TlsSettings, certificate: Any) -> bool:
 
 
 def read_expiry(tls: TlsSettings) -> float:
-    """Return when the server's certificate ends, in seconds since the epoch.
+    """Return when the server's certificate expires, in seconds since the epoch.
 
-    :raises ConfigError: when it cannot be read, or is no certificate
+    :raises ConfigError: if it cannot be read, or is not a certificate
     """
     pem = _read("cert", tls.cert_file, tls.cert).decode("ascii", "replace")
     try:
@@ -124,14 +125,14 @@ def read_expiry(tls: TlsSettings) -> float:
 
 
 def _find_not_after(der: bytes) -> float:
-    """Return notAfter of a certificate (RFC 5280, 4.1): the second time of the fourth field but one.
+    """Return notAfter of a certificate: the second timestamp in `validity` (RFC 5280, TBSCertificate).
 
-    Python's ssl shows the fields of a peer's certificate only, not those of one's own.
+    Python's ssl shows only the fields of a peer's certificate, not those of our own.
     """
     _, certificate, _ = _read_element(der)
     _, body, _ = _read_element(certificate)
     tag, _, rest = _read_element(body)
-    fields = rest if tag == 0xA0 else body  # the version, which certificates of version 1 lack
+    fields = rest if tag == 0xA0 else body  # the version, which is missing in certificates of version 1
     for _ in range(3):  # serial number, signature algorithm, issuer
         _, _, fields = _read_element(fields)
     _, validity, _ = _read_element(fields)
@@ -142,7 +143,7 @@ def _find_not_after(der: bytes) -> float:
 
 
 def _read_element(der: bytes) -> tuple[int, bytes, bytes]:
-    """Return the first element's tag and content, and what follows it (X.690, 8.1)."""
+    """Return the first element's tag and content, and the rest (X.690, 8.1)."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
         start += length & 0x7F
@@ -161,7 +162,10 @@ def _read(what: str, path: str | None, text: str | None) -> bytes:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """Show bytes as a file, for OpenSSL reads nothing else; they never touch a disk (memfd_create)."""
+    """Show bytes as a file, because OpenSSL reads only files.
+
+    They are never written to a disk (memfd_create).
+    """
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, content)

@@ -13,13 +13,13 @@ from exporter.virt.connections import Connections, WaitingHypervisor
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 
-# The capabilities change when a CPU or memory is plugged in, which virNodeGetInfo shows, or huge pages are
-# set aside, which it does not. They are the slowest thing libvirt answers (0.4 s were seen).
+# The capabilities change when a CPU or memory is plugged in (virNodeGetInfo shows it), or when huge pages are
+# set aside (it does not). They are libvirt's slowest answer (0.4 s was seen).
 MAX_AGE_SECONDS = 600
 
 
 class HostCapabilities(Source):
-    """The capabilities as they were last read. Not for two threads at once.
+    """The capabilities as they were last read. Not thread-safe.
 
     :param connections: lends the connection that they are asked over
     :param clock: monotonic seconds
@@ -59,7 +59,7 @@ class HostCapabilities(Source):
     def read(
         self, refresh_timeout: RefreshTimeout, node: NodeInfo | None, *, is_libvirt_answering: bool
     ) -> Capabilities | None:
-        """Return the capabilities, read anew when they are old, and if libvirt answers.
+        """Return the capabilities. Read them again if they are old and libvirt answers.
 
         The first time they are waited for: libvirtd may have to find out about QEMU first, which takes it
         seconds, once.

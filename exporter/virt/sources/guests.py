@@ -67,7 +67,7 @@ class Guests(Source):
         return (*self._list_problems, *self._cache.get_problems())
 
     def configure(self, settings: Settings) -> None:
-        """Go by these times from now on."""
+        """Use these times from now on."""
         self._list.configure(max_age=settings.stale_grace)
         self._cache.configure(resync_interval=settings.resync_interval)
 
@@ -104,9 +104,9 @@ class Guests(Source):
         )
 
     def _read_list(self, refresh_timeout: RefreshTimeout) -> Answer[tuple[DomainRecord, ...]] | None:
-        """Return the domains, as last listed while libvirt gives no list; None when no list counts.
+        """Return the list of domains, or the last one while libvirt gives none; None if that is too old.
 
-        It waits for libvirtd to end a guest's process, which may take a minute: then nobody gets a list.
+        While libvirtd ends a guest's process, which may take a minute, no client gets a list.
         """
         self._list_problems = ()
         try:

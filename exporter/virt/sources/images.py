@@ -31,14 +31,15 @@ from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.volumes import VolumeSizes
 
 ASK_SECONDS = 60.0
-# An image that is enlarged in place, without a storage pool, is noticed by asking its guest again.
+# If an image without a storage pool is enlarged in place, only asking its guest again shows this.
 ASK_GUEST_AGAIN_SECONDS = 3600.0
-# After an error, an image is asked for again only so much later, and so is one whose size is known of a guest
-# that does not run, as while it is paused; a guest that did not answer, sooner.
+# Wait this long after an error, or if the size is known and the guest does not run, for example because it is
+# paused. A guest that did not answer is asked sooner.
 RETRY_SECONDS = 60.0
 RETRY_GUEST_SECONDS = 5.0
-# Guests whose monitors may hang at once; beyond that, a guest is asked only once it is seen to run, and soon
-# looked at again for that. (One that is seen to run may freeze just then: then one more may hang.)
+# The number of guests whose monitors may hang at once. Above that, a guest is asked only if it is seen to
+# run, and this is checked again soon. (A guest may freeze just after it was seen to run: then one more may
+# hang.)
 MAX_HUNG_GUESTS = 2
 MAX_HUNG_RUNNING_GUESTS = 3
 LOOK_AGAIN_SECONDS = 1.0
@@ -51,9 +52,9 @@ _MAY_NOT_ANSWER = "its size is not asked for, as other guests do not answer and 
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """An image whose size scrapes want to know.
+    """An image whose size scrapes need.
 
-    :ivar seen: what this process sees of it; None where it sees nothing, as on another machine
+    :ivar seen: what this process can see of it; None if nothing, for example on another machine
     """
 
     disk: Disk
@@ -61,7 +62,7 @@ class WantedImage:
 
     @property
     def file(self) -> tuple[int, int] | None:
-        """What tells its file from another one with the same path."""
+        """Identifies the file, if another one gets the same path."""
         return None if self.seen is None else self.seen.file
 
 
@@ -108,7 +109,7 @@ class Images(Source):
         return [Job(key="sizes", run=self._sizes.read)] if self._sizes.needs_reading() else ()
 
     def configure(self, settings: Settings) -> None:
-        """Go by these times from now on."""
+        """Use these times from now on."""
         self._sizes.configure(settings)
 
     def read(
@@ -136,7 +137,7 @@ class Images(Source):
     def _read_files(
         self, disks: Sequence[Disk], refresh_timeout: RefreshTimeout
     ) -> list[ImageSize | UnsizedImage | UnopenedImage | None]:
-        """Return what this process sees of each image; None for one of which it sees nothing."""
+        """Return what this process can read of each image; None if it can read nothing."""
         if not self._is_local:
             return [None] * len(disks)
         self._reader.forget_others({disk.path for disk in disks if disk.path})
@@ -151,7 +152,7 @@ def _path_of(disk: Disk) -> str:
 
 
 class ImageSizes:
-    """What libvirt said of the images that scrapes want, by domain's UUID and disk.
+    """libvirt's sizes of the images that scrapes need, by domain's UUID and disk.
 
     :param calls: asks about one guest at a time
     :param volumes: asks for storage volumes
@@ -176,11 +177,14 @@ class ImageSizes:
         return self._volumes.hung
 
     def configure(self, settings: Settings) -> None:
-        """Go by these times from now on."""
+        """Use these times from now on."""
         self._max_age = MAX_AGE_RESYNCS * settings.resync_interval
 
     def get(self, uuid: str, image: WantedImage) -> ImageSize | UnsizedImage:
-        """Return what is known of an image: what is allocated as this process sees it, where it does."""
+        """Return what is known about an image.
+
+        The allocated size comes from this process, if it can see the file.
+        """
         known = self._known.get((uuid, image.disk))
         if known is None or known.file != image.file:
             return UnsizedImage(None)
@@ -189,7 +193,7 @@ class ImageSizes:
         return ImageSize(virtual_bytes=known.size.virtual_bytes, allocated_bytes=image.seen.allocated_bytes)
 
     def want(self, images: Mapping[str, Sequence[WantedImage]]) -> None:
-        """Say which images are to be known from now on; all others are forgotten.
+        """Set the images that are needed from now on. Forget all others.
 
         :param images: each domain's, by its UUID
         """
@@ -203,13 +207,13 @@ class ImageSizes:
         return bool(self._list_due())
 
     def read(self) -> None:
-        """Ask for what is due; to be called between scrapes, by any thread.
+        """Ask for what is due. Called between scrapes, by any thread.
 
-        :raises HypervisorError: when the connection is lost or cannot be made
+        :raises HypervisorError: if the connection is lost or cannot be opened
         """
         self._ask_for_volumes()
         due = self._list_due()
-        # Those that do not answer are looked at though they may have no image that is known.
+        # Also look at guests that do not answer, even if none of their images is known.
         slow = self._calls.slow | self._liveness.busy
         self._liveness.forget_others(self._wanted.keys() | slow)
         self._liveness.look(due.keys() | slow)
@@ -231,7 +235,7 @@ class ImageSizes:
     ) -> frozenset[str]:
         """Ask guests, and return the UUIDs of those that do not answer.
 
-        :param may_hang: how many guests may hang, those included that hang already
+        :param may_hang: how many guests may hang, including those that already do
         """
         hung = self._liveness.busy | self._calls.list_waiting(_KIND)
         jobs = [
@@ -243,11 +247,11 @@ class ImageSizes:
         return slow | hung.intersection(uuids)
 
     def _lacks_a_size(self, uuid: str, images: Sequence[WantedImage]) -> bool:
-        """Whether one of the images has no size that counts until there is a newer one."""
+        """Whether one of the images has no usable size."""
         return any(isinstance(self.get(uuid, image), UnsizedImage) for image in images)
 
     def _ask_for_volumes(self) -> None:
-        """Ask for what is due and a storage pool may have; all else is left due, for the guests to tell."""
+        """Ask storage pools for what is due. The rest stays due; the guests are asked for it."""
         due = [(uuid, image) for uuid, images in self._list_due().items() for image in images]
         sizes = self._volumes.ask({image.disk.path for _, image in due if image.disk.path})
         for uuid, image in due:
@@ -280,14 +284,14 @@ class ImageSizes:
         except HypervisorError as error:
             unsized = UnsizedImage(f"disk {image.disk.target}: {error}")
             return _Known(unsized, image.file, self._clock() + RETRY_SECONDS)
-        # Where this process sees the file, it sees by itself what is allocated and when it is another file.
+        # If this process can see the file, it knows the allocated size, and notices a new file.
         max_age = ASK_GUEST_AGAIN_SECONDS if image.seen else self._max_age
         return _Known(size, image.file, self._clock() + max_age)
 
     def _put_off(self, uuid: str, images: Sequence[WantedImage], why: str, *, seconds: float) -> None:
-        """Ask again later; what is known of the images counts until then.
+        """Ask again later. Until then use what is known.
 
-        :param why: there is no size; it is told when there is none the second time
+        :param why: the reason of the missing size; reported if it is missing a second time
         """
         for image in images:
             known = self._known.get((uuid, image.disk))

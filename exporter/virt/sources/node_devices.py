@@ -1,10 +1,8 @@
-"""Node devices: the PCI devices that guests may be given, and the mediated devices that may still be made.
+"""Node devices: PCI devices for guests, and mediated devices that can still be created.
 
-Reading them costs libvirt a call for each, so it is done between scrapes: when libvirt tells of a change, and
-every few minutes. Scrapes take what is known.
-
-They have a connection of their own: where libvirt's daemons are modular, virtnodedevd answers, which may be
-absent or hang.
+To read them takes one libvirt call for each. So they are read between scrapes: when libvirt reports a change,
+and every few minutes. Scrapes use what is known. They have their own connection: with modular daemons
+virtnodedevd answers, and it may be absent or hang.
 """
 
 from __future__ import annotations
@@ -20,21 +18,22 @@ from exporter.model import MdevType, NodeDevices, Problem, Severity
 from exporter.virt.daemons import NODE_DEVICES, explain_silence
 from exporter.virt.node_devices import parse_node_devices
 
-# Events tell of devices that come, go or change; this is for what they miss.
+# Events report devices that are added, removed or changed. This finds what events miss.
 MAX_AGE_SECONDS = 300.0
-# Events come in swarms: a card that is given 64 virtual functions is 64 of them.
+# Events come in large groups: if a card gets 64 virtual functions, there are 64 events.
 MIN_AGE_SECONDS = 5.0
-# Nothing tells when virtnodedevd ends, and with it its events: one call sees whether it is still there.
+# Nothing reports the end of virtnodedevd, after which there are no events. One call checks whether it is
+# still there.
 CHECK_SECONDS = 30.0
-# A failure is tried again after so long, and for so long what was known counts meanwhile.
+# After a failure, try again after this time. Until then, use what is known for this time.
 RETRY_SECONDS = 5.0
 FORGET_SECONDS = 2 * MAX_AGE_SECONDS
-# No list of devices takes as long: somebody hangs.
+# No list of devices takes this long: a daemon hangs.
 TIMEOUT_SECONDS = 10.0
 
 
 class NodeDeviceHypervisor(Protocol):
-    """What is asked of a hypervisor here; `virt.hypervisor.LibvirtHypervisor` says how each is meant."""
+    """The calls used here; `virt.hypervisor.LibvirtHypervisor` describes them."""
 
     calls: int
 
@@ -71,7 +70,7 @@ class _Wanted:
         return bool(self.specs or self.enabled_mdev_types)
 
     def list_capabilities(self) -> list[str]:
-        """Return which devices have to be read; each costs a call."""
+        """Return the kinds of devices to read; each device needs a call."""
         capabilities = ["mdev_types"]
         if self.specs:
             capabilities += ["pci", "vdpa"]
@@ -84,9 +83,9 @@ class _Wanted:
 
 
 class NodeDeviceCache(Source):
-    """The node devices that count, as they were last read.
+    """A cache of the node devices that count.
 
-    :param hypervisor: a connection that is used for nothing else
+    :param hypervisor: a connection only for this
     :param clock: monotonic seconds
     """
 
@@ -118,14 +117,14 @@ class NodeDeviceCache(Source):
         self._known, self._problem, self._read_at = None, None, None
 
     def configure(self, settings: Settings) -> None:
-        """Read these devices from now on; those that were known are forgotten, unless the same are wanted."""
+        """Read these devices from now on. Forget the known ones if the options changed."""
         wanted = _Wanted.parse(settings)
         if wanted != self._wanted:
             self._wanted = wanted
             self.note_reconnected()
 
     def get(self) -> NodeDevices | None:
-        """Return the devices; None before they were read, and when that was too long ago."""
+        """Return the devices; None if they were not read yet, or too long ago."""
         return self._known if self._clock() - self._known_at <= FORGET_SECONDS else None
 
     def get_problems(self) -> tuple[Problem, ...]:
@@ -149,7 +148,7 @@ class NodeDeviceCache(Source):
         return age >= (MIN_AGE_SECONDS if self._has_changed else MAX_AGE_SECONDS)
 
     def read(self) -> None:
-        """Read the devices, or see whether they can be; to be called between scrapes, by another thread.
+        """Read the devices, or check whether that is possible. Called between scrapes, by another thread.
 
         :raises HypervisorError: when libvirt cannot be reached at all
         """
@@ -162,7 +161,7 @@ class NodeDeviceCache(Source):
         try:
             devices = parse_node_devices(self._list_devices(wanted))
         except (ConnectionLostError, ConnectError):
-            raise  # the refresh meets the same, and tells
+            raise  # the refresh gets the same error and reports it
         except HypervisorError as error:
             self._problem = self._make_problem(error.reason, f"node devices cannot be read: {error}")
             return
@@ -170,7 +169,7 @@ class NodeDeviceCache(Source):
             self._asked_at = None
         self._problem, self._has_failed = None, False
         if wanted is not self._wanted:
-            self._read_at = None  # others are wanted by now
+            self._read_at = None  # the options changed meanwhile
             return
         self._known = NodeDevices(
             pci_devices=list_assignable(devices.pci, wanted.specs, devices.interfaces),
@@ -188,12 +187,12 @@ class NodeDeviceCache(Source):
         return True
 
     def _list_devices(self, wanted: _Wanted) -> tuple[str, ...]:
-        """Ask libvirt; once more on a new connection, when it or another daemon's behind it is lost."""
+        """Ask libvirt; repeat once on a new connection if it, or the daemon behind it, is lost."""
         is_new = self._connect()
         try:
             return self._hypervisor.list_node_devices(wanted.list_capabilities())
         except (ConnectionLostError, DaemonError):
-            # What is lost behind a connection stays lost, and the next one has to ask for events anew.
+            # A lost daemon connection stays lost. The next connection has to subscribe to events again.
             self._hypervisor.close()
             if is_new:
                 raise
@@ -210,6 +209,6 @@ class NodeDeviceCache(Source):
         return 0.0 if asked_at is None else self._clock() - asked_at
 
     def _make_problem(self, reason: str, message: str) -> Problem:
-        """Return a problem; a mere note where nobody has said that this host has devices to give."""
+        """Return a problem, or only a note if no devices are configured for this host."""
         severity = Severity.ERROR if self._wanted.is_configured else Severity.NOTE
         return Problem(severity=severity, reason=reason, subject="node devices", message=message)

@@ -14,21 +14,22 @@ T = TypeVar("T")
 
 
 class CellHypervisor(Protocol):
-    """What is asked of a hypervisor here: exporter.virt.hypervisor.LibvirtHypervisor."""
+    """The calls used here. exporter.virt.hypervisor.LibvirtHypervisor implements them."""
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> Sequence[int]:
-        """Return the bytes that are free in each of so many cells."""
+        """Return the free bytes of each of these cells."""
 
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]:
-        """Return how many pages are free in each of so many cells, by the cell's id and their size."""
+        """Return the number of free pages of each of these cells, by the cell's id and page size."""
 
 
 class NumaMemory(Source):
-    """Reads what is free in the cells: two calls for all of them, and none once libvirt cannot tell.
+    """Reads the free memory of the cells: two calls for all of them.
 
-    Both calls read the host's /sys and nothing else: no guest can hold them up.
+    If libvirt does not have these calls, none is made. Both calls read only the host's /sys. No guest can
+    block them.
     """
 
     name = "NUMA memory"
@@ -44,7 +45,7 @@ class NumaMemory(Source):
         return self._problems
 
     def note_reconnected(self) -> None:
-        """Try again what was unsupported: the libvirtd of a new connection may be a newer one."""
+        """Try unsupported calls again: a new connection may reach a newer libvirtd."""
         self._unsupported = set()
 
     def read(self, cells: Sequence[NumaCell]) -> dict[int, FreeNumaMemory]:
@@ -100,9 +101,9 @@ class NumaMemory(Source):
 
 
 def _runs(cells: Sequence[NumaCell]) -> Iterator[list[NumaCell]]:
-    """Group cells that one call can ask for: of ids in a row, and with pages of the same sizes.
+    """Group cells for one call: with consecutive ids and the same page sizes. Normally that is one group.
 
-    That is all of them, but for machines whose cells are numbered with gaps or have no memory.
+    Machines whose cell numbers have gaps, or with cells without memory, have more.
     """
     numbered = enumerate(sorted(cells, key=lambda cell: cell.id))
     for _, run in groupby(numbered, key=lambda each: (each[1].id - each[0], _page_sizes(each[1]))):
@@ -114,7 +115,7 @@ def _page_sizes(cell: NumaCell) -> tuple[int, ...]:
 
 
 def has_outgrown(cells: Iterable[NumaCell], free: Mapping[int, FreeNumaMemory]) -> bool:
-    """Whether more pages of a size are free than the cells have: some were set aside since they were read."""
+    """Whether more pages of a size are free than the cells have: then pages were set aside meanwhile."""
     return any(
         free[cell.id].free_pages.get(pages.size_kib, 0) > pages.total
         for cell in cells

@@ -13,7 +13,7 @@ from exporter.virt.slow_calls import SlowCall
 
 
 class OnlineCpus(Source):
-    """The online CPUs of a hypervisor. Not for two threads at once.
+    """The online CPUs of a hypervisor. Not thread-safe.
 
     :param connections: lends the connection that they are asked over
     :param clock: monotonic seconds

@@ -31,12 +31,12 @@ from exporter.virt.storage import (
 )
 from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
 
-# For so long the last answer about storage pools counts while there is no new one.
+# The last answer about storage pools is used for this long while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0
 
 READ_INTERVAL_SECONDS = 30.0
 FIRST_TIMEOUT_SECONDS = 2.0
-# For so long the last answer counts although the command fails since.
+# If the command fails, its last answer is used for this long.
 KEEP_SECONDS = 300.0
 # `vgs` is tried three times, each for COMMAND_TIMEOUT_SECONDS: what takes longer was not to be ended.
 COMMAND_JOB_TIMEOUT_SECONDS = 100.0
@@ -98,7 +98,7 @@ class HostStorage(Source):
             self._command = CommandReader(self._ask_command, clock=self._clock)
 
     def note_reconnected(self) -> None:
-        """Leave alone a call that may be asking a hypervisor that is gone; the last answer counts on."""
+        """Abandon a call that may be asking a hypervisor that is gone. The last answer is still used."""
         self._pools.abandon()
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
@@ -130,9 +130,9 @@ class HostStorage(Source):
         return None
 
     def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool, ...]:
-        """Return the storage pools, as last told while libvirt gives no answer.
+        """Return the storage pools, or the last answer while libvirt gives none.
 
-        :raises NoAnswerError: when there is no such answer, or it is too old
+        :raises NoAnswerError: if there is no answer, or it is too old
         """
         pools = self._pools.get(refresh_timeout)
         if pools.age_seconds:
@@ -141,16 +141,16 @@ class HostStorage(Source):
         return pools.value
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
-        """Return the storage pools among which those are that the configuration means."""
+        """Return the storage pools that can match the configuration."""
         config = self._config
         if config.storage_pool or config.images_type not in ("lvm", "rbd"):
             return connection.list_active_pools()
         return connection.list_active_pools_of("logical" if config.images_type == "lvm" else "rbd")
 
     def _read_back_end(self, refresh_timeout: RefreshTimeout) -> Storage:
-        """Return what libvirt's storage pools say of the volume group or Ceph pool, else what a command does.
+        """Return the numbers of the volume group or Ceph pool, from a storage pool or else from a command.
 
-        :raises StorageError: when neither can tell, or not yet
+        :raises StorageError: if neither has them, or not yet
         """
         config = self._config
         is_lvm = config.images_type == "lvm"
@@ -194,9 +194,9 @@ class HostStorage(Source):
 
 
 class CommandReader:
-    """What a command says of the storage, as it was last asked.
+    """The last answer of a storage command.
 
-    :param read: asks it; raises StorageError
+    :param read: runs the command; raises StorageError
     :param clock: monotonic seconds
     :param timeout: seconds to wait for the very first answer
     """
@@ -238,13 +238,13 @@ class CommandReader:
         return known
 
     def needs_reading(self) -> bool:
-        """Whether `read` is due: not before `get` was called, and not while one is under way."""
+        """Whether `read` is due: not before the first `get`, and not while one is under way."""
         if self._started_at is None or self._is_reading:
             return False
         return self._clock() - self._started_at >= READ_INTERVAL_SECONDS
 
     def read(self) -> None:
-        """Ask the command; to be called between scrapes, by another thread."""
+        """Run the command. Called between scrapes, by another thread."""
         with self._lock:
             if self._is_reading:
                 return
@@ -259,7 +259,7 @@ class CommandReader:
 
 
 def _options(config: HypervisorConfig) -> tuple[object, ...]:
-    """Return the settings that decide what storage pools and commands are asked."""
+    """Return the settings that decide which storage pools and commands are used."""
     return (
         config.storage_pool,
         config.images_type,
