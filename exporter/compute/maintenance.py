@@ -1,4 +1,4 @@
-"""Maintenance: what is read of a hypervisor between scrapes, so that scrapes find it read."""
+"""Maintenance: reads of a hypervisor between scrapes, so that scrapes need not wait for them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Protocol
 from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.source import Job, Source
 
-# Of one source's jobs so many may hang at once, each in a thread of its own.
+# The number of jobs of one source that may hang at once, each in its own thread.
 MAX_HUNG_JOBS = 2
 
 
 class Driver(Protocol):
-    """What maintenance asks of a driver: exporter.virt.driver.LibvirtDriver."""
+    """The part of a driver used here: exporter.virt.driver.LibvirtDriver."""
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What is read of the hypervisor."""
+        """The sources of the hypervisor's numbers."""
 
 
 class Maintenance:
-    """Runs the jobs of one driver's sources: those of one source one after the other, beside other sources'.
+    """Runs the jobs of one driver's sources: one at a time for each source, in parallel for different ones.
 
-    A job that fails is left to the next refresh to meet and tell. One that hangs is not begun again.
+    If a job fails, the next refresh gets the same error and reports it. A job that hangs is not started
+    again.
 
     :ivar jobs_done: how many have ended
     """
@@ -39,11 +40,11 @@ class Maintenance:
 
     @property
     def hung(self) -> int:
-        """How many jobs nobody waits for any more."""
+        """How many jobs are past their timeout."""
         return sum(not job.done() for job in self._hung.values())
 
     def start(self) -> None:
-        """Start what is due, of each source whose jobs are not still under way."""
+        """Start the due jobs of each source without running jobs."""
         self._hung = {key: job for key, job in self._hung.items() if not job.done()}
         self._tasks = {name: task for name, task in self._tasks.items() if not task.done()}
         for source in self._driver.sources:
@@ -51,7 +52,7 @@ class Maintenance:
                 self._tasks[source.name] = asyncio.create_task(self._run(source.name, jobs))
 
     async def finish(self) -> None:
-        """Do what is due, and wait until all of it is done or hangs."""
+        """Do all due jobs, and wait until all are done or hang."""
         self.start()
         if self._tasks:
             await asyncio.wait(self._tasks.values())

@@ -1,4 +1,4 @@
-"""The headers `Accept` and `Accept-Encoding`: what a client takes, and what it does not want."""
+"""The headers `Accept` and `Accept-Encoding`: what a client accepts, and what it refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 def parse_weights(header: str) -> dict[str, float]:
     """Return each name in the header, in lower case, with its weight (RFC 9110, 12.4.2); 0 refuses it.
 
-    A name that stands there several times, with other parameters, has the highest of its weights.
+    If a name is there several times, with different parameters, its highest weight counts.
     """
     weights: dict[str, float] = {}
     for item in header.lower().split(","):

@@ -1,7 +1,7 @@
-"""One client's connection: its states, how long each may last, and what h11 makes of its bytes.
+"""One client's connection: its states, their timeouts, and the requests that h11 parses.
 
-Every connection is in one of these states. Its time runs from the moment it came into the state; when it is
-over, the connection is aborted: closed at once, and what was not sent is thrown away.
+Every connection is in one of these states. The timeout starts when it enters the state. After the timeout the
+connection is aborted: closed at once, and unsent data is discarded.
 
 | state | what is waited for | time (ServerLimits) | what follows | evicted |
 |---|---|---|---|---|
@@ -13,9 +13,9 @@ over, the connection is aborted: closed at once, and what was not sent is thrown
 | DISCARDING | the client, to stop sending after its last response | discard_timeout | CLOSED | first |
 | CLOSED | nothing | | | |
 
-A client that closes the connection, or loses it, or is no client of ours leads from every state to CLOSED.
-Which connection is evicted where there are too many is `Server`'s to choose: of those that are named alike in
-the last column, it is the one that came into its state first.
+If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. If there are too
+many connections, `Server` chooses which one is evicted: among those with the same word in the last column,
+the one that entered its state first.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerLimits:
-    """Bounds of what clients may cost; times in seconds.
+    """Limits for clients; times in seconds.
 
-    There are fewer requests than connections, so that one connection at least is not ANSWERING.
+    There are fewer requests than connections, so at least one connection is not ANSWERING.
     """
 
     connections: int = 512
@@ -52,13 +52,13 @@ class ServerLimits:
     request_timeout: float = 10.0  # from a request's first byte, or the connection, to its end
     idle_timeout: float = 120.0  # between requests
     write_timeout: float = 30.0
-    discard_timeout: float = 1.0  # of what a client sends after its last response
-    shutdown_timeout: float = 3.0  # for the requests under way; then as much again as it takes to send
+    discard_timeout: float = 1.0  # for data that a client sends after its last response
+    shutdown_timeout: float = 3.0  # for the requests under way; then the time to send the responses
     shutdown_send_timeout: float = 1.0
 
 
 class State(enum.Enum):
-    """What a connection waits for; see the module's table."""
+    """What a connection waits for; see the table in the module's docstring."""
 
     HANDSHAKING = enum.auto()
     RECEIVING = enum.auto()
@@ -70,7 +70,7 @@ class State(enum.Enum):
 
 
 class RequestError(Exception):
-    """The client is answered with this status, and the connection closed."""
+    """The client gets this status, and the connection is closed."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -78,12 +78,12 @@ class RequestError(Exception):
 
 
 class Connection:
-    """A client's connection. All methods belong to the event loop, and those that wait to one task.
+    """A client's connection. All methods run in the event loop, and those that wait in one task.
 
-    :param context: the TLS to speak; None for none
+    :param context: the TLS context; None for no TLS
     :param task: serves this connection; an abort cancels it
-    :ivar since: when it came into its state, on the event loop's clock
-    :ivar certificate: the client's, where it was verified, as ssl's getpeercert has it
+    :ivar since: when it entered its state, on the event loop's clock
+    :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Connection:
 
     @property
     def certificate(self) -> object:
-        """The client's certificate, once it was verified."""
+        """The client's certificate, after it was verified."""
         return self._stream.certificate
 
     def _enter(self, state: State) -> None:
-        """Begin a state, and the time that it may last."""
+        """Enter a state and start its timeout."""
         loop = asyncio.get_running_loop()
         self.state, self.since = state, loop.time()
         if self._timer is not None:
@@ -120,20 +120,20 @@ class Connection:
         self._timer = None if timeout is None else loop.call_later(timeout, self.abort)
 
     async def open(self) -> None:
-        """Shake hands, if there is TLS.
+        """Do the handshake, if there is TLS.
 
-        :raises OSError: when the client speaks no TLS, or not ours
+        :raises OSError: if the client does not speak TLS, or has no common version
         """
         await self._stream.open()
         self._enter(State.RECEIVING)
 
     async def receive(self) -> Request | None:
-        """Return the next request, its body thrown away; None when the client has closed the connection.
+        """Return the next request without its body; None if the client has closed the connection.
 
-        :raises RequestError: when it is none, or too large
-        :raises OSError: when the connection is lost
+        :raises RequestError: if it is not a request, or too large
+        :raises OSError: if the connection is lost
         """
-        await asyncio.sleep(0)  # a client that sends many requests at once must leave others their turn
+        await asyncio.sleep(0)  # let other connections run, even if this client sends many requests at once
         try:
             if self.state is State.IDLE:
                 await self._wait_for_bytes()
@@ -146,10 +146,10 @@ class Connection:
         return request
 
     async def send(self, response: Response, *, is_head: bool, close: bool) -> bool:
-        """Send a whole response; return whether another request may follow on this connection.
+        """Send a whole response. Return whether another request may follow on this connection.
 
-        :raises OSError: when the connection is lost
-        :raises h11.LocalProtocolError: when the response has a header that HTTP cannot carry
+        :raises OSError: if the connection is lost
+        :raises h11.LocalProtocolError: if the response has a header that HTTP does not allow
         """
         self._enter(State.SENDING)
         await self._stream.write(self._encode(response, is_head=is_head, close=close))
@@ -160,10 +160,10 @@ class Connection:
         return True
 
     async def finish(self) -> None:
-        """Say that there are no more responses, and throw away what the client still sends.
+        """End the responses, and discard what the client still sends.
 
-        A connection that is closed over unread bytes is reset: a client that still sends learns no more than
-        that, and some systems then throw away even an answer that has arrived.
+        If a connection is closed with unread bytes, it is reset. A client that still sends then sees only the
+        reset, and some systems even discard an answer that has arrived.
         """
         self._enter(State.DISCARDING)
         self._stream.end()
@@ -171,14 +171,14 @@ class Connection:
             pass
 
     def abort(self) -> None:
-        """Close the connection at once, whatever it waits for."""
+        """Close the connection at once, in any state."""
         if self.state is State.SENDING:
-            # Without this the kernel would keep what was not sent for as long as the client likes.
+            # Without this the kernel would keep unsent data as long as the client wants.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._task.cancel()
 
     def close(self) -> None:
-        """Give the descriptor back. What was sent still arrives, unless there was an abort."""
+        """Release the descriptor. Data that was sent still arrives, unless there was an abort."""
         if self.state in (State.RECEIVING, State.IDLE):
             self._stream.end()
         self._enter(State.CLOSED)
@@ -204,7 +204,7 @@ class Connection:
         return payload + (self._http.send(h11.EndOfMessage()) or b"")
 
     async def _wait_for_bytes(self) -> None:
-        """Wait for the first byte of a request, so that idleness and slowness have each their own limit."""
+        """Wait for the first byte of a request, so that idle and slow clients have different timeouts."""
         if not self._http.trailing_data[0]:
             self._http.receive_data(await self._stream.read())
 
@@ -230,7 +230,7 @@ class Connection:
 
 
 def _timeouts(limits: ServerLimits) -> Mapping[State, float]:
-    """Return how long each state may last; those that are not there have no limit of their own."""
+    """Return the timeout of each state. States without an entry have none."""
     return {
         State.HANDSHAKING: limits.request_timeout,
         State.RECEIVING: limits.request_timeout,
@@ -241,7 +241,7 @@ def _timeouts(limits: ServerLimits) -> Mapping[State, float]:
 
 
 def _address(client: socket.socket) -> str:
-    """Return the client's address without its port; nothing over a Unix socket, or if it has left already."""
+    """Return the client's address without its port; empty for a Unix socket, or if the client has gone."""
     try:
         peer = client.getpeername()
     except OSError:
@@ -252,9 +252,9 @@ def _address(client: socket.socket) -> str:
 def _request(event: h11.Request, client: str) -> Request:
     """Return the request.
 
-    :raises RequestError: when a proxy before us may not agree where it ends. That is so of one with two
-        lengths (RFC 9112, 6.1), and of one with a body in chunks: in it, h11 below 0.16 takes lines that end
-        in anything (CVE-2025-43859). Nothing here has a use for a body, so chunks are refused.
+    :raises RequestError: if a proxy before us may see another end of the request. That is possible with two
+        lengths (RFC 9112, 6.1). It is also possible with a body in chunks: h11 before 0.16 accepts wrong line
+        ends in it (CVE-2025-43859). No request here needs a body, so chunks are refused.
     """
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
     if "transfer-encoding" in headers:

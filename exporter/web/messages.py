@@ -1,4 +1,4 @@
-"""Requests and responses as the routes see them."""
+"""Requests and responses for the routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCHEME_AND_AUTHORITY = re.compile(r"^https?://[^/?#]*", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A request without its body, which nothing here has a use for. Header names are in lower case.
+    """A request without its body, which is never needed. Header names are in lower case.
 
     :ivar client: the client's address without its port; empty over a Unix socket
     """
@@ -29,7 +29,7 @@ class Request:
 
     @property
     def query(self) -> str:
-        """What follows the target's first question mark."""
+        """The text after the target's first question mark."""
         return _split(self.target)[1]
 
 
@@ -47,6 +47,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def _split(target: str) -> tuple[str, str]:
-    """Return path and query of a target in origin or absolute form (RFC 9112, 3.2); any text has some."""
+    """Return path and query of a target in origin or absolute form (RFC 9112, 3.2). Any text is accepted."""
     path, _, query = _SCHEME_AND_AUTHORITY.sub("", target, count=1).partition("?")
     return path or "/", query

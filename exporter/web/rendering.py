@@ -1,4 +1,4 @@
-"""What takes a while to compute: one rendering after the other, shared by all who wait for the same."""
+"""Renderings that take time: one after the other, shared by all requests for the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Waiting(Generic[T]):
-    """A rendering that has not begun, and who waits for it."""
+    """A rendering that has not started, and the requests that wait for it."""
 
     render: Callable[[], T]
     in_thread: bool
@@ -23,15 +23,12 @@ class _Waiting(Generic[T]):
 
 
 class Renderings(Generic[T]):
-    """Makes one rendering at a time, in a thread of its own where that is worth while.
+    """Makes one rendering at a time, in its own thread if that is useful.
 
-    Whoever asks for what others wait for already shares it: any number of scrapers at once cost one.
-    It is made of what the last of them brought, so that nobody gets older numbers than there are.
-
-    There are two queues, which take turns. So those who ask for many different things wait for each other,
-    and not before everybody else.
-
-    All methods belong to the event loop.
+    Requests for the same rendering share it: any number of scrapers at once need only one. It uses the data
+    of the last request, so no request gets older numbers than there are. There are two queues, which take
+    turns. So requests for many different things wait for each other, but do not delay all others. All methods
+    run in the event loop.
 
     :param name: of the thread
     """
@@ -44,10 +41,10 @@ class Renderings(Generic[T]):
     async def get(
         self, key: Hashable, render: Callable[[], T], *, in_thread: bool, is_special: bool = False
     ) -> T:
-        """Return what is rendered.
+        """Return the rendering.
 
-        :param key: the same for all who get the same
-        :param in_thread: whether it takes longer than a thread takes to begin
+        :param key: the same for requests that share it
+        :param in_thread: whether it takes longer than the start of a thread
         :param is_special: whether it waits in the second queue
         """
         queue = self._queues[is_special]
@@ -75,4 +72,4 @@ class Renderings(Generic[T]):
             waiting.result.set_exception(outcome.error)
         else:
             waiting.result.set_result(outcome.value)
-        await asyncio.sleep(0)  # others have their turn between two renderings
+        await asyncio.sleep(0)  # let other tasks run between two renderings

@@ -1,8 +1,8 @@
-"""Bytes to and from a client, plain or over TLS, on a socket that is read and written only when asked.
+"""Bytes to and from a client, plain or over TLS. The socket is read and written only on request.
 
-asyncio's own TLS keeps 256 KiB for each connection, and its drain() waits for the client's next bytes where
-no write buffer is allowed. Here nothing is buffered: what was written is in the kernel, and no byte is read
-before somebody asks for it.
+asyncio's own TLS keeps 256 KiB for each connection, and its drain() waits for the client's next bytes if no
+write buffer is allowed. Here nothing is buffered: written data is in the kernel, and nothing is read before
+it is needed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 _READ_BYTES = 16 * 1024
 _WRITE_BYTES = 16 * 1024  # one TLS record; larger pieces would only enlarge OpenSSL's buffers
-# What the kernel may hold of one connection: it takes twice as much, bookkeeping included.
+# The limit of the kernel's buffer for one connection. The kernel uses twice as much, with its own data.
 _KERNEL_BUFFER_BYTES = 64 * 1024
 
 
 class PlainStream:
     """A socket without TLS.
 
-    :ivar certificate: the client's, where it was verified, as ssl's getpeercert has it
+    :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
 
     certificate: Any = None
@@ -42,33 +42,33 @@ class PlainStream:
         """Do nothing: there is no handshake."""
 
     async def read(self) -> bytes:
-        """Return the next bytes; none at the end.
+        """Return the next bytes; empty at the end.
 
-        :raises OSError: when the connection is lost
+        :raises OSError: if the connection is lost
         """
         return await self.read_raw()
 
     async def read_raw(self) -> bytes:
-        """Return the next bytes as they came over the network."""
-        # Bytes that are there already are returned at once, and a fast sender must leave others their turn.
+        """Return the next bytes from the network."""
+        # Available bytes are returned at once. So let other tasks run if a client sends fast.
         await asyncio.sleep(0)
         return await asyncio.get_running_loop().sock_recv(self._socket, _READ_BYTES)
 
     async def write(self, content: bytes) -> None:
-        """Return when the kernel has taken all of it.
+        """Return when the kernel has all of it.
 
-        :raises OSError: when the connection is lost
+        :raises OSError: if the connection is lost
         """
         await asyncio.get_running_loop().sock_sendall(self._socket, content)
 
     def end(self) -> None:
-        """Say that nothing more will be written, without waiting for anything."""
+        """End the written data, without waiting."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
 
 class TlsStream(PlainStream):
-    """A socket with TLS, whose bytes go through OpenSSL in memory."""
+    """A socket with TLS. Its bytes go through OpenSSL in memory."""
 
     def __init__(self, client: socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(client)
@@ -76,9 +76,9 @@ class TlsStream(PlainStream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     async def open(self) -> None:
-        """Shake hands.
+        """Do the handshake.
 
-        :raises OSError: when the client speaks no TLS, or not ours
+        :raises OSError: if the client does not speak TLS, or has no common version
         """
         await self._run(self._tls.do_handshake)
         self.certificate = self._tls.getpeercert()
@@ -91,15 +91,15 @@ class TlsStream(PlainStream):
             return b""
 
     async def write(self, content: bytes) -> None:
-        """Return when the kernel has taken all of it."""
+        """Return when the kernel has all of it."""
         view = memoryview(content)
         while view:
             written = await self._run(partial(self._tls.write, view[:_WRITE_BYTES]))
             view = view[written:]
 
     def end(self) -> None:
-        """Say that nothing more will be written, without waiting for anything."""
-        # unwrap() writes the alert, and then raises, for it would wait for the client's.
+        """End the written data, without waiting."""
+        # unwrap() writes the alert. Then it raises, because it would wait for the client's alert.
         with contextlib.suppress(OSError, ValueError):
             self._tls.unwrap()
         with contextlib.suppress(OSError):
@@ -107,7 +107,7 @@ class TlsStream(PlainStream):
         super().end()
 
     async def _run(self, step: Callable[[], T]) -> T:
-        """Repeat the step until it has read what it needs, and send what it has written."""
+        """Repeat the step until it has read what it needs. Send what it has written."""
         while True:
             try:
                 return step()

@@ -1,15 +1,13 @@
-"""Images: how large each guest's disks may grow. Of a file that can be read here, its header says so.
+"""Images: how large each guest's disks can grow. If a file can be read here, its header has the size.
 
-An unprivileged exporter may look at its host's images but not open them, and a remote hypervisor's are not
-there at all. What is allocated of a file, stat says on each scrape. How large it may grow changes hardly
-ever, so libvirt is asked for that once: for the storage volume at this path, which asks no guest. Only
-where no storage pool has the image, the guest is asked (virDomainGetBlockInfo): that takes its job and asks
-its monitor, so it is done once for each image; again when the file or the guest's disk is another one, and
-hourly.
-
-A frozen guest does not answer before it goes on. Until then the call holds the guest's job, even after this
-process has ended. So few guests may hang at once, whoever asked them, and for what is known already only a
-guest is asked that is seen to run (exporter.virt.liveness).
+An unprivileged exporter may stat its host's images but not open them. Images of a remote hypervisor are not
+here at all. stat gives the allocated size on each scrape. The full size almost never changes, so libvirt is
+asked for it once: for the storage volume at this path, which asks no guest. Only if no storage pool has the
+image, the guest is asked (virDomainGetBlockInfo). That takes its job and asks its monitor. So it is done once
+for each image, again if the file or the guest's disk changes, and every hour. A frozen guest does not answer
+until it continues. Until then the call holds the guest's job, even after this process has ended. So only a
+few guests may hang at once, whichever client asked them. If a size is known already, only a guest that is
+seen to run is asked (exporter.virt.liveness).
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ RETRY_GUEST_SECONDS = 5.0
 MAX_HUNG_GUESTS = 2
 MAX_HUNG_RUNNING_GUESTS = 3
 LOOK_AGAIN_SECONDS = 1.0
-# A volume's size changes hardly ever, so libvirt is asked for it again only this often.
+# A volume's size almost never changes, so libvirt is asked for it again only this often.
 MAX_AGE_RESYNCS = 5
 _KIND = "image sizes"
 _DOES_NOT_ANSWER = "its size is not known, as the guest does not answer"
@@ -74,12 +72,12 @@ class _Known:
 
 
 class Images(Source):
-    """The sizes of all guests' images: what this process can read by itself, else what libvirt said of it.
+    """The sizes of all guests' images: read by this process if possible, else from libvirt.
 
-    Not for two threads at once, but for what `list_jobs` returns.
+    Not thread-safe, except the jobs of `list_jobs`.
 
-    :param hung_reads: remembers reads of files that hang
-    :param sizes: what libvirt said
+    :param hung_reads: remembers hung reads of files
+    :param sizes: the sizes from libvirt
     :param clock: monotonic seconds
     """
 
@@ -101,11 +99,11 @@ class Images(Source):
 
     @property
     def hung(self) -> int:
-        """How many calls for storage volumes nobody waits for any more; Guests counts those about guests."""
+        """How many calls for storage volumes are past their timeout. Guests counts those about guests."""
         return self._sizes.hung
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return the asking of libvirt for sizes that are not known."""
+        """Return the job that asks libvirt for unknown sizes."""
         return [Job(key="sizes", run=self._sizes.read)] if self._sizes.needs_reading() else ()
 
     def configure(self, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""NUMA cells: what is free in each of them now."""
+"""NUMA cells: the free memory of each cell."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NumaMemory(Source):
         self._problems: tuple[Problem, ...] = ()
 
     def get_problems(self) -> Sequence[Problem]:
-        """Return what libvirt failed at; that costs the numbers it would have told."""
+        """Return the failed calls; their numbers are missing."""
         return self._problems
 
     def note_reconnected(self) -> None:
@@ -49,9 +49,9 @@ class NumaMemory(Source):
         self._unsupported = set()
 
     def read(self, cells: Sequence[NumaCell]) -> dict[int, FreeNumaMemory]:
-        """Return what is free in each cell, by its id.
+        """Return the free memory of each cell, by its id.
 
-        :raises ConnectionLostError: when the connection broke
+        :raises ConnectionLostError: if the connection broke
         """
         self._problems = ()
         free: dict[int, FreeNumaMemory] = {}
