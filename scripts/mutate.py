@@ -64,7 +64,8 @@ def write_result() -> None:
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
-        states = {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
+        tried = {name: code for name, code in data.exit_code_by_key.items() if code is not None}
+        states = {name: status_by_exit_code[code] for name, code in tried.items()}
         if states:
             result[str(path)] = states
         survivors += [
