@@ -1,4 +1,30 @@
-"""HostState: one hypervisor as it was last read, with Nova's brief cache, and never more than one refresh."""
+"""HostState: one hypervisor as it was last read, with Nova's brief cache, and never more than one refresh.
+
+Its states: what is shown in each, and what a scrape and the maintenance between scrapes do in each.
+
+    state                                   up   numbers   a scrape     maintenance
+    new                                     no   no        reads it     nothing
+    up                                      yes  yes       nothing      reads what is due
+    up, for longer than cache_ttl           yes  yes       reads it     reads what is due
+    incomplete                              no   yes       nothing      reads what is due
+    failed                                  no   the last  reads it     nothing
+    unreachable                             no   the last  nothing      nothing
+    unreachable, its wait is over           no   the last  reads it     reads it
+    unreachable, for longer than the grace  no   no        reads it     reads it
+    lost                                    yes  yes       reads it     reads it
+    being read                              yes  yes       waits        reads what is due, later
+    late                                    no   the last  waits        reads what is due, later
+    late, for longer than a scrape          no   the last  nothing      reads what is due, later
+    reconfigured                            no   no        reads it     nothing
+
+- A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where it
+  cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time twice as long.
+- *lost*: libvirt said that the connection is closed, and no refresh has met that yet.
+- *being read*: shown as before. All scrapes share one refresh. *late*: a scrape's time was up before it ended.
+- What maintenance has read is not shown yet: the next scrape reads the host even if it is *up*.
+
+tests/unit/test_host_state_table.py goes through this table.
+"""
 
 from __future__ import annotations
 
