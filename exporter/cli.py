@@ -25,9 +25,11 @@ from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConfigError, LibvirtMissingError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
+from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.page.document import render_json
+from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.page.fleet import make_fleet
 from exporter.page.table import find_medium, render_table
 from exporter.reload import Loaded, Reloader
@@ -53,7 +55,9 @@ RECONNECT_MAX_SECONDS = 15.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the process's exit status."""
-    command = parse_flags(argv, collectors=[c.name for c in COLLECTORS], version=__version__)
+    command = parse_flags(
+        argv, collectors={each.name: each.is_default for each in COLLECTORS}, version=__version__
+    )
     try:
         loaded = _load(command)
     except ConfigError as error:
@@ -109,7 +113,8 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     own.watch_web(
         is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.settings.certificate_expiry
     )
-    make_host = _host_maker(own)
+    # The page is always served, so what it shows is always read.
+    make_host = _host_maker(own, needs=_list_needs(config) | PAGE_NEEDS)
     tracker = ResourceTracker(config, make_host)
     probe_targets = ProbeTargets(config, make_host, clock=time.monotonic)
 
@@ -197,7 +202,8 @@ def _bind(address: str) -> socket.socket:
 async def _once(config: Config, form: str) -> int:
     """Print one scrape in one of flags.FORMATS; 0 if every hypervisor answered."""
     own = OwnMetrics()
-    tracker = ResourceTracker(config, _host_maker(own))
+    needs = _list_needs(config) if form == "metrics" else PAGE_NEEDS
+    tracker = ResourceTracker(config, _host_maker(own, needs=needs))
     timeout = config.scrape_timeout
     await tracker.update_available_resource(deadline=time.monotonic() + timeout)
     await tracker.finish_maintenance(timeout=timeout)
@@ -216,8 +222,16 @@ def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: st
         return render_table(make_fleet(views), find_medium(sys.stdout, os.environ, columns=columns))
     if form == "json":
         return render_json(make_fleet(views), now=time.time())
-    collectors = [each for each in COLLECTORS if each.name not in config.disabled_collectors]
-    return render_text(collect_families(views, collectors, own)).decode()
+    return render_text(collect_families(views, _list_enabled(config), own)).decode()
+
+
+def _list_enabled(config: Config) -> list[Collector]:
+    return [each for each in COLLECTORS if each.name not in config.disabled_collectors]
+
+
+def _list_needs(config: Config) -> frozenset[str]:
+    """Return the sources that the enabled collectors need: no other is read."""
+    return frozenset().union(*(each.needs for each in _list_enabled(config)))
 
 
 def _give_up_output(error: OSError) -> int:
@@ -228,8 +242,11 @@ def _give_up_output(error: OSError) -> int:
     return 1
 
 
-def _host_maker(own: OwnMetrics) -> MakeHost:
-    """Return the function that makes a HostState and all its parts. libvirt must be loaded."""
+def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
+    """Return the function that makes a HostState and all its parts. libvirt must be loaded.
+
+    :param needs: the names of the sources to read
+    """
     from exporter.virt.hypervisor import LibvirtHypervisor
 
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
@@ -240,6 +257,7 @@ def _host_maker(own: OwnMetrics) -> MakeHost:
             partial(LibvirtHypervisor, hypervisor.uri),
             LibvirtHypervisor(hypervisor.uri),
             hypervisor,
+            needs=needs,
             resync_interval=config.resync_interval,
             stale_grace=config.stale_grace,
             clock=time.monotonic,

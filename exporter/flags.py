@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,11 +39,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(
-    collectors: Sequence[str], version: str
+    collectors: Mapping[str, bool], version: str
 ) -> tuple[argparse.ArgumentParser, list[argparse.Action]]:
     """Return the parser of the command line, and its flags. --help, man page and completion use these.
 
-    :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
+    :param collectors: by the NAME of --collector.NAME and --no-collector.NAME: whether it is on by default
     """
     parser = _Parser(
         prog=PROGRAM,
@@ -63,10 +63,10 @@ def make_parser(
     ]
 
 
-def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: str) -> CommandLine:
+def parse_flags(argv: Sequence[str] | None, collectors: Mapping[str, bool], version: str) -> CommandLine:
     """Parse the command line; None means that of this process. load_config checks the values.
 
-    :param collectors: the names for which there are --collector.NAME and --no-collector.NAME
+    :param collectors: by the NAME of --collector.NAME and --no-collector.NAME: whether it is on by default
     :raises SystemExit: with 0 after --help and --version; with 2 after one line about an unknown flag
     """
     parser, actions = make_parser(collectors, version)
@@ -76,10 +76,11 @@ def parse_flags(argv: Sequence[str] | None, collectors: Sequence[str], version: 
         parser.error(_describe_unknown(unknown[0], known))
     if given.form and not given.once:
         parser.error("--format says what --once prints: give both")
-    return _make_command_line(given)
+    off = {name: False for name, is_default in collectors.items() if not is_default}
+    return _make_command_line(given, collectors={**off, **dict(given.collectors)})
 
 
-def _make_command_line(given: argparse.Namespace) -> CommandLine:
+def _make_command_line(given: argparse.Namespace, *, collectors: Mapping[str, bool]) -> CommandLine:
     return CommandLine(
         flags=Flags(
             libvirt_uri=tuple(given.libvirt_uri),
@@ -88,7 +89,7 @@ def _make_command_line(given: argparse.Namespace) -> CommandLine:
             telemetry_path=given.telemetry_path,
             log_level=given.log_level,
             log_format=given.log_format,
-            collectors=dict(given.collectors),
+            collectors=collectors,
         ),
         config_file=given.config_file,
         web_config_file=given.web_config_file,
@@ -208,11 +209,11 @@ def _add_log_flags(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def _add_collector_flags(
-    parser: argparse.ArgumentParser, collectors: Sequence[str]
+    parser: argparse.ArgumentParser, collectors: Mapping[str, bool]
 ) -> Iterator[argparse.Action]:
     parser.set_defaults(collectors=[])
     group = parser.add_argument_group("Collectors")
-    for name in collectors:
+    for name, is_default in collectors.items():
         for flag, enabled in ((f"--collector.{name}", True), (f"--no-collector.{name}", False)):
             yield group.add_argument(
                 flag,
@@ -220,7 +221,7 @@ def _add_collector_flags(
                 action="append_const",
                 const=(name, enabled),
                 help=f"{'Export' if enabled else 'Leave out'} the metrics of the collector {name}"
-                f"{' (default)' if enabled else ''}.",
+                f"{' (default)' if enabled == is_default else ''}.",
             )
 
 

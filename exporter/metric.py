@@ -98,8 +98,12 @@ class Collector:
     """Turns a hypervisor's snapshot into samples of its metric families. It makes no calls.
 
     :param name: its module's name, the NAME of `--collector.NAME`, and the value of `collect[]`
+    :param needs: the names of the sources that its samples depend on (exporter/virt/sources/)
+    :param is_default: whether it is on without `--collector.NAME`
     """
 
     name: str
     metrics: tuple[Metric, ...]
     collect: Callable[[Snapshot], Iterable[Sample]]
+    needs: frozenset[str] = frozenset()
+    is_default: bool = True

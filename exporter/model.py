@@ -381,6 +381,7 @@ class Reading:
     storage: Storage | None
     domains: DomainsReading | None
     problems: tuple[Problem, ...] = ()
+    left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -460,6 +461,7 @@ class Resources:
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     problems: tuple[Problem, ...] = ()
+    left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

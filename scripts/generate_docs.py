@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exporter import own, scrape
 from exporter.collectors import COLLECTORS, target
-from exporter.metric import Metric
+from exporter.metric import Collector, Metric
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 
@@ -22,14 +22,17 @@ base units. A value that is not known has no sample: it is never 0 and never NaN
 """
 
 
+def _describe_switch(collector: Collector) -> str:
+    if collector.is_default:
+        return f"`--no-collector.{collector.name}` turns it off"
+    return f"off, unless `--collector.{collector.name}` is given"
+
+
 def render_page() -> str:
     """Return the page's text."""
     sections = [
         ("Connection to a hypervisor", "always on", target.METRICS),
-        *(
-            (f"Collector `{each.name}`", f"`--no-collector.{each.name}` turns it off", each.metrics)
-            for each in COLLECTORS
-        ),
+        *((f"Collector `{each.name}`", _describe_switch(each), each.metrics) for each in COLLECTORS),
         ("The exporter itself", "on `/metrics`, without `collect[]`", (*scrape.METRICS, *own.METRICS)),
     ]
     return _HEAD + "".join(_section(title, note, metrics) for title, note, metrics in sections)

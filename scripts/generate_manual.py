@@ -79,7 +79,7 @@ def render_completion() -> str:
 
 
 def _list_actions() -> Sequence[argparse.Action]:
-    _, actions = make_parser([each.name for each in COLLECTORS], __version__)
+    _, actions = make_parser({each.name: each.is_default for each in COLLECTORS}, __version__)
     return actions
 
 

@@ -65,4 +65,5 @@ COLLECTOR = Collector(
     name="capacity",
     metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED),
     collect=_collect,
+    needs=frozenset({"guests", "images", "online CPUs", "storage"}),
 )

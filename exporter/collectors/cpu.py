@@ -34,4 +34,9 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     yield from VCPUS_USED.samples(resources.vcpus_used, hypervisor_hostname=hostname)
 
 
-COLLECTOR = Collector(name="cpu", metrics=(VCPUS, VCPUS_USED), collect=_collect)
+COLLECTOR = Collector(
+    name="cpu",
+    metrics=(VCPUS, VCPUS_USED),
+    collect=_collect,
+    needs=frozenset({"guests", "online CPUs"}),
+)

@@ -45,4 +45,9 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from MDEV_AVAILABLE_INSTANCES.samples(count, hypervisor_hostname=hostname, mdev_type=mdev_type)
 
 
-COLLECTOR = Collector(name="devices", metrics=(PCI_DEVICES, MDEV_AVAILABLE_INSTANCES), collect=_collect)
+COLLECTOR = Collector(
+    name="devices",
+    metrics=(PCI_DEVICES, MDEV_AVAILABLE_INSTANCES),
+    collect=_collect,
+    needs=frozenset({"node devices"}),
+)

@@ -65,4 +65,5 @@ COLLECTOR = Collector(
     name="domains",
     metrics=(RUNNING_VMS, DOMAINS, DOMAIN_LIST_TIMESTAMP_SECONDS, UNREAD_GUESTS, OUTDATED_GUESTS),
     collect=_collect,
+    needs=frozenset({"guests"}),
 )

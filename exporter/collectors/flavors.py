@@ -54,4 +54,9 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
             )
 
 
-COLLECTOR = Collector(name="flavors", metrics=(FLAVOR_SLOTS, LIMITED_BY, FLAVOR_REQUEST), collect=_collect)
+COLLECTOR = Collector(
+    name="flavors",
+    metrics=(FLAVOR_SLOTS, LIMITED_BY, FLAVOR_REQUEST),
+    collect=_collect,
+    needs=frozenset({"capabilities", "guests", "images", "online CPUs", "storage"}),
+)

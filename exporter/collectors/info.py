@@ -75,4 +75,9 @@ def _text(value: int | str | None) -> str:
     return "" if value is None else str(value)
 
 
-COLLECTOR = Collector(name="info", metrics=(INFO, LABELS_INFO), collect=_collect)
+COLLECTOR = Collector(
+    name="info",
+    metrics=(INFO, LABELS_INFO),
+    collect=_collect,
+    needs=frozenset({"capabilities"}),
+)

@@ -48,6 +48,10 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     yield from AVAILABLE_BYTES.samples(resources.memory_available_bytes, hypervisor_hostname=hostname)
 
 
+# The guests: where libvirt's driver has no memory statistics, theirs is what is used.
 COLLECTOR = Collector(
-    name="memory", metrics=(MEMORY_MB, MEMORY_MB_USED, SIZE_BYTES, AVAILABLE_BYTES), collect=_collect
+    name="memory",
+    metrics=(MEMORY_MB, MEMORY_MB_USED, SIZE_BYTES, AVAILABLE_BYTES),
+    collect=_collect,
+    needs=frozenset({"guests"}),
 )

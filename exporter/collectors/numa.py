@@ -95,4 +95,5 @@ COLLECTOR = Collector(
         PAGES_FREE,
     ),
     collect=_collect,
+    needs=frozenset({"capabilities", "guests", "NUMA memory"}),
 )

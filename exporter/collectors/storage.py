@@ -94,4 +94,5 @@ COLLECTOR = Collector(
         UNSIZED_DISKS,
     ),
     collect=_collect,
+    needs=frozenset({"images", "storage"}),
 )

@@ -417,13 +417,29 @@ class HostState:
         log.log(level, "hypervisor resource view", extra=view)
 
 
+# What Nova's ResourceTracker._verify_resources asks for, and the source that each depends on.
+_REQUIRED = {
+    "vcpus": None,
+    "memory_mb": None,
+    "local_gb": "storage",
+    "cpu_info": "capabilities",
+    "vcpus_used": "guests",
+    "memory_mb_used": "guests",
+    "local_gb_used": "storage",
+}
+
+
 def verify_resources(resources: Resources) -> tuple[str, ...]:
     """Return the names of the fields that Nova's ResourceTracker._verify_resources asks for and are missing.
 
-    numa_topology is not among them: there, too, None says that the host has none.
+    numa_topology is not among them: there, too, None says that the host has none. What nobody needs, and was
+    therefore not read, is not missing.
     """
-    required = ("vcpus", "memory_mb", "local_gb", "cpu_info", "vcpus_used", "memory_mb_used", "local_gb_used")
-    return tuple(name for name in required if getattr(resources, name) is None)
+    return tuple(
+        name
+        for name, source in _REQUIRED.items()
+        if getattr(resources, name) is None and source not in resources.left_out
+    )
 
 
 def _check_complete(resources: Resources) -> list[Problem]:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from exporter.model import DomainState, HostView, Inventory, Problem, ResourceClass, Resources, Severity
 from exporter.page.advice import get_advice
 
+# The names of the sources that page, table and JSON depend on (exporter/virt/sources/).
+NEEDS = frozenset({"capabilities", "guests", "images", "online CPUs", "storage"})
+
 MIB = 2**20
 GIB = 2**30
 

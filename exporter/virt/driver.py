@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from exporter.model import (
     Reading,
     Resources,
     Severity,
+    UnsizedImage,
 )
 from exporter.virt.connections import (
     MAX_STORAGE_CONNECTIONS,
@@ -63,7 +64,7 @@ class NodeHypervisor(Protocol):
     def hung_openings(self) -> int: ...  # noqa: D102
 
     def connect(self) -> bool: ...  # noqa: D102
-    def watch(self) -> None: ...  # noqa: D102
+    def watch(self, on_changed: Callable[[str], None]) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
     def get_hostname(self) -> str: ...  # noqa: D102
     def get_type(self) -> str: ...  # noqa: D102
@@ -75,7 +76,6 @@ class NodeHypervisor(Protocol):
     def get_free_pages(  # noqa: D102
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]: ...
-    def take_changed(self) -> frozenset[str]: ...  # noqa: D102
 
 
 class _Connection(Protocol):
@@ -96,6 +96,7 @@ class LibvirtDriver:
     :param hypervisor: the connection that refreshes use
     :param make_connection: makes another one to the same hypervisor, for calls that may wait
     :param node_device_hypervisor: one more, for node devices and what libvirt tells of them
+    :param needs: the names of the sources to read; what they need in turn is read, too. None for all
     :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
     :param clock: monotonic seconds
     :param lend: makes what lends connections and begins calls over them, as `Connections` does
@@ -108,6 +109,7 @@ class LibvirtDriver:
         node_device_hypervisor: NodeDeviceHypervisor,
         config: HypervisorConfig,
         *,
+        needs: Collection[str] | None = None,
         resync_interval: float,
         stale_grace: float,
         clock: Callable[[], float],
@@ -144,7 +146,8 @@ class LibvirtDriver:
         self._capabilities = HostCapabilities(self._lent, clock=clock)
         self._numa_memory = NumaMemory(hypervisor)
         self._storage = HostStorage(lent_for_storage, self._hung_reads, settings, clock=clock)
-        self._sources: tuple[Source, ...] = (
+        # Each after those that it needs.
+        self._all_sources: tuple[Source, ...] = (
             self._guests,
             self._images,
             self._node_devices,
@@ -153,12 +156,17 @@ class LibvirtDriver:
             self._numa_memory,
             self._storage,
         )
+        names = frozenset(source.name for source in self._all_sources)
+        self._needs = names if needs is None else frozenset(needs)
+        if not self._needs <= names:
+            raise ValueError(f"no sources: {', '.join(sorted(self._needs - names))}")
+        self._sources = self._choose_sources()
         self._contributions = Contributions()
         self._identity: HostIdentity | None = None
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What is read of the hypervisor."""
+        """What is read of the hypervisor, as somebody needs it."""
         return self._sources
 
     def get_available_resource(self) -> Resources:
@@ -218,44 +226,61 @@ class LibvirtDriver:
 
     def _go_by(self, settings: Settings) -> None:
         self._settings = settings
-        for source in self._sources:
+        for source in self._all_sources:
             source.configure(settings)
+        self._sources = self._choose_sources()
+
+    def _choose_sources(self) -> tuple[Source, ...]:
+        """Return the sources that somebody needs, and those that these need."""
+        needs = set(self._needs)
+        config = self._settings.hypervisor
+        if "guests" in needs and (config.flavors_from_guests or any(f.numa_cells for f in config.flavors)):
+            # How many guests of such a flavor fit depends on the huge pages that are free.
+            needs.add(self._numa_memory.name)
+        for source in reversed(self._all_sources):
+            if source.name in needs:
+                needs |= source.needs
+        return tuple(source for source in self._all_sources if source.name in needs)
 
     def _connect(self) -> bool:
         """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
         if not self._hypervisor.connect():
             return False
-        self._hypervisor.watch()
+        self._hypervisor.watch(self._guests.mark_changed)
         self._lent.open()
         self._identity = None
-        for source in self._sources:
+        for source in self._all_sources:
             source.note_reconnected()
         return True
 
     def _read(self, refresh_timeout: RefreshTimeout) -> Reading:
+        needs = self._is_needed
         identity = self._get_identity()
         self._guests.note_libvirt_version(identity.libvirt_version)
         node, problems = self._get_node_info()
         domains = self._read_domains(refresh_timeout)
-        capabilities = self._capabilities.read(
-            refresh_timeout, node, is_libvirt_answering=domains is not None
-        )
+        capabilities = self._read_capabilities(refresh_timeout, node, domains)
         return Reading(
             identity=identity,
             capabilities=capabilities,
             node=node,
             node_memory=self._get_node_memory(),
-            online_cpus=self._online_cpus.read(refresh_timeout),
-            free_numa_memory=self._get_free_numa_memory(capabilities),
-            node_devices=self._node_devices.get(),
-            storage=self._storage.read(refresh_timeout),
+            online_cpus=self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None,
+            free_numa_memory=self._read_numa_memory(capabilities) if needs(self._numa_memory) else {},
+            node_devices=self._node_devices.get() if needs(self._node_devices) else None,
+            storage=self._storage.read(refresh_timeout) if needs(self._storage) else None,
             domains=domains,
             problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
+            left_out=frozenset(each.name for each in self._all_sources if not needs(each)),
         )
+
+    def _is_needed(self, source: Source) -> bool:
+        return source in self._sources
 
     def _begin_slow_calls(self, refresh_timeout: RefreshTimeout) -> None:
         for source in (self._capabilities, self._online_cpus, self._storage):
-            source.begin(refresh_timeout)
+            if self._is_needed(source):
+                source.begin(refresh_timeout)
 
     def _get_identity(self) -> HostIdentity:
         if self._identity is None:
@@ -288,12 +313,25 @@ class LibvirtDriver:
             return None
 
     def _read_domains(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
-        domains = self._guests.read(refresh_timeout, take_changed=self._hypervisor.take_changed)
+        if not self._is_needed(self._guests):
+            return None
+        domains = self._guests.read(refresh_timeout)
         if domains is None:
             return None
-        return replace(domains, images=self._images.read(domains.guests, refresh_timeout))
+        if self._is_needed(self._images):
+            return replace(domains, images=self._images.read(domains.guests, refresh_timeout))
+        unknown = {each.uuid: [UnsizedImage(None)] * len(each.images) for each in domains.known_guests}
+        return replace(domains, images=unknown)
 
-    def _get_free_numa_memory(self, capabilities: Capabilities | None) -> dict[int, FreeNumaMemory]:
+    def _read_capabilities(
+        self, refresh_timeout: RefreshTimeout, node: NodeInfo | None, domains: DomainsReading | None
+    ) -> Capabilities | None:
+        if not self._is_needed(self._capabilities):
+            return None
+        is_answering = domains is not None or not self._is_needed(self._guests)
+        return self._capabilities.read(refresh_timeout, node, is_libvirt_answering=is_answering)
+
+    def _read_numa_memory(self, capabilities: Capabilities | None) -> dict[int, FreeNumaMemory]:
         cells = () if capabilities is None else capabilities.cells
         free = self._numa_memory.read(cells)
         if has_outgrown(cells, free):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -30,6 +30,8 @@ RETRY_NOT_ASKED_SECONDS = 1.0
 # The number of calls for an XML that may hang at once. It is less than the total limit, so that one is left
 # for the vCPUs and memory of guests without an XML.
 MAX_HUNG = 3
+# Events come in swarms. Between scrapes, an event has a guest read again only after this time.
+MIN_AGE_SECONDS = 5.0
 _KIND = "XML"
 # 11.0.0: from this libvirt on, the call for a guest's XML waits for its job (measured: docs/decisions.md).
 XML_WAITS_SINCE_VERSION = 11_000_000
@@ -111,17 +113,18 @@ class GuestCache:
                 for uuid, entry in self._entries.items()
             }
 
-    def reconcile(self, domains: Iterable[DomainRecord], changed: Collection[str]) -> None:
-        """Update the cache from the list of domains, and read the guests that may have changed.
+    def mark_changed(self, uuid: str) -> None:
+        """Have a guest read again that had an event. A guest that is new is read once it is listed."""
+        with self._lock:
+            entry = self._entries.get(uuid)
+            if entry is not None:
+                self._entries[uuid] = replace(entry, due_number=next(self._numbers))
 
-        :param changed: UUIDs that had events
-        """
+    def reconcile(self, domains: Iterable[DomainRecord]) -> None:
+        """Update the cache from the list of domains, and read the guests that may have changed."""
         oldest = self._clock() - self._resync_interval
         with self._lock:
-            self._entries = {
-                record.uuid: self._update(record, is_changed=record.uuid in changed, oldest=oldest)
-                for record in domains
-            }
+            self._entries = {record.uuid: self._update(record, oldest=oldest) for record in domains}
         # Other parts that ask about guests, such as image sizes, ask about the same ones. So forget for all
         # of them.
         self._calls.forget_others([entry.record.uuid for entry in self._list_entries()])
@@ -133,7 +136,7 @@ class GuestCache:
         return bool(self._list_due(oldest=self._clock() - self._resync_interval / 2))
 
     def resync(self) -> None:
-        """Read the guests that are or soon will be too old. Called between scrapes, by any thread.
+        """Read the guests that have changed, or are or soon will be too old. Between scrapes, by any thread.
 
         A guest that started, stopped or disappeared meanwhile is left to the next `reconcile`.
         """
@@ -162,13 +165,13 @@ class GuestCache:
                 problems.append(_describe_unanswered(entry))
         return tuple(problems)
 
-    def _update(self, record: DomainRecord, *, is_changed: bool, oldest: float) -> _Entry:
-        """Return the entry of a listed domain. It is due if it is new, changed or too old."""
+    def _update(self, record: DomainRecord, *, oldest: float) -> _Entry:
+        """Return the entry of a listed domain. It is due if it is new, another one or too old."""
         entry = self._entries.get(record.uuid)
         if entry is None:
             return _Entry(record=record, due_number=next(self._numbers))
         is_old = entry.read_at is None or entry.read_at < oldest
-        if _is_same(entry.record, record) and not is_changed and (entry.is_due or not is_old):
+        if _is_same(entry.record, record) and (entry.is_due or not is_old):
             return entry if entry.record == record else replace(entry, record=record)
         return replace(entry, record=record, due_number=next(self._numbers))
 
@@ -179,15 +182,23 @@ class GuestCache:
     def _list_due(self, *, oldest: float | None = None) -> list[_Entry]:
         """Return the entries to read now.
 
-        :param oldest: entries that were read before this time are included
+        :param oldest: given between scrapes. Guests that were read before this time are included; guests that
+            changed are, unless they were read just now
         """
         now = self._clock()
+        entries = [entry for entry in self._list_entries() if entry.retry_at <= now]
+        if oldest is None:
+            return [entry for entry in entries if entry.is_due]
         return [
             entry
-            for entry in self._list_entries()
-            if entry.retry_at <= now
-            and (entry.is_due or (oldest is not None and (entry.read_at is None or entry.read_at < oldest)))
+            for entry in entries
+            if entry.read_at is None or entry.read_at < oldest or self._has_changed(entry)
         ]
+
+    def _has_changed(self, entry: _Entry) -> bool:
+        """Whether to read a guest between scrapes, because of an event or as it did not answer before."""
+        is_young = entry.read_at is not None and self._clock() - entry.read_at < MIN_AGE_SECONDS
+        return entry.is_due and (entry.is_unanswered or not is_young)
 
     def _read(self, entries: Sequence[_Entry], *, seconds: float) -> None:
         """Read the XML of these guests. A guest that does not answer is due again later."""

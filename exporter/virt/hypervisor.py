@@ -163,7 +163,7 @@ class LibvirtHypervisor:
         self._connection: libvirt.virConnect | None = None
         self._deregistrations: list[Callable[[], None]] = []
         self._domains: dict[str, libvirt.virDomain] = {}
-        self._changed: set[str] = set()
+        self._on_changed: Callable[[str], None] = lambda _uuid: None
         self._have_node_devices_changed = False
         self._changed_lock = threading.Lock()
         self.calls = 0
@@ -208,8 +208,12 @@ class LibvirtHypervisor:
                 _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True
 
-    def watch(self) -> None:
-        """Have libvirt tell of changed guests, as far as its driver can."""
+    def watch(self, on_changed: Callable[[str], None]) -> None:
+        """Have libvirt tell of changed guests, as far as its driver can.
+
+        :param on_changed: called with a guest's UUID, in the thread of libvirt's event loop
+        """
+        self._on_changed = on_changed
         connection = self._connection
         if connection is None:
             return
@@ -443,12 +447,6 @@ class LibvirtHypervisor:
             changed, self._have_node_devices_changed = self._have_node_devices_changed, False
         return changed
 
-    def take_changed(self) -> frozenset[str]:
-        """Return the UUIDs of the domains that events spoke of since the last call, and forget them."""
-        with self._changed_lock:
-            changed, self._changed = frozenset(self._changed), set()
-        return changed
-
     def _find_domain(self, uuid: str) -> Any:
         """Return the domain, as this connection listed it or by asking for it."""
         domain = self._domains.get(uuid)
@@ -517,9 +515,8 @@ class LibvirtHypervisor:
         return rows
 
     def _on_event(self, _connection: Any, domain: Any, *_details: Any) -> None:
-        with self._changed_lock:
-            self.events += 1
-            self._changed.add(domain.UUIDString())
+        self.events += 1  # libvirt has one event loop, so one thread
+        self._on_changed(domain.UUIDString())
 
     def _on_close(self, connection: Any, reason: int, _opaque: None) -> None:
         """Take note that a connection was closed, be it by keep-alive (virConnectCloseReason)."""

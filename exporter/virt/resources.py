@@ -115,6 +115,7 @@ def get_available_resource(
         mdev_types=None if devices is None else devices.mdev_types,
         inventories=inventories,
         flavor_slots=flavor_slots,
+        left_out=reading.left_out,
         problems=(
             *reading.problems,
             *cpu_problems,

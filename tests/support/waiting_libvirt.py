@@ -50,8 +50,8 @@ class WaitingLibvirt:
         self.blocks: dict[str, ImageSize | Exception] = {}
         self.pools: tuple[StoragePool, ...] | Exception = ()
         self.devices: tuple[str, ...] | Exception = ()
-        self.busy: set[str] = set()
         self.capabilities = _CAPABILITIES
+        self.busy: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
         self._held: dict[str, Hold] = {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exporter.collectors import COLLECTORS
 from exporter.compute.host_state import verify_resources
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
@@ -22,6 +23,7 @@ from exporter.errors import (
     HypervisorError,
     UnsupportedError,
 )
+from exporter.metric import Collector
 from exporter.model import (
     DomainInfo,
     Flavor,
@@ -31,11 +33,14 @@ from exporter.model import (
     ResourceClass,
     Resources,
     Severity,
+    Snapshot,
 )
+from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
+from tests.support.node_devices import GPU
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
 from tests.support.waiting_libvirt import UUID, PlayedConnections, WaitingConnection, WaitingLibvirt
 
@@ -48,7 +53,6 @@ class Hypervisor:
     """
 
     def __init__(self) -> None:
-        self.changed: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.errors: dict[str, Exception] = {}
         self.is_connected = False
@@ -78,8 +82,9 @@ class Hypervisor:
         self.connects += 1
         return True
 
-    def watch(self) -> None:
+    def watch(self, on_changed: Callable[[str], None]) -> None:
         self.asked["watch"] += 1
+        self.tell_changed = on_changed
 
     def close(self) -> None:
         self.is_connected = False
@@ -106,30 +111,29 @@ class Hypervisor:
         return NodeMemory(total_kib=16 * GIB // KIB, free_kib=0, buffers_kib=0, cached_kib=0)
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
-        raise UnsupportedError("no")
+        self.asked["cells' memory"] += 1
+        return (77,) * cells
 
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]:
+        self.asked["free pages"] += 1
         if self.free_pages is None:
             raise UnsupportedError("no")
         return {cell: {2048: self.free_pages} for cell in range(first_cell, first_cell + cells)}
-
-    def take_changed(self) -> frozenset[str]:
-        changed, self.changed = frozenset(self.changed), set()
-        return changed
 
 
 class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, needs: Collection[str] | None = None, **options: Any) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         self.driver = LibvirtDriver(
             self.hypervisor,
             self.libvirt.make_connection,
             WaitingConnection(self.libvirt),
             _configure(**options),
+            needs=needs,
             resync_interval=60,
             stale_grace=120,
             clock=self.clock,
@@ -183,7 +187,7 @@ def test_a_guest_is_read_again_when_an_event_speaks_of_it() -> None:
     assert bench.read().vcpus_used == 6
     bench.add_guest(1, vcpus=8)
     assert bench.read().vcpus_used == 6, "nobody said that it changed"
-    bench.hypervisor.changed.add(make_uuid(1))
+    bench.hypervisor.tell_changed(make_uuid(1))
     assert bench.read().vcpus_used == 12
     assert bench.driver.get_stats().guests_read == 3
     assert bench.driver.get_stats().libvirt_calls > bench.hypervisor.calls > 0
@@ -195,7 +199,7 @@ def test_events_outlive_a_refresh_that_fails() -> None:
     bench.add_guest(1, vcpus=2)
     bench.read()
     bench.add_guest(1, vcpus=8)
-    bench.hypervisor.changed.add(make_uuid(1))
+    bench.hypervisor.tell_changed(make_uuid(1))
     domains, bench.libvirt.domains = bench.libvirt.domains, HypervisorError("no memory")
     with pytest.raises(HypervisorError, match="no memory"):
         bench.read()
@@ -212,7 +216,7 @@ def test_a_guest_that_cannot_be_read_costs_that_guest(error: Exception) -> None:
     xml, bench.libvirt.xml[make_uuid(1)] = bench.libvirt.xml[make_uuid(1)], error
     assert bench.read().vcpus_used == 5
     bench.libvirt.xml[make_uuid(1)] = xml
-    bench.hypervisor.changed.add(make_uuid(1))
+    bench.hypervisor.tell_changed(make_uuid(1))
     assert bench.read().vcpus_used == 6
 
 
@@ -244,11 +248,11 @@ def test_a_busy_guests_xml_is_read_where_libvirt_does_not_wait_for_its_job(versi
     bench.add_guest(2)
     bench.read()
     with bench.libvirt.held(make_uuid(1)):
-        bench.hypervisor.changed = {make_uuid(1)}
+        bench.hypervisor.tell_changed(make_uuid(1))
         bench.read()
         bench.libvirt.busy = {make_uuid(2)}
         bench.add_guest(2, vcpus=9)
-        bench.hypervisor.changed = {make_uuid(2)}
+        bench.hypervisor.tell_changed(make_uuid(2))
         resources = bench.read()
         assert (resources.vcpus_used, resources.outdated_guests) == (2 + vcpus, 1 + (vcpus == 2))
 
@@ -311,7 +315,7 @@ def test_what_events_said_while_there_was_no_list_of_domains_is_not_forgotten() 
     bench.add_guest(1, vcpus=2)
     bench.read()
     bench.add_guest(1, vcpus=8)
-    bench.hypervisor.changed.add(make_uuid(1))
+    bench.hypervisor.tell_changed(make_uuid(1))
     bench.driver.configure(resync_interval=60, stale_grace=0.5)
     with bench.libvirt.held("list"):
         assert bench.read().vcpus_used is None
@@ -570,7 +574,7 @@ def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counte
     bench.add_guest(2, vcpus=3)
     bench.read()
     with bench.libvirt.held(make_uuid(1)):
-        bench.hypervisor.changed = {make_uuid(1)}
+        bench.hypervisor.tell_changed(make_uuid(1))
         bench.read()
         bench.libvirt.take_asked()
         for ratio in (2.0, 3.0, 4.0):
@@ -625,3 +629,83 @@ def test_it_says_when_its_connection_was_lost() -> None:
     assert not bench.driver.has_lost_connection()
     bench.hypervisor.is_lost = True
     assert bench.driver.has_lost_connection()
+
+
+# What is asked for each source that may be left out.
+CALLS_OF_SOURCES = {
+    "capabilities": {"capabilities"},
+    "guests": {"list", "XML"},
+    "images": {"volume", "block"},
+    "node devices": {"devices"},
+    "NUMA memory": {"cells' memory", "free pages"},
+    "online CPUs": {"online CPUs"},
+    "storage": {"pools"},
+}
+
+
+def make_bench_with_everything(needs: Collection[str] | None, **options: Any) -> Bench:
+    """Return one whose every source has something to read, of which libvirt is asked."""
+    bench = Bench(
+        needs=needs,
+        uri="qemu+tls://kvm01/system",
+        storage_pool=("vms",),
+        cpu_shared_set="0-1",
+        device_spec=("{}",),
+        **options,
+    )
+    bench.libvirt.capabilities = capabilities_with(10)
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.libvirt.devices = (GPU,)
+    bench.libvirt.blocks["vda"] = ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
+    bench.add_guest(1, disks=file_disk(Path("/images/vda")))
+    return bench
+
+
+def list_calls(needs: Collection[str], **options: Any) -> set[str]:
+    """Return what is asked of a hypervisor by a refresh, and by what is due after it."""
+    bench = make_bench_with_everything(needs, **options)
+    assert verify_resources(bench.read()) == (), "what nobody needs is not missing"
+    bench.do_what_is_due()
+    asked = {call for call, _ in bench.libvirt.asked} | set(bench.hypervisor.asked)
+    return asked & set().union(*CALLS_OF_SOURCES.values())
+
+
+def expect_calls(needs: Collection[str]) -> set[str]:
+    needs = set(needs) | ({"guests"} if "images" in needs else set())
+    needs |= {"capabilities"} if "NUMA memory" in needs else set()
+    return set().union(*(CALLS_OF_SOURCES[each] for each in needs))
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [*({name} for name in sorted(CALLS_OF_SOURCES)), *(each.needs for each in COLLECTORS), PAGE_NEEDS],
+    ids=[*sorted(CALLS_OF_SOURCES), *(f"collector {each.name}" for each in COLLECTORS), "page"],
+)
+def test_what_nobody_needs_is_not_asked_for(needs: Collection[str]) -> None:
+    assert list_calls(needs) == expect_calls(needs)
+
+
+@pytest.mark.parametrize("collector", COLLECTORS, ids=lambda each: each.name)
+def test_a_collector_names_all_that_its_samples_depend_on(collector: Collector) -> None:
+    """Shows that they are the same where nobody else needs anything."""
+    samples = []
+    for needs in (collector.needs, None):
+        flavor = Flavor(name="m1", vcpus=1, memory_mb=1, disk_gb=0, numa_cells=1)
+        bench = make_bench_with_everything(needs, flavors=(flavor,))
+        bench.read()
+        bench.do_what_is_due()
+        snapshot = Snapshot(target="kvm01", resources=bench.read(), timestamp_seconds=0)
+        samples.append(list(collector.collect(snapshot)))
+    assert samples[0] == samples[1] != []
+
+
+def test_flavors_on_numa_cells_have_the_cells_memory_read() -> None:
+    flavor = Flavor(name="m1", vcpus=1, memory_mb=1, disk_gb=0, numa_cells=1)
+    numa = CALLS_OF_SOURCES["NUMA memory"]
+    assert list_calls(PAGE_NEEDS, flavors=(flavor,)) & numa == numa
+    assert list_calls(PAGE_NEEDS, flavors_from_guests=True) & numa == numa
+
+
+def test_a_source_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no sources: gusets"):
+        Bench(needs={"gusets"})

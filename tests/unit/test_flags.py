@@ -10,7 +10,7 @@ from exporter.config.load import load_config
 from exporter.config.settings import Flags
 from exporter.flags import CommandLine, parse_flags
 
-COLLECTORS = ["capacity", "domains"]
+COLLECTORS = {"capacity": True, "domains": True}
 
 
 def parse(*argv: str) -> CommandLine:
@@ -97,7 +97,7 @@ def test_a_value_is_left_for_the_configuration_to_check() -> None:
 
 
 def test_without_collectors_there_are_no_flags_for_them() -> None:
-    assert parse_flags([], collectors=[], version="1").flags.collectors == {}
+    assert parse_flags([], collectors={}, version="1").flags.collectors == {}
 
 
 def test_the_parsed_flags_are_what_a_configuration_takes() -> None:
@@ -164,3 +164,23 @@ def test_the_help_has_every_flag_and_the_defaults(capsys: pytest.CaptureFixture[
         assert f" {flag} " in text
     for default in (":9177", "/metrics", "qemu:///system", "info", "logfmt"):
         assert f"{default})." in text
+
+
+def test_a_collector_that_is_off_by_default_is_on_only_where_somebody_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    collectors = {"capacity": True, "guests": False}
+
+    def disabled(*argv: str) -> frozenset[str]:
+        flags = parse_flags(argv, collectors=collectors, version="1").flags
+        return load_config(None, flags).disabled_collectors
+
+    assert disabled() == {"guests"}
+    assert disabled("--collector.guests") == frozenset()
+    assert disabled("--no-collector.capacity", "--no-collector.guests") == {"capacity", "guests"}
+    with pytest.raises(SystemExit):
+        disabled("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    for name, on, off in (("capacity", " (default).", "."), ("guests", ".", " (default).")):
+        assert f"Export the metrics of the collector {name}{on}" in said
+        assert f"Leave out the metrics of the collector {name}{off}" in said

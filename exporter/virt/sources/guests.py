@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import NoAnswerError
@@ -59,7 +59,7 @@ class Guests(Source):
         return self._cache.guests_read
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return the reading of guests that are or soon would be too old."""
+        """Return the reading of guests that have changed, or are or soon would be too old."""
         return [Job(key="resync", run=self._cache.resync)] if self._cache.needs_resync() else ()
 
     def get_problems(self) -> Sequence[Problem]:
@@ -81,19 +81,19 @@ class Guests(Source):
         """Take note of the hypervisor's libvirt (virConnectGetLibVersion)."""
         self._cache.note_libvirt_version(version)
 
-    def read(
-        self, refresh_timeout: RefreshTimeout, *, take_changed: Callable[[], Collection[str]]
-    ) -> DomainsReading | None:
+    def mark_changed(self, uuid: str) -> None:
+        """Take note that a guest has changed, as libvirt's event says; for any thread."""
+        self._cache.mark_changed(uuid)
+
+    def read(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
         """Return the domains and what is known of each, but for its images; None where no list counts.
 
-        :param take_changed: returns the UUIDs of the guests that events spoke of, and forgets them
         :raises HypervisorError: when libvirt answers with an error
         """
         listed = self._read_list(refresh_timeout)
         if listed is None:
             return None
-        # Only now: had the list failed, nobody would remember what the events spoke of.
-        self._cache.reconcile(listed.value, take_changed())
+        self._cache.reconcile(listed.value)
         return DomainsReading(
             domains=listed.value,
             guests=self._cache.get_guests(),
