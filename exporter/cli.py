@@ -21,6 +21,7 @@ from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.compute.tracker import MakeHost, ResourceTracker
 from exporter.config.load import load_config
+from exporter.config.mistakes import Mistakes
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConfigError, LibvirtMissingError
 from exporter.flags import CommandLine, parse_flags
@@ -88,18 +89,13 @@ def _load(command: CommandLine) -> Loaded:
 
     :raises ConfigError: with every mistake in both files
     """
-    mistakes: list[str] = []
+    mistakes = Mistakes()
     config, access = Config(), AccessSettings()
-    try:
+    with mistakes.collected():
         config = load_config(command.config_file, command.flags)
-    except ConfigError as error:
-        mistakes += error.mistakes
-    try:
+    with mistakes.collected():
         access = load_access(command.web_config_file)
-    except ConfigError as error:
-        mistakes += error.mistakes
-    if mistakes:
-        raise ConfigError(mistakes)
+    mistakes.raise_if_any()
     return Loaded(config=config, access=access)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from exporter.config import kinds
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.mistakes import Mistakes
 from exporter.config.nova_conf import NovaConf, read_nova_conf
-from exporter.config.sections import read_keys, suggest_nearest, take_mapping
+from exporter.config.sections import read_keys, read_mapping, suggest_nearest
 from exporter.config.settings import (
     DEFAULT_URI,
     DEFAULTS_KEYS,
@@ -41,7 +42,6 @@ from exporter.config.settings import (
 )
 from exporter.config.strict_yaml import Item, Place, read_yaml
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
-from exporter.errors import ConfigError
 from exporter.model import Flavor
 
 
@@ -71,15 +71,14 @@ def load_config(path: Path | None, flags: Flags) -> Config:
 
     :raises ConfigError: with every mistake in the file, the flags and each nova.conf
     """
-    mistakes: list[str] = []
+    mistakes = Mistakes()
     from_file = _read_file(path, mistakes)
     from_flags = _read_flags(flags, mistakes)
     entries = _choose_entries(from_file.entries, from_flags.entries)
     _refuse_duplicates(entries, mistakes)
     own_options = [*(entry.options for entry in entries), *from_file.modules.values()]
     nova_confs = _read_nova_confs([from_file.options, *own_options], mistakes)
-    if mistakes:
-        raise ConfigError(mistakes)
+    mistakes.raise_if_any()
 
     hypervisors = [
         _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs)
@@ -100,16 +99,15 @@ def load_config(path: Path | None, flags: Flags) -> Config:
         },
         disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
     )
-    mistakes += _find_missing_volume_groups(config)
-    if mistakes:
-        raise ConfigError(mistakes)
+    _require_volume_groups(config, mistakes)
+    mistakes.raise_if_any()
     return replace(config, warnings=tuple(_find_warnings(config, nova_confs)))
 
 
-def _read_file(path: Path | None, mistakes: list[str]) -> _Source:
+def _read_file(path: Path | None, mistakes: Mistakes) -> _Source:
     if path is None:
         return _Source({}, {}, {}, {}, ())
-    items = take_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
+    items = read_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
     top = read_keys(items, TOP_KEYS, mistakes)
     web = _read_section(items.get("web"), WEB_KEYS, mistakes)
     log = _read_section(items.get("log"), LOG_KEYS, mistakes)
@@ -130,60 +128,58 @@ def _read_file(path: Path | None, mistakes: list[str]) -> _Source:
     )
 
 
-def _read_entries(item: Item | None, directory: Path, mistakes: list[str]) -> Iterator[_Entry]:
+def _read_entries(item: Item | None, directory: Path, mistakes: Mistakes) -> Iterator[_Entry]:
     if item is None or item.value is None:
         return
     if not isinstance(item.value, tuple):
-        mistakes.append(f"{item.place}: found {item.describe()}, expected a list of hypervisors")
+        mistakes.add(item.place, f"found {item.describe()}, expected a list of hypervisors")
         return
     for child in item.value:
-        taken = take_mapping(child, HYPERVISOR_KEYS, mistakes, suggest=_suggest)
-        if "uri" not in taken and isinstance(child.value, (dict, type(None))):
-            mistakes.append(f"{child.place}: found no uri, expected {kinds.URI.expected}")
-        options = read_keys(taken, HYPERVISOR_KEYS, mistakes)
+        entries = read_mapping(child, HYPERVISOR_KEYS, mistakes, suggest=_suggest)
+        _require_keys(child, ("uri",), HYPERVISOR_KEYS, mistakes)
+        options = read_keys(entries, HYPERVISOR_KEYS, mistakes)
         yield _Entry(child.place, _locate_nova_conf(options, directory))
 
 
-def _read_flavors(item: Item | None, mistakes: list[str]) -> Iterator[Flavor]:
+def _read_flavors(item: Item | None, mistakes: Mistakes) -> Iterator[Flavor]:
     if item is None or item.value is None:
         return
     if not isinstance(item.value, dict):
-        mistakes.append(f"{item.place}: found {item.describe()}, expected flavors by their names")
+        mistakes.add(item.place, f"found {item.describe()}, expected flavors by their names")
         return
     for name, child in item.value.items():
-        taken = take_mapping(child, FLAVOR_KEYS, mistakes, suggest=_suggest)
-        try:
+        entries = read_mapping(child, FLAVOR_KEYS, mistakes, suggest=_suggest)
+        with mistakes.collected():
             read_item(Item(child.place, name), kinds.FLAVOR_NAME)
-        except ConfigError as error:
-            mistakes += error.mistakes
-        mistakes += _find_missing(child, taken, REQUIRED_FLAVOR_KEYS, FLAVOR_KEYS)
-        values = read_keys(taken, FLAVOR_KEYS, mistakes)
+        _require_keys(child, REQUIRED_FLAVOR_KEYS, FLAVOR_KEYS, mistakes)
+        values = read_keys(entries, FLAVOR_KEYS, mistakes)
         if values.keys() >= set(REQUIRED_FLAVOR_KEYS):
             yield FlavorConfig(**values).make_flavor(name)
 
 
-def _find_missing(
-    item: Item, taken: Mapping[str, Item], required: Iterable[str], keys: Mapping[str, AnyKey]
-) -> Iterator[str]:
-    """Name the keys that a mapping has to have and has not."""
-    if isinstance(item.value, (dict, type(None))):
+def _require_keys(
+    item: Item, required: Iterable[str], keys: Mapping[str, AnyKey], mistakes: Mistakes
+) -> None:
+    """Note the keys that a mapping needs and does not have."""
+    written = {} if item.value is None else item.value
+    if isinstance(written, dict):
         for key in required:
-            if key not in taken:
-                yield f"{item.place}: found no {key}, expected {keys[key].expected}"
+            if key not in written:
+                mistakes.add(item.place, f"found no {key}, expected {keys[key].expected}")
 
 
 def _read_modules(
-    item: Item | None, directory: Path, mistakes: list[str]
+    item: Item | None, directory: Path, mistakes: Mistakes
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     if item is None or item.value is None:
         return
     if not isinstance(item.value, dict):
-        mistakes.append(f"{item.place}: found {item.describe()}, expected modules by their names")
+        mistakes.add(item.place, f"found {item.describe()}, expected modules by their names")
         return
     for name, child in item.value.items():
-        taken = take_mapping(child, MODULE_KEYS, mistakes, suggest=_suggest)
-        mistakes += _find_missing(child, taken, ("uri", "target"), MODULE_KEYS)
-        yield name, _locate_nova_conf(read_keys(taken, MODULE_KEYS, mistakes), directory)
+        entries = read_mapping(child, MODULE_KEYS, mistakes, suggest=_suggest)
+        _require_keys(child, ("uri", "target"), MODULE_KEYS, mistakes)
+        yield name, _locate_nova_conf(read_keys(entries, MODULE_KEYS, mistakes), directory)
 
 
 def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -193,11 +189,11 @@ def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any
     return {**options, "nova_conf": str(directory / options["nova_conf"])}
 
 
-def _read_section(item: Item | None, keys: Mapping[str, AnyKey], mistakes: list[str]) -> dict[str, Any]:
+def _read_section(item: Item | None, keys: Mapping[str, AnyKey], mistakes: Mistakes) -> dict[str, Any]:
     return (
         {}
         if item is None
-        else read_keys(take_mapping(item, keys, mistakes, suggest=_suggest), keys, mistakes)
+        else read_keys(read_mapping(item, keys, mistakes, suggest=_suggest), keys, mistakes)
     )
 
 
@@ -207,7 +203,7 @@ def _suggest(unknown: str, known: Iterable[str]) -> str:
     return f"did you mean {elsewhere[0]}?" if elsewhere else suggest_nearest(unknown, known)
 
 
-def _read_flags(flags: Flags, mistakes: list[str]) -> _Source:
+def _read_flags(flags: Flags, mistakes: Mistakes) -> _Source:
     """Check what the flags say by the keys that they stand for."""
     uri_items = _make_items(uri=("--libvirt.uri", flags.libvirt_uri))
     web_items = _make_items(
@@ -250,27 +246,25 @@ def _choose_entries(from_file: tuple[_Entry, ...], from_flags: tuple[_Entry, ...
     return tuple(chosen) if from_flags else from_file
 
 
-def _refuse_duplicates(entries: Iterable[_Entry], mistakes: list[str]) -> None:
+def _refuse_duplicates(entries: Iterable[_Entry], mistakes: Mistakes) -> None:
     places: dict[str, Place] = {}
     for entry in entries:
         target = entry.options.get("name") or redact_uri(entry.options.get("uri", ""))
         if target in places:
             found = f"found the target name {target!r} again (first at {places[target].source})"
-            mistakes.append(f"{entry.place}: {found}, expected a name of its own")
+            mistakes.add(entry.place, f"{found}, expected a name of its own")
         elif target:
             places[target] = entry.place
 
 
-def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: list[str]) -> dict[str, NovaConf]:
+def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistakes) -> dict[str, NovaConf]:
     """Read each nova.conf that is named, once."""
     nova_confs = {}
     for path in dict.fromkeys(options.get("nova_conf") for options in all_options):
         if path is None:
             continue
-        try:
+        with mistakes.collected():
             nova_confs[path] = read_nova_conf(Path(path))
-        except ConfigError as error:
-            mistakes += error.mistakes
     return nova_confs
 
 
@@ -319,12 +313,14 @@ def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...
     return ()
 
 
-def _find_missing_volume_groups(config: Config) -> Iterator[str]:
-    """Name those that Nova, too, does not start with."""
+def _require_volume_groups(config: Config, mistakes: Mistakes) -> None:
+    """Note where one is missing. Nova does not start without it either."""
     modules = {f"module {name}": module.options for name, module in config.modules.items()}
     for name, each in {**{each.target: each for each in config.hypervisors}, **modules}.items():
         if each.images_type == "lvm" and not each.images_volume_group and not each.storage_pool:
-            yield f"{name}: found images_type lvm without images_volume_group, expected that group's name"
+            mistakes.add(
+                name, "found images_type lvm without images_volume_group, expected that group's name"
+            )
 
 
 def _find_warnings(config: Config, nova_confs: Mapping[str, NovaConf]) -> Iterator[str]:

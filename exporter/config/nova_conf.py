@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.config.kinds import COUNT, CPU_SET, DEVICE_SPEC, NAME, RATIO, URI, Kind
 from exporter.config.libvirt_uri import quote
+from exporter.config.mistakes import Mistakes
 from exporter.config.settings import NOVA_OPTIONS, NovaKey
 from exporter.errors import ConfigError
 
@@ -81,8 +82,7 @@ def read_nova_conf(path: Path) -> NovaConf:
         connection_uri=conf.read(Option("libvirt", "connection_uri"), URI),
         unsupported=_list_unsupported(conf),
     )
-    if conf.mistakes:
-        raise ConfigError(conf.mistakes)
+    conf.mistakes.raise_if_any()
     return nova_conf
 
 
@@ -266,7 +266,7 @@ class _ConfFile:
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
-        self.mistakes: list[str] = []
+        self.mistakes = Mistakes()
         self.unsupported: list[str] = []
         self._settings = _parse_settings(file, text, self.mistakes)
         self._expanded_characters = 0  # by all references until now
@@ -328,7 +328,7 @@ class _ConfFile:
         self._is_endless = True
 
     def _report_mistake(self, option: Option, setting: _Setting, mistake: str) -> None:
-        self.mistakes.append(f"{self.file}:{setting.line}: {option}: {mistake}")
+        self.mistakes.add(f"{self.file}:{setting.line}: {option}", mistake)
 
     def _expand(self, value: str, group: str, trail: tuple[Option, ...]) -> str:
         """Replace the references in a value; the `trail` are the options that led to it."""
@@ -361,7 +361,7 @@ class _ConfFile:
         return next((option for option in candidates if option in self._settings), None)
 
 
-def _parse_settings(file: str, text: str, mistakes: list[str]) -> dict[Option, _Setting]:
+def _parse_settings(file: str, text: str, mistakes: Mistakes) -> dict[Option, _Setting]:
     """Split a file into settings, line by line as oslo_config.iniparser.BaseParser.parse does.
 
     What cannot be used is kept under a name that nobody asks for, so that the lines which continue it are
@@ -391,7 +391,7 @@ def _parse_settings(file: str, text: str, mistakes: list[str]) -> dict[Option, _
             elif group is None:
                 mistake = "found an option, expected a [GROUP] before it"
         if mistake:
-            mistakes.append(f"{file}:{number}: {mistake}")
+            mistakes.add(f"{file}:{number}", mistake)
     return settings
 
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
-from exporter.errors import ConfigError
 
 
 class Readable(Protocol):
@@ -27,10 +27,10 @@ def suggest_nearest(unknown: str, known: Iterable[str]) -> str:
     return f"expected one of {', '.join(known)}"
 
 
-def take_mapping(
+def read_mapping(
     item: Item,
     known: Iterable[str],
-    mistakes: list[str],
+    mistakes: Mistakes,
     *,
     suggest: Callable[[str, Iterable[str]], str] = suggest_nearest,
 ) -> dict[str, Item]:
@@ -41,22 +41,20 @@ def take_mapping(
     if item.value is None:
         return {}
     if not isinstance(item.value, dict):
-        mistakes.append(f"{item.place}: found {item.describe()}, expected a mapping")
+        mistakes.add(item.place, f"found {item.describe()}, expected a mapping")
         return {}
     for name, child in item.value.items():
         if name not in known:
-            mistakes.append(f"{child.place}: unknown key, {suggest(name, known)}")
+            mistakes.add(child.place, f"unknown key, {suggest(name, known)}")
     return item.value
 
 
-def read_keys(items: Mapping[str, Item], keys: Mapping[str, Readable], mistakes: list[str]) -> dict[str, Any]:
+def read_keys(items: Mapping[str, Item], keys: Mapping[str, Readable], mistakes: Mistakes) -> dict[str, Any]:
     """Return the values of the present keys, by name. A value of the wrong kind is a mistake."""
     values: dict[str, Any] = {}
     for name, key in keys.items():
         if name not in items:
             continue
-        try:
+        with mistakes.collected():
             values[name] = key.read(items[name])
-        except ConfigError as error:
-            mistakes += error.mistakes
     return values

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 from exporter.config import kinds
 from exporter.config.kinds import Kind, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
 from exporter.errors import ConfigError
 from exporter.model import Flavor
@@ -86,18 +87,14 @@ class ListKey:
 
     def _read_items(self, items: tuple[Item, ...]) -> tuple[object, ...]:
         values: list[object] = []
-        mistakes: list[str] = []
+        mistakes = Mistakes()
         for item in items:
-            try:
+            with mistakes.collected():
                 value = read_item(item, self.kind)
-            except ConfigError as error:
-                mistakes += error.mistakes
-                continue
-            if value in values:
-                mistakes.append(f"{item.place}: found {item.describe()} twice, expected it once")
-            values.append(value)
-        if mistakes:
-            raise ConfigError(mistakes)
+                if value in values:
+                    mistakes.add(item.place, f"found {item.describe()} twice, expected it once")
+                values.append(value)
+        mistakes.raise_if_any()
         return tuple(values)
 
 
@@ -130,17 +127,12 @@ class LabelsKey:
         if not isinstance(item.value, dict):
             raise ConfigError([f"{item.place}: found {item.describe()}, expected {self.expected}"])
         labels: list[tuple[str, str]] = []
-        mistakes: list[str] = []
+        mistakes = Mistakes()
         for name, child in item.value.items():
-            try:
+            with mistakes.collected():
                 label = read_item(Item(child.place, name), kinds.LABEL_NAME)
-                value = read_item(child, kinds.LABEL_VALUE)
-            except ConfigError as error:
-                mistakes += error.mistakes
-                continue
-            labels.append((label, value))
-        if mistakes:
-            raise ConfigError(mistakes)
+                labels.append((label, read_item(child, kinds.LABEL_VALUE)))
+        mistakes.raise_if_any()
         return tuple(sorted(labels))
 
 

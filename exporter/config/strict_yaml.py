@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from exporter.config.libvirt_uri import quote
+from exporter.config.mistakes import Mistakes
 
 # Deeper than any configuration, but not too deep for PyYAML's recursive composer.
 _MAX_DEPTH = 16
@@ -71,66 +72,68 @@ class Item:
         return f"{self.value} (number)"
 
 
-def read_yaml(path: Path, mistakes: list[str]) -> Item:
-    """Read a YAML file. Mistakes are added to `mistakes`, one line each.
-
-    A file that cannot be read gives an empty document, like an empty file.
-    """
+def read_yaml(path: Path, mistakes: Mistakes) -> Item:
+    """Read a YAML file. A file that cannot be read gives an empty document, like an empty file."""
     source = str(path)
     text = _read_text(path, mistakes)
     return _build(_compose(text, source, mistakes), source, mistakes)
 
 
-def _read_text(path: Path, mistakes: list[str]) -> str:
+def _read_text(path: Path, mistakes: Mistakes) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        mistakes.append(f"{path}: cannot be read: {error.strerror}")
+        mistakes.add(path, f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        mistakes.append(f"{path}:{line}: found the byte 0x{error.object[error.start]:02x}, expected UTF-8")
+        found = f"found the byte 0x{error.object[error.start]:02x}"
+        mistakes.add(f"{path}:{line}", f"{found}, expected UTF-8")
     return ""
 
 
-def _compose(text: str, source: str, mistakes: list[str]) -> yaml.Node | None:
+def _compose(text: str, source: str, mistakes: Mistakes) -> yaml.Node | None:
     try:
-        refused = list(_find_refused(text, source))
-        mistakes += refused
-        return None if refused else yaml.compose(text, Loader=yaml.SafeLoader)
+        forbidden = list(_find_forbidden(text, source))
+        for place, mistake in forbidden:
+            mistakes.add(place, mistake)
+        return None if forbidden else yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         found = f"found the character U+{ord(text[error.position]):04X}"
-        mistakes.append(f"{source}:{line}: not YAML: {found}")
+        mistakes.add(f"{source}:{line}", f"not YAML: {found}")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        mistakes.append(f"{source}{position}: not YAML: {error.problem or error.context}")
+        mistakes.add(f"{source}{position}", f"not YAML: {error.problem or error.context}")
     except (ValueError, OverflowError):
         # PyYAML passes the number in an escape such as "\UFFFFFFFF" to chr() without a check.
-        mistakes.append(f"{source}: not YAML: found an escape or a number that is out of bounds")
+        mistakes.add(source, "not YAML: found an escape or a number that is out of bounds")
     return None
 
 
-def _find_refused(text: str, source: str) -> Iterator[str]:
-    """Check the file's events before it is composed: events need no recursion and expand nothing."""
+def _find_forbidden(text: str, source: str) -> Iterator[tuple[str, str]]:
+    """Return what is not allowed, each with its place.
+
+    It reads the file's events before it is composed: events need no recursion and expand nothing.
+    """
     depth = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         place = f"{source}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                yield f"{place}: found a second document, expected one"
+                yield place, "found a second document, expected one"
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            yield f"{place}: found an anchor or alias (& or *), expected every value to be written out"
+            yield place, "found an anchor or alias (& or *), expected every value to be written out"
         if isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)) and event.tag is not None:
-            yield f"{place}: found a tag (!), expected a plain value"
+            yield place, "found a tag (!), expected a plain value"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            yield f"{place}: found more than {_MAX_DEPTH} values inside one another"
+            yield place, f"found more than {_MAX_DEPTH} values inside one another"
             return
 
 
-def _build(root: yaml.Node | None, source: str, mistakes: list[str]) -> Item:
+def _build(root: yaml.Node | None, source: str, mistakes: Mistakes) -> Item:
     """Turn PyYAML's nodes into items."""
 
     def build(node: yaml.Node, place: Place) -> Item:
@@ -148,13 +151,13 @@ def _build(root: yaml.Node | None, source: str, mistakes: list[str]) -> Item:
         entries: dict[str, Item] = {}
         for key, child in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                mistakes.append(f"{Place(line_of(key), place.path)}: found a list or mapping as a key")
+                mistakes.add(Place(line_of(key), place.path), "found a list or mapping as a key")
                 continue
             # The key's line is used for the value, which may begin on a later line.
             child_place = Place(line_of(key), join_path(place.path, key.value))
             if key.value in entries:
                 first = entries[key.value].place.source.rpartition(":")[2]
-                mistakes.append(f"{child_place}: written twice, first on line {first}")
+                mistakes.add(child_place, f"written twice, first on line {first}")
                 continue
             entries[key.value] = build(child, child_place)
         return entries

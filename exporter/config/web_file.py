@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config.kinds import DURATION, Kind
-from exporter.config.sections import read_keys, take_mapping
+from exporter.config.mistakes import Mistakes
+from exporter.config.sections import read_keys, read_mapping
 from exporter.config.settings import Key, ListKey
 from exporter.config.strict_yaml import Item, read_yaml
 from exporter.errors import ConfigError
@@ -209,8 +210,8 @@ def load_web_file(path: Path) -> WebFile:
 
     :raises ConfigError: with every mistake in it
     """
-    mistakes: list[str] = []
-    items = take_mapping(read_yaml(path, mistakes), _SECTIONS, mistakes)
+    mistakes = Mistakes()
+    items = read_mapping(read_yaml(path, mistakes), _SECTIONS, mistakes)
     tls = _read_tls(items.get("tls_server_config"), path, mistakes)
     http = _section(items, "http_server_config", ("http2", "headers"), mistakes)
     http2 = read_keys(http, {"http2": Key(_BOOLEAN, "Whether HTTP/2 is offered.")}, mistakes)
@@ -225,9 +226,8 @@ def load_web_file(path: Path) -> WebFile:
         notes=tuple(_list_notes(path, tls, http2)),
     )
     if file.rate_limit.interval and "burst" not in limit:
-        mistakes.append(f"{items['rate_limit'].place}: found no burst, expected a whole number, 1 or more")
-    if mistakes:
-        raise ConfigError(mistakes)
+        mistakes.add(items["rate_limit"].place, "found no burst, expected a whole number, 1 or more")
+    mistakes.raise_if_any()
     return file
 
 
@@ -239,62 +239,60 @@ def _list_notes(path: Path, tls: TlsSettings | None, http2: Mapping[str, bool]) 
 
 
 def _section(
-    items: Mapping[str, Item], name: str, keys: Mapping[str, Any] | tuple[str, ...], mistakes: list[str]
+    items: Mapping[str, Item], name: str, keys: Mapping[str, Any] | tuple[str, ...], mistakes: Mistakes
 ) -> dict[str, Item]:
-    return take_mapping(items[name], keys, mistakes) if name in items else {}
+    return read_mapping(items[name], keys, mistakes) if name in items else {}
 
 
-def _read_users(item: Item | None, mistakes: list[str]) -> dict[str, str]:
+def _read_users(item: Item | None, mistakes: Mistakes) -> dict[str, str]:
     if item is None:
         return {}
     names = item.value if isinstance(item.value, dict) else {}
-    entries = take_mapping(item, names, mistakes)
-    mistakes += [
-        f"{child.place}: found a user's name that HTTP cannot carry, expected one line without a colon"
-        for name, child in entries.items()
-        if not name or ":" in name or not name.isprintable()
-    ]
+    entries = read_mapping(item, names, mistakes)
+    for name, child in entries.items():
+        if not name or ":" in name or not name.isprintable():
+            found = "found a user's name that HTTP cannot carry"
+            mistakes.add(child.place, f"{found}, expected one line without a colon")
     return read_keys(entries, dict.fromkeys(entries, _HASH_KEY), mistakes)
 
 
-def _read_tls(item: Item | None, path: Path, mistakes: list[str]) -> TlsSettings | None:
+def _read_tls(item: Item | None, path: Path, mistakes: Mistakes) -> TlsSettings | None:
     if item is None or not item.value:
         return None
-    items = take_mapping(item, _TLS_KEYS, mistakes)
+    items = read_mapping(item, _TLS_KEYS, mistakes)
     values = read_keys(items, _TLS_KEYS, mistakes)
     for name in ("cert_file", "key_file", "client_ca_file"):
         if name in values:
             values[name] = str(path.parent / values[name])
     settings = TlsSettings(**values)
-    mistakes += [f"{item.place}: {mistake}" for mistake in _find_mistakes(settings, items)]
+    for mistake in _find_mistakes(settings, items):
+        mistakes.add(item.place, mistake)
     return settings
 
 
-def _find_mistakes(tls: TlsSettings, items: Mapping[str, Item]) -> list[str]:
-    """List what is wrong between keys, and what cannot be honoured."""
-    mistakes = []
+def _find_mistakes(tls: TlsSettings, items: Mapping[str, Item]) -> Iterator[str]:
+    """Return what is wrong between keys, and what cannot be honoured."""
     for name, needed in (("cert", True), ("key", True), ("client_ca", False)):
         given = [each for each in (name, f"{name}_file") if each in items]
         if len(given) > 1:
-            mistakes.append(f"found both {name} and {name}_file, expected one of them")
+            yield f"found both {name} and {name}_file, expected one of them"
         if needed and not given:
-            mistakes.append(f"found neither {name} nor {name}_file, expected one of them")
+            yield f"found neither {name} nor {name}_file, expected one of them"
     has_ca = "client_ca" in items or "client_ca_file" in items
     if tls.client_auth_type in _ANY_CERTIFICATE:
-        mistakes.append(
+        yield (
             f"client_auth_type {tls.client_auth_type} cannot be honoured: Python's TLS verifies every"
             " certificate that it asks for; RequireAndVerifyClientCert can be"
         )
     if tls.client_auth_type in VERIFYING_TYPES and not has_ca:
-        mistakes.append(f"client_auth_type {tls.client_auth_type} needs client_ca or client_ca_file")
+        yield f"client_auth_type {tls.client_auth_type} needs client_ca or client_ca_file"
     if has_ca and tls.client_auth_type == "NoClientCert":
-        mistakes.append("found client_ca without a client_auth_type that uses it")
+        yield "found client_ca without a client_auth_type that uses it"
     if tls.client_allowed_sans and tls.client_auth_type not in VERIFYING_TYPES:
-        mistakes.append(f"client_allowed_sans needs a client_auth_type of {' or '.join(VERIFYING_TYPES)}")
+        yield f"client_allowed_sans needs a client_auth_type of {' or '.join(VERIFYING_TYPES)}"
     if VERSIONS.index(tls.min_version) > VERSIONS.index(tls.max_version):
-        mistakes.append(f"min_version {tls.min_version} is above max_version {tls.max_version}")
+        yield f"min_version {tls.min_version} is above max_version {tls.max_version}"
     if len(tls.curve_preferences) > 1:
-        mistakes.append("curve_preferences cannot be honoured: Python's TLS takes one curve, not several")
+        yield "curve_preferences cannot be honoured: Python's TLS takes one curve, not several"
     if tls.cipher_suites and not set(tls.cipher_suites) & set(CIPHER_SUITES) and tls.max_version != "TLS13":
-        mistakes.append("cipher_suites has none that max_version allows")
-    return mistakes
+        yield "cipher_suites has none that max_version allows"

@@ -1,0 +1,40 @@
+"""The mistakes of a configuration, collected so that whoever wrote it sees all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from exporter.errors import ConfigError
+
+
+class Mistakes:
+    """Collects mistakes while a configuration is read.
+
+    A function that reads one value raises ConfigError. A function that reads several is given this object.
+    It reads each value inside `with mistakes.collected():`, so it goes on after a mistake. At the
+    end, `raise_if_any` is called.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, place: object, mistake: str) -> None:
+        """Add a mistake: where it is, and what was found and expected there."""
+        self._lines.append(f"{place}: {mistake}")
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect what is raised as ConfigError in the block; what follows the block is executed."""
+        try:
+            yield
+        except ConfigError as error:
+            self._lines += error.mistakes
+
+    def raise_if_any(self) -> None:
+        """End the reading if there was a mistake.
+
+        :raises ConfigError: with all of them
+        """
+        if self._lines:
+            raise ConfigError(self._lines)
