@@ -17,10 +17,10 @@ Its states: what is shown in each, and what a scrape and the maintenance between
     late, for longer than a scrape          no   the last  nothing      reads what is due, later
     reconfigured                            no   no        reads it     nothing
 
-- A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where it
-  cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time twice as long.
+- A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where
+  it cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time longer.
 - *lost*: libvirt said that the connection is closed, and no refresh has met that yet.
-- *being read*: shown as before. All scrapes share one refresh. *late*: a scrape's time was up before it ended.
+- *being read*: shown as before. All scrapes share one refresh. *late*: a scrape's time was up before its end.
 - What maintenance has read is not shown yet: the next scrape reads the host even if it is *up*.
 
 tests/unit/test_host_state_table.py goes through this table.
