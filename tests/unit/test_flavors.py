@@ -469,6 +469,12 @@ def test_where_as_many_guests_have_the_one_as_the_other_the_larger_counts(larger
     assert (found.vcpus, found.memory_mb, found.disk_gb) > (4, 8192, 82)
 
 
+def test_where_as_many_guests_have_fewer_pcpus_the_larger_counts() -> None:
+    flavors = [make_nova_flavor(resources={VCPU: 1, PCPU: pcpus}) for pcpus in (1, 2)]
+    ((found,), _) = learn(*(make_guest(n, nova_flavor=flavor) for n, flavor in enumerate(flavors)))
+    assert found.pcpus == 2
+
+
 def test_where_as_many_guests_are_pinned_as_are_not_those_with_shared_vcpus_count() -> None:
     pinned = make_guest(1, nova_flavor=make_nova_flavor(), vcpu_pins={n: frozenset({n}) for n in range(4)})
     shared = make_guest(2, nova_flavor=make_nova_flavor())

@@ -78,7 +78,7 @@ def test_huge_pages_of_two_cells_do_not_make_room_for_a_guest_of_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory_mb", "slots"), [(8 * 1024, 4), (8 * 1024 + 1, 0), (3 * 1024, 2 * 5)], ids=["all", "more", "less"]
+    ("memory_mb", "slots"), [(8 * 1024, 4), (8 * 1024 + 1, 0), (3 * 1024, 2 * 5), (6 * 1024, 2 * 2)]
 )
 def test_no_guest_may_have_more_memory_than_its_cell_whatever_the_ratio(memory_mb: int, slots: int) -> None:
     """Shows it for a host that tells no pages: 16 GiB may be claimed of each cell's 8."""
@@ -138,12 +138,52 @@ def test_memory_of_guests_with_pinned_vcpus_is_not_over_committed(
     assert count_slots(flavor, cells, ram_allocation_ratio=ratio, **options) == slots
 
 
+@pytest.mark.parametrize(("vcpus", "slots"), [(0, 8), (1, 4)])
+def test_where_less_memory_may_be_claimed_than_there_is_pinned_guests_alone_may_have_all_of_their_cell(
+    vcpus: int, slots: int
+) -> None:
+    """Shows it for a host with dedicated CPUs in one cell, and a ratio of 0.5: its 8 GiB, or 4 of them."""
+    cells = make_cells(range(32), range(32, 64))
+    flavor = make_flavor(vcpus=vcpus, pcpus=1, memory_mb=1024)
+    options = {"cpu_shared_set": "0-15", "cpu_dedicated_set": "16-31"}
+    assert count_slots(flavor, cells, ram_allocation_ratio=0.5, **options) == slots
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "slots"), [(5, 1, 1), (8, 2, 2), (3, 3, 3), (2, 0, 0), (9, 4, 4)]
+)
+def test_of_a_guest_of_two_cells_each_has_one_part(first: int, second: int, slots: int) -> None:
+    """Shows that the cell with the least room for parts decides."""
+    cells = make_cells(range(first), range(first, first + second))
+    dedicated = f"0-{first + second - 1}"
+    assert count_slots(make_flavor(pcpus=2, numa_cells=2), cells, cpu_dedicated_set=dedicated) == slots
+
+
 def test_a_cell_of_which_too_much_is_taken_has_room_for_none() -> None:
-    """Shows that what one cell lacks is not taken from what the other has."""
+    """Shows that such a cell takes no part of a guest of two, though the host has 2 vCPUs left."""
     part = GuestNumaCell(host_cell=0, vcpus=frozenset(range(6)), memory_kib=GIB_KIB, page_size_kib=None)
     guest = make_guest(maximum_vcpus=6, maximum_memory_kib=GIB_KIB, numa_cells=(part,))
     cells = make_cells(*FOUR_CPUS_EACH)
     assert count_slots(make_flavor(vcpus=1), cells, [guest], cpu_allocation_ratio=1.0) == 2
+    over_both = make_flavor(vcpus=2, numa_cells=2)
+    assert count_slots(over_both, cells, [guest], cpu_allocation_ratio=1.0) == 0
+
+
+def test_the_only_dedicated_cpu_may_be_that_of_an_emulator() -> None:
+    guest = make_guest(emulator_pins=frozenset({5}))
+    cells = make_cells(*FOUR_CPUS_EACH)
+    pinned = make_flavor(pcpus=1)
+    options = {"cpu_shared_set": "0-4", "cpu_dedicated_set": "5"}
+    assert count_slots(pinned, cells, **options) == 1
+    assert count_slots(pinned, cells, [guest], **options) == 0
+
+
+def test_where_there_are_no_guests_none_of_anything_is_claimed() -> None:
+    config = HypervisorConfig(uri="test:///default", cpu_shared_set="0-3", cpu_dedicated_set="4-7")
+    resources = get_available_resource(make_reading(), config)
+    assert {each.resource_class: each.claimed for each in resources.inventories} == dict.fromkeys(
+        (VCPU, PCPU, MEMORY_MB, DISK_GB), 0
+    )
 
 
 def test_disk_limits_a_guest_of_one_cell_as_any_other() -> None:
