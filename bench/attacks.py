@@ -1,6 +1,6 @@
 """Attack one exporter in every way at once, beside one scraper: `make bench-attacks`.
 
-What came of it goes into docs/performance.md, between two marks of its own.
+The results go into docs/performance.md, between two marks.
 """
 
 from __future__ import annotations
@@ -177,11 +177,11 @@ def _describe(outcome: Outcome, seconds: float) -> str:
     return "\n".join(
         [
             f"`make bench-attacks ARGS='--seconds {seconds:g}'`, {when}:",
-            f"one scraper, once a second over TLS with a password, of {_HYPERVISORS} hypervisors. At the",
-            "same time: 300 clients that ask 100 times and read nothing, 300 that say nothing, 100 that send a",
-            "byte a second, 20 that send nonsense, 40 that guess passwords, and with a password of their own 10",
-            "that look at the page and 5 that reload without a pause; on",
-            f"{os.cpu_count()} CPUs that all share (load {os.getloadavg()[1]:.1f}).",
+            f"one scraper scrapes {_HYPERVISORS} hypervisors once a second over TLS with a password. At the",
+            "same time: 300 clients send 100 requests and read nothing, 300 send nothing, 100 send a byte a",
+            "second, 20 send nonsense, and 40 guess passwords. With their own password, 10 open the page and",
+            "5 reload without a pause.",
+            f"All share {os.cpu_count()} CPUs (load {os.getloadavg()[1]:.1f}).",
             "",
             "| | |",
             "|---|---:|",
