@@ -52,7 +52,7 @@ def test_everything_that_is_needed_is_pinned_and_hashed() -> None:
 def test_each_licence_is_what_the_package_itself_says() -> None:
     """docs/decisions.md names the licence of every direct dependency."""
     decisions = (CHECKOUT / "docs/decisions.md").read_text()
-    section = decisions.partition("## Runtime dependencies\n")[2].partition("\n## ")[0]
+    section = decisions.partition("## Runtime dependencies\n")[2].partition("\n\n**")[0]
     rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| \w", section, re.MULTILINE)
     assert rows
     listed = {name: licence for name, licence in rows if name != "package"}
