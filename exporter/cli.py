@@ -204,7 +204,7 @@ async def _once(config: Config, form: str) -> int:
     await tracker.update_available_resource(deadline=time.monotonic() + timeout)
     await tracker.finish_maintenance(timeout=timeout)
     views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
-    own.note_loaded(now=time.time())
+    own.record_load(now=time.time())
     text = _render(views, config, own, form)
     # Escape characters that the terminal's encoding does not have.
     sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))

@@ -116,12 +116,12 @@ class OwnMetrics:
         """Record how long a refresh took."""
         self._refreshes.observe(duration_seconds)
 
-    def note_loaded(self, *, now: float) -> None:
+    def record_load(self, *, now: float) -> None:
         """Record that a configuration was loaded at this time, in seconds since the epoch."""
         self._reload_successful.set(1)
         self._reload_timestamp.set(now)
 
-    def note_refused(self) -> None:
+    def record_refused_load(self) -> None:
         """Record that a configuration was refused."""
         self._reload_successful.set(0)
 

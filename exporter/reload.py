@@ -81,11 +81,11 @@ class Reloader:
         if isinstance(outcome, Failure):
             error = outcome.error
             mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
-            self._own.note_refused()
+            self._own.record_refused_load()
             for mistake in mistakes:
                 log.error("configuration refused, the old one stays in force", extra={"mistake": mistake})
             return mistakes
         self._apply(outcome.value)
-        self._own.note_loaded(now=self._wall_clock())
+        self._own.record_load(now=self._wall_clock())
         log.info("configuration reloaded")
         return []

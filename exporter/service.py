@@ -94,7 +94,7 @@ class Service:
         deadline = self._clock() + timeout
         self._audit = asyncio.ensure_future(self._audit_first(deadline))
         await asyncio.wait({self._audit}, timeout=FIRST_AUDIT_SECONDS)
-        self._own.note_loaded(now=self._wall_clock())
+        self._own.record_load(now=self._wall_clock())
 
     async def _audit_first(self, deadline: float) -> None:
         await self._tracker.update_available_resource(deadline=deadline)

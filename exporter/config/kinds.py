@@ -1,4 +1,4 @@
-"""The kinds of values that a configuration takes: what each is called in a message, and how it is read."""
+"""The kinds of values in a configuration: the name of each in messages, and how it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
 from exporter.model import LARGE_PAGES
 
-# Above any sense, and low enough that no capacity computed with it overflows.
+# More than anybody needs, but so low that no capacity overflows.
 MAX_ALLOCATION_RATIO = 1_000_000
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -67,7 +67,7 @@ def _parse_device_spec(value: object) -> str:
 
 
 def _parse_count(value: object) -> int:
-    # Python takes True for a number.
+    # To Python, True is a number.
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError
     return value
@@ -100,7 +100,7 @@ _PAGE_UNITS_KIB = {None: 1, "K": 1, "M": 2**10, "G": 2**20}
 
 
 def _parse_page_size(value: object) -> int:
-    """Read a size as hw:mem_page_size has it: a bare number is KiB, and 2MB is 2 MiB."""
+    """Read a size in the form of hw:mem_page_size: a number alone is KiB, and 2MB is 2 MiB."""
     if value == "large":
         return LARGE_PAGES
     match = _PAGE_SIZE.fullmatch(str(value) if type(value) is int else _parse_text(value))
@@ -186,7 +186,7 @@ def _parse_positive_duration(value: object) -> float:
 
 
 def _parse_cpu_set(value: object) -> str:
-    # A set of one CPU is a number to YAML.
+    # YAML reads a set of one CPU as a number.
     spec = str(value) if type(value) is int else _parse_text(value)
     parse_cpu_spec(spec)
     return spec
@@ -235,7 +235,7 @@ def _parse_address(value: object) -> str:
 
 
 def _require_ip(text: str, version: int) -> None:
-    """Check an IP address; what Python says is wrong with it differs from version to version."""
+    """Check an IP address. Python's own message is left out, as it differs between versions."""
     try:
         found = ipaddress.ip_address(text).version
     except ValueError:
@@ -278,7 +278,7 @@ def _parse_pattern(value: object) -> str:
 
 
 def _parse_log_level(value: object) -> str:
-    # The Prometheus family says warn.
+    # Other exporters of the Prometheus family call it warn.
     return _parse_choice("warning" if value == "warn" else value, get_args(LogLevel))
 
 

@@ -1,4 +1,4 @@
-"""libvirt's connection URIs: what they say about where a hypervisor is, and how to show them.
+"""libvirt's connection URIs: where the hypervisor is, and the URI without its passwords.
 
 The format is driver[+transport]://[user[:password]@][host][:port]/path[?parameters]
 (https://libvirt.org/uri.html).
@@ -17,9 +17,9 @@ _URI = re.compile(
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 
-# From the colon after a user to the last @ of the text, for a password may hold any character that somebody
-# forgot to escape. Digits that end in a slash are a port and no password. The user stands after "://", or at
-# the beginning of what is no URI.
+# A password goes from the colon after the user to the last @ of the text, as it may have any character that
+# somebody forgot to escape. Digits before a slash are a port, not a password. The user is after "://", or at
+# the beginning of a text that is not a URI.
 _PASSWORD = re.compile(
     r"(://[^/?#:@\[]*|^[^/?#:@\[]*(?=:(?!//))):(?!\d+(?:[/?#]|$)).*@",
     re.DOTALL,
@@ -64,7 +64,7 @@ class LibvirtUri:
 
 
 def redact_uri(uri: str) -> str:
-    """Return the URI without passwords, be it between user and host or in a parameter.
+    """Return the URI without passwords: neither between user and host nor in a parameter.
 
     Any text may be given, for what is no URI may still hold a password.
     """
@@ -72,7 +72,7 @@ def redact_uri(uri: str) -> str:
 
 
 def redact_in(text: str, uri: str) -> str:
-    """Return the text without the passwords of the URI, which it may quote as a whole or in part."""
+    """Return the text without the passwords of the URI. The text may quote all of the URI or a part."""
     text = text.replace(uri, redact_uri(uri))
     address, _, query = uri.partition("?")
     for match in _PASSWORD.finditer(address):
@@ -85,7 +85,7 @@ def redact_in(text: str, uri: str) -> str:
 
 
 def quote(text: str) -> str:
-    """Quote what somebody wrote for one line of a log: shortened, escaped, and *** for a password."""
+    """Quote a text for one line of a log: shortened, escaped, with *** for a password."""
     harmless = _replace_passwords(text, ":***")
     if len(harmless) > _QUOTED_LENGTH:
         harmless = harmless[:_QUOTED_LENGTH] + "…"

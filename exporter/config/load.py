@@ -47,7 +47,7 @@ from exporter.model import Flavor
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A hypervisor that was asked for, with its own options by their names."""
+    """A configured hypervisor, with its own options by name."""
 
     place: Place
     options: Mapping[str, Any]
@@ -55,7 +55,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What the file says, or what the flags say: checked, and not yet merged."""
+    """The values of the file, or of the flags: checked, not yet merged."""
 
     top: Mapping[str, Any]
     web: Mapping[str, Any]
@@ -67,7 +67,7 @@ class _Source:
 
 
 def load_config(path: Path | None, flags: Flags) -> Config:
-    """Read the configuration file, where there is one, and merge it with the flags and with nova.conf.
+    """Read the configuration file, if there is one, and merge it with the flags and nova.conf.
 
     :raises ConfigError: with every mistake in the file, the flags and each nova.conf
     """
@@ -112,7 +112,7 @@ def _read_file(path: Path | None, mistakes: Mistakes) -> _Source:
     web = _read_section(items.get("web"), WEB_KEYS, mistakes)
     log = _read_section(items.get("log"), LOG_KEYS, mistakes)
     defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
-    # In `defaults`, null says no more than a key that is left out: nova.conf may still have it.
+    # In `defaults`, null is the same as a missing key: nova.conf may still set it.
     options = {name: value for name, value in defaults.items() if value not in (None, ())}
     entries = _read_entries(items.get("hypervisors"), path.parent, mistakes)
     flavors = tuple(_read_flavors(items.get("flavors"), mistakes))
@@ -183,7 +183,7 @@ def _read_modules(
 
 
 def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Take a relative path from where the configuration file is, as Prometheus does."""
+    """Resolve a relative path from the configuration file's directory, as Prometheus does."""
     if options.get("nova_conf") is None:
         return options
     return {**options, "nova_conf": str(directory / options["nova_conf"])}
@@ -198,13 +198,13 @@ def _read_section(item: Item | None, keys: Mapping[str, AnyKey], mistakes: Mista
 
 
 def _suggest(unknown: str, known: Iterable[str]) -> str:
-    """Say which key may have been meant: the same one elsewhere, else the nearest one here."""
+    """Suggest a key: the same name in another section, else the nearest name in this one."""
     elsewhere = [each.path for each in list_declarations() if each.path.rpartition(".")[2] == unknown]
     return f"did you mean {elsewhere[0]}?" if elsewhere else suggest_nearest(unknown, known)
 
 
 def _read_flags(flags: Flags, mistakes: Mistakes) -> _Source:
-    """Check what the flags say by the keys that they stand for."""
+    """Check the values of the flags. Each flag has the kind of its key in the file."""
     uri_items = _make_items(uri=("--libvirt.uri", flags.libvirt_uri))
     web_items = _make_items(
         listen_address=("--web.listen-address", flags.listen_address),
@@ -226,7 +226,7 @@ def _read_flags(flags: Flags, mistakes: Mistakes) -> _Source:
 
 
 def _make_items(**given: tuple[str, str | tuple[str, ...] | None]) -> dict[str, Item]:
-    """Give flags the shape of what is read from a file, by the names of the keys that they stand for."""
+    """Return flags in the form in which a file is read, by the names of their keys."""
     items = {}
     for name, (flag, value) in given.items():
         place = Place(flag)
@@ -238,7 +238,7 @@ def _make_items(**given: tuple[str, str | tuple[str, ...] | None]) -> dict[str, 
 
 
 def _choose_entries(from_file: tuple[_Entry, ...], from_flags: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
-    """Let the flags' hypervisors replace the file's; one that the file has too keeps its options."""
+    """Return the flags' hypervisors, else the file's. A hypervisor in both keeps its options of the file."""
     chosen: list[_Entry] = []
     for entry in from_flags:
         uri = entry.options["uri"]
@@ -258,7 +258,7 @@ def _refuse_duplicates(entries: Iterable[_Entry], mistakes: Mistakes) -> None:
 
 
 def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistakes) -> dict[str, NovaConf]:
-    """Read each nova.conf that is named, once."""
+    """Read each configured nova.conf once."""
     nova_confs = {}
     for path in dict.fromkeys(options.get("nova_conf") for options in all_options):
         if path is None:
@@ -269,7 +269,7 @@ def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistake
 
 
 def _make_default_entry(defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]) -> _Entry:
-    """Where nobody names a hypervisor, it is the one that nova-compute uses here, or libvirt's own."""
+    """Return the hypervisor if none is configured: that of nova-compute on this machine, else libvirt's default."""
     nova_conf = nova_confs.get(defaults.get("nova_conf", ""), NovaConf())
     return _Entry(Place(""), {"uri": nova_conf.connection_uri or DEFAULT_URI})
 
@@ -280,7 +280,7 @@ def _merge_hypervisor(
     defaults: Mapping[str, Any],
     nova_confs: Mapping[str, NovaConf],
 ) -> dict[str, Any]:
-    """Merge the sources of a hypervisor's options by rank; its own nova.conf stands in for the common one."""
+    """Merge the sources of a hypervisor's options by rank. Its own nova.conf replaces that of `defaults`."""
     common_path = "" if "nova_conf" in own else defaults.get("nova_conf", "")
     own_nova_conf = nova_confs.get(own.get("nova_conf", ""), NovaConf())
     common_nova_conf = nova_confs.get(common_path, NovaConf())
@@ -304,7 +304,7 @@ def _make_module(
 
 
 def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Let an instances_path replace storage pools of a lower rank: disks are in one place or the other."""
+    """Return the storage pools, or none if a source of higher rank has an instances_path: only one can count."""
     for options in by_rank:
         if "storage_pool" in options:
             return tuple(options["storage_pool"])
@@ -332,7 +332,7 @@ def _find_warnings(config: Config, nova_confs: Mapping[str, NovaConf]) -> Iterat
 
 
 def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
-    """Check what LibvirtDriver._check_cpu_set_configuration checks; the numbers do not depend on it."""
+    """Check the same as LibvirtDriver._check_cpu_set_configuration. The numbers do not depend on it."""
     shared, dedicated = hypervisor.cpu_shared_set, hypervisor.cpu_dedicated_set
     if hypervisor.vcpu_pin_set:
         if dedicated:

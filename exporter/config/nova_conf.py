@@ -1,4 +1,4 @@
-"""The options that count here, out of the nova.conf that nova-compute itself runs with.
+"""The options of nova-compute's own nova.conf that count here.
 
 The dialect is oslo.config's (oslo_config.iniparser and oslo_config.cfg): a line that begins with a blank
 continues the value before it, even where it looks like a comment; `=` and `:` both assign; one pair of
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _REFERENCE = re.compile(r"\$(?:(\$)|([_a-z][._a-z0-9]*)|\{([_a-z][._a-z0-9]*)\})", re.IGNORECASE | re.ASCII)
 _MAX_REFERENCE_DEPTH = 10
-# All references of a file together: a few lines that refer to each other several times have no end otherwise.
+# The limit of all references of a file together. A few lines that refer to each other several times multiply.
 _MAX_EXPANDED_CHARACTERS = 100_000
 # These options exist only in [DEFAULT]. Written into another group, they are not found by a reference, as in
 # oslo.config.
@@ -63,13 +63,12 @@ class Option(NamedTuple):
 def read_nova_conf(path: Path) -> NovaConf:
     """Read one nova.conf.
 
-    Only the named file is read: not /etc/nova/nova.conf.d or whatever else nova-compute is given by
-    --config-file and --config-dir, and not the environment variables that oslo.config looks at. A path that
-    refers to an option which the file does not set, or that is relative, means something to Nova and
-    nothing here: it is reported as unsupported and counts as unset.
+    Only the named file is read. Not read are /etc/nova/nova.conf.d, other files that nova-compute is started
+    with (--config-file, --config-dir), and the environment variables of oslo.config. A value that refers to an
+    option which the file does not set, and a relative path, are reported as unsupported and count as unset.
 
-    :raises ConfigError: with every mistake of the file: that it cannot be read, a line that is no
-        assignment, a value of the wrong kind, references in a circle
+    :raises ConfigError: with every mistake of the file: it cannot be read, a line is no assignment, a value is
+        of the wrong kind, references go in a circle
     """
     try:
         # oslo.config takes the locale's encoding. A comment in an older one must not matter.
@@ -87,7 +86,7 @@ def read_nova_conf(path: Path) -> NovaConf:
 
 
 def _read_options(conf: _ConfFile) -> dict[str, Any]:
-    """Read every option that a key of ours is named after; leave out what is unset."""
+    """Return the options that have the name of one of our keys. An unset option is left out."""
     values = {name: _read_option(conf, name, key) for name, key in NOVA_OPTIONS.items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -103,7 +102,7 @@ def _read_option(conf: _ConfFile, name: str, key: NovaKey) -> object:
 
 def _read_allocation_ratio(conf: _ConfFile, option: Option) -> float | None:
     """Do as ComputeDriver._get_allocation_ratios for a resource provider new to Placement."""
-    # Both are read, so that a mistake in either is seen. 0.0 was once the way to say that it is unset.
+    # Both are read, so that a mistake in either is reported. 0.0 means unset, as in old releases of Nova.
     initial = conf.read(Option(option.group, f"initial_{option.name}"), _RATIO)
     return conf.read(option, _RATIO_OR_ZERO) or initial
 
@@ -124,13 +123,13 @@ def _read_path(conf: _ConfFile, option: Option) -> str | None:
 
 
 def _read_device_spec(conf: _ConfFile, option: Option) -> tuple[str, ...] | None:
-    """Return all specifications, those under older names of the option too."""
+    """Return all specifications, also those under older names of the option."""
     names = (Option("DEFAULT", "pci_passthrough_whitelist"), Option("pci", "passthrough_whitelist"), option)
     return tuple(spec for name in names for spec in conf.read_all(name, DEVICE_SPEC)) or None
 
 
 def _read_enabled_mdev_types(conf: _ConfFile, option: Option) -> tuple[str, ...] | None:
-    """Return a list, by today's name of the option or by the one before it."""
+    """Return a list, under the name of the option today or the older name."""
     for name in (option, Option("devices", "enabled_vgpu_types")):
         listed = conf.read(name, _TEXT)
         if listed is not None:
@@ -138,7 +137,7 @@ def _read_enabled_mdev_types(conf: _ConfFile, option: Option) -> tuple[str, ...]
     return None
 
 
-# Options that Nova reads in a way of their own.
+# Options with rules of their own.
 _READERS: Mapping[str, Callable[[_ConfFile, Option], object]] = {
     "instances_path": _read_instances_path,
     "device_spec": _read_device_spec,
@@ -229,7 +228,7 @@ def _parse_cpu_set(value: str) -> str:
     return CPU_SET.parse(" ".join(value.split()))
 
 
-# What an option takes is what our own keys take; only that here everything is text.
+# An option takes the same values as our own key, but in nova.conf every value is text.
 _TEXT = Kind("one line of text", _parse_text)
 _RATIO = Kind(RATIO.expected, _parse_ratio)
 _RATIO_OR_ZERO = Kind("a number, 0 or more", _parse_ratio_or_zero)
@@ -262,7 +261,7 @@ class _EndlessReferencesError(Exception):
 
 
 class _ConfFile:
-    """One nova.conf while it is read, with what is wrong with it and what cannot be honoured."""
+    """One nova.conf while it is read, with its mistakes and its unsupported values."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
@@ -316,12 +315,12 @@ class _ConfFile:
             return None
 
     def report_unsupported(self, option: Option, consequence: str) -> None:
-        """Note that an option's value cannot be honoured, and what happens instead."""
+        """Note an unsupported value, and what happens instead."""
         value, line, _earlier = self._settings[option]
         self.unsupported.append(f"{self.file}:{line}: {option} = {quote(value)[1:-1]}: {consequence}")
 
     def _report_endless(self, option: Option, setting: _Setting) -> None:
-        """Say so once: no value after this one can be read either."""
+        """Report it once. No later value can be read either."""
         if not self._is_endless:
             limit = _MAX_EXPANDED_CHARACTERS
             self._report_mistake(option, setting, f"its references expand to more than {limit} characters")
@@ -344,7 +343,7 @@ class _ConfFile:
             if target in trail or len(trail) > _MAX_REFERENCE_DEPTH:
                 raise _CircularReferenceError(name)
             text = self._settings[target].value
-            self._expanded_characters += 1 + len(text)  # 1, as one of no characters takes time too
+            self._expanded_characters += 1 + len(text)  # 1, because an empty value takes time too
             if self._expanded_characters > _MAX_EXPANDED_CHARACTERS:
                 raise _EndlessReferencesError
             return self._expand(text, target.group, (*trail, target))
@@ -353,7 +352,7 @@ class _ConfFile:
         return _REFERENCE.sub(expand_reference, value.replace(r"\$", "$$"))
 
     def _find(self, name: str, group: str) -> Option | None:
-        """Find what a reference means: its own group comes before DEFAULT, which ${DEFAULT.x} cannot name."""
+        """Find the option of a reference: in its own group, else in DEFAULT. ${DEFAULT.x} finds nothing."""
         head, dot, tail = name.partition(".")
         own = Option(head.lower(), tail) if dot else Option(group, name)
         common = Option("DEFAULT", name)
@@ -364,8 +363,8 @@ class _ConfFile:
 def _parse_settings(file: str, text: str, mistakes: Mistakes) -> dict[Option, _Setting]:
     """Split a file into settings, line by line as oslo_config.iniparser.BaseParser.parse does.
 
-    What cannot be used is kept under a name that nobody asks for, so that the lines which continue it are
-    not mistakes too. No mistake quotes a line: any of them may hold a password.
+    A line that is a mistake is kept under a name that nobody reads, so that its continuation lines are not
+    mistakes too. No mistake quotes a line, because any line may hold a password.
     """
     settings: dict[Option, _Setting] = {}
     group: str | None = None

@@ -1,4 +1,4 @@
-"""The records of the configuration: each field that is a key says what it takes and what it means."""
+"""The records of the configuration. A field that is a key declares its values and its meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_URI = "qemu:///system"
 
 
 def read_item(item: Item, kind: Kind[Any]) -> Any:
-    """Return what was written as a value of this kind.
+    """Return the written value as a value of this kind.
 
     :raises ConfigError: saying where, what was found and what was expected
     """
@@ -73,7 +73,7 @@ class ListKey:
         return f"{self.kind.expected}, or a list of these" + (", or null" if self.nullable else "")
 
     def read(self, item: Item) -> tuple[object, ...]:
-        """Return the values that were written; none where it was null or an empty list.
+        """Return the written values, none for null or an empty list.
 
         :raises ConfigError: if one is not of the key's kind or is there twice, or if there has to be one
         """
@@ -108,7 +108,7 @@ class NovaOnly:
 
 @dataclass(frozen=True, slots=True)
 class LabelsKey:
-    """A key of the configuration file that takes labels: names of one's own choice, each with a text."""
+    """A key of the configuration file that takes labels: names chosen by the administrator, each with a text."""
 
     meaning: str
 
@@ -118,9 +118,9 @@ class LabelsKey:
         return "labels such as {zone: a}"
 
     def read(self, item: Item) -> tuple[tuple[str, str], ...]:
-        """Return the labels that were written, by name; none where it was left empty.
+        """Return the written labels, sorted by name, none if it is empty.
 
-        :raises ConfigError: if one is no label, or has a name that is taken
+        :raises ConfigError: if one is not a label, or has a reserved name
         """
         if item.value is None:
             return ()
@@ -163,7 +163,7 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HypervisorConfig:
-    """One hypervisor, with everything that decides what its capacity is. Names and units are Nova's."""
+    """One hypervisor, with everything that its capacity depends on. Names and units are Nova's."""
 
     uri: Annotated[str, Key(kinds.URI, "libvirt's URI of the hypervisor.")]
     name: Annotated[
@@ -290,7 +290,7 @@ class HypervisorConfig:
         ),
     ] = ()
 
-    # The file's top-level keys of these names, here because they decide what can be told of its capacity.
+    # Copies of the file's top-level keys of these names: a hypervisor's numbers depend on them.
     flavors: tuple[Flavor, ...] = ()
     flavors_from_guests: bool = False
 
@@ -298,7 +298,7 @@ class HypervisorConfig:
 
     @property
     def target(self) -> str:
-        """What the hypervisor is called in the label target."""
+        """The hypervisor's name in the label target."""
         return self.name or redact_uri(self.uri)
 
     @property
@@ -308,7 +308,7 @@ class HypervisorConfig:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the hypervisor is another machine, so that connecting costs the network something."""
+        """Whether the hypervisor is another machine, so that connecting uses the network."""
         return not self.is_local and not self.is_embedded
 
     @property
@@ -319,7 +319,7 @@ class HypervisorConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlavorConfig:
-    """A flavor of which it is told how many more guests fit. Names and units are Nova's."""
+    """A flavor for hypervisor_flavor_slots. Names and units are Nova's."""
 
     vcpus: Annotated[int, Key(kinds.POSITIVE_COUNT, "The vCPUs of a guest.")]
     memory_mb: Annotated[int, Key(kinds.POSITIVE_COUNT, "MiB of memory.")]
@@ -336,7 +336,7 @@ class FlavorConfig:
     ] = None
 
     def make_flavor(self, name: str) -> Flavor:
-        """Return the flavor of this name; pinned vCPUs or a size of pages put a guest into one NUMA cell."""
+        """Return the flavor of this name. With pinned vCPUs or a page size, a guest is in one NUMA cell."""
         return Flavor(
             name=name,
             vcpus=0 if self.pinned else self.vcpus,
@@ -350,7 +350,7 @@ class FlavorConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleConfig:
-    """Which hypervisors `/probe` may be asked for, and how they are reached and counted."""
+    """Which hypervisors `/probe` may read, how they are reached, and their options."""
 
     uri: Annotated[str, Key(kinds.URI_TEMPLATE, "libvirt's URI, with {target} where the probed host goes.")]
     target: Annotated[
@@ -359,7 +359,7 @@ class ModuleConfig:
     options: HypervisorConfig  # of each hypervisor but for its URI and name
 
     def make_hypervisor(self, target: str) -> HypervisorConfig:
-        """Return the hypervisor that a target stands for; the caller has checked the target."""
+        """Return the hypervisor of a target. The caller has checked the target."""
         return replace(self.options, uri=self.uri.replace(kinds.TARGET_PLACE, target), name=target)
 
 
@@ -394,13 +394,13 @@ class Config:
     modules: Mapping[str, ModuleConfig] = field(default_factory=dict)
     disabled_collectors: frozenset[str] = frozenset()
 
-    # What can be understood and not honoured: a finished line each, for the log.
+    # What is valid but not supported: one complete line each, for the log.
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flags:
-    """What the command line says of the configuration; None and () are flags that were not given."""
+    """The configuration from the command line. None and () stand for flags that are not given."""
 
     libvirt_uri: tuple[str, ...] = ()
     instances_path: str | None = None
@@ -416,12 +416,12 @@ NovaKey = Key | ListKey | NovaOnly
 
 
 def _declared_keys(record: type) -> dict[str, AnyKey]:
-    """Collect the keys that a record's fields are annotated with; a field without one is no key."""
+    """Return the keys in a record's annotations. A field without one is not a key."""
     return {name: key for name, key in _list_hints(record) if isinstance(key, (Key, ListKey, LabelsKey))}
 
 
 def _list_nova_options() -> dict[str, NovaKey]:
-    """Collect what a nova.conf may set, by the name that is Nova's and ours."""
+    """Return what a nova.conf may set, by name, which is the same in Nova and here."""
     return {
         name: key
         for name, key in _list_hints(HypervisorConfig)
@@ -459,7 +459,7 @@ class Declaration:
 
 
 def list_declarations() -> tuple[Declaration, ...]:
-    """List every key of the file; a hypervisor takes all that `defaults` takes, which is listed there."""
+    """List every key of the file. A key of both `defaults` and hypervisors is listed under `defaults` only."""
     keys = {
         **{f"web.{name}": key for name, key in WEB_KEYS.items()},
         **{f"log.{name}": key for name, key in LOG_KEYS.items()},

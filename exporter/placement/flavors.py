@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from exporter.label import fit_label
+from exporter.label import make_label_value
 from exporter.model import (
     Flavor,
     FlavorSlots,
@@ -98,7 +98,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         return None
     claim = claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=False, dedicated_cpus=dedicated_cpus)
     return Flavor(
-        name=fit_label(guest.nova_flavor.name),
+        name=make_label_value(guest.nova_flavor.name),
         vcpus=claim.get(ResourceClass.VCPU, 0),
         pcpus=claim.get(ResourceClass.PCPU, 0),
         memory_mb=claim[ResourceClass.MEMORY_MB],

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecError, CpuSpecs
 from exporter.errors import ConnectionLostError, HypervisorError
-from exporter.label import fit_label
+from exporter.label import make_label_value
 from exporter.model import Capabilities, CpuInfo, HostCpu, NumaCell, PageSize
 from exporter.virt.libvirt_xml import parse_xml, whole_number
 
@@ -118,7 +118,7 @@ def _features(cpu: ElementTree.Element) -> frozenset[str]:
     features = [each for each in cpu.iterfind("feature") if each.get("policy") != "disable"]
     if len(features) > _MAX_FEATURES:
         raise ValueError(f"{len(features)} features of a CPU, {_MAX_FEATURES} at most are read")
-    return frozenset(fit_label(each.attrib["name"]) for each in features)
+    return frozenset(make_label_value(each.attrib["name"]) for each in features)
 
 
 def _supported_instances(root: ElementTree.Element) -> Iterator[tuple[str, str, str]]:
@@ -179,4 +179,4 @@ def _int(text: str | None) -> int | None:
 
 
 def _label(text: str | None) -> str | None:
-    return None if text is None else fit_label(text)
+    return None if text is None else make_label_value(text)

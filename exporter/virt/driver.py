@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from exporter.compute.source import Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
-from exporter.label import MAX_HOSTNAME_LENGTH, fit_label
+from exporter.label import MAX_HOSTNAME_LENGTH, make_label_value
 from exporter.model import (
     Capabilities,
     DomainsReading,
@@ -286,8 +286,8 @@ class LibvirtDriver:
         if self._identity is None:
             hypervisor, config = self._hypervisor, self._settings.hypervisor
             self._identity = HostIdentity(
-                hostname=fit_label(hypervisor.get_hostname(), length=MAX_HOSTNAME_LENGTH),
-                hypervisor_type=fit_label(hypervisor.get_type()),
+                hostname=make_label_value(hypervisor.get_hostname(), length=MAX_HOSTNAME_LENGTH),
+                hypervisor_type=make_label_value(hypervisor.get_type()),
                 hypervisor_version=hypervisor.get_version(),
                 libvirt_version=hypervisor.get_libvirt_version(),
                 host_ip=config.my_ip or get_host_ip(config.uri),

@@ -25,7 +25,7 @@ def parse_guest_numa_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> 
     if len(cells) > _MAX_CELLS:
         raise ValueError(f"{len(cells)} NUMA cells, {_MAX_CELLS} at most are read")
     if cells:
-        anywhere = _only(domain.find("numatune/memory"), cpu_specs)
+        anywhere = _parse_single_cell(domain.find("numatune/memory"), cpu_specs)
         host_cells = _host_cells(domain, cpu_specs)
         return tuple(
             _cell(cell, position, host_cells=host_cells, anywhere=anywhere, pages=pages, cpu_specs=cpu_specs)
@@ -38,7 +38,7 @@ def parse_guest_numa_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> 
         raise ValueError(f"{vcpus} vCPUs")
     memory = domain.find("memory")
     whole = GuestNumaCell(
-        host_cell=_only(domain.find("numatune/memory"), cpu_specs),
+        host_cell=_parse_single_cell(domain.find("numatune/memory"), cpu_specs),
         vcpus=frozenset(range(vcpus)),
         memory_kib=0 if memory is None else to_kib(memory.text or "", memory.get("unit")),
         page_size_kib=pages.get(0, pages.get(None)),
@@ -67,7 +67,7 @@ def _cell(
 def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[str | None, int | None]:
     """Return the host cell that has the memory of each guest cell, by the guest's cell."""
     return {
-        memnode.get("cellid"): _only(memnode, cpu_specs)
+        memnode.get("cellid"): _parse_single_cell(memnode, cpu_specs)
         for memnode in reversed(domain.findall("numatune/memnode"))
     }
 
@@ -88,7 +88,7 @@ def _page_sizes(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[int | 
     return sizes or {None: LARGE_PAGES}
 
 
-def _only(element: ElementTree.Element | None, cpu_specs: CpuSpecs) -> int | None:
+def _parse_single_cell(element: ElementTree.Element | None, cpu_specs: CpuSpecs) -> int | None:
     """Return the NUMA cell of a nodeset with exactly one cell."""
     nodes = None if element is None else element.get("nodeset")
     cells = cpu_specs.parse(nodes) if nodes else frozenset()

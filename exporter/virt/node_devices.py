@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from exporter.errors import HypervisorError
-from exporter.label import fit_label
+from exporter.label import make_label_value
 from exporter.model import MdevType, PciDevice
 from exporter.virt.libvirt_xml import parse_xml, whole_number
 
@@ -116,7 +116,7 @@ def _mdev_types(device: ElementTree.Element) -> Iterator[MdevType]:
     """Yield the types of mediated devices of a device: of PCI or of s390."""
     for element in device.iterfind("capability/capability[@type='mdev_types']/type"):
         yield MdevType(
-            name=fit_label(element.attrib["id"]),
+            name=make_label_value(element.attrib["id"]),
             available_instances=whole_number(element.findtext("availableInstances", "")),
         )
 
