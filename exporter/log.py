@@ -1,7 +1,7 @@
 """Log lines: one line for each record, in logfmt or JSON, as in the Prometheus family.
 
-Whoever logs never waits for who reads the log: lines go into a queue, and a thread writes them. What does not
-fit into the queue is counted, and the count is logged when lines can be written again.
+Logging never waits for the reader of the log: lines go into a queue, and a thread writes them. Lines that do
+not fit into the queue are counted. The count is logged when lines can be written again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 8000
 FLUSH_SECONDS = 1.0
 
-# So many lines at once are written (a fleet that has lost its network needs one for each hypervisor), then so
-# many a second: whatever strangers find to cause lines with, they fill no disk.
+# This many lines are written at once (a fleet without network needs one for each hypervisor), then this many
+# a second. So hostile clients cannot fill the disk.
 BURST_LINES = 5000
 LINES_PER_SECOND = 20.0
-# A defect that shows in each request is logged with its traceback once in so many seconds.
+# A defect in every request is logged with its traceback only once in this many seconds.
 REPEAT_SECONDS = 60.0
 _MAX_KNOWN_DEFECTS = 100
 
@@ -49,10 +49,10 @@ def configure_logging(*, level: str, form: str, stream: TextIO) -> None:
 
 
 class QueuedHandler(logging.Handler):
-    """Has records written by a thread of its own.
+    """Lets its own thread write the records.
 
-    :param stream: where to; if it is a file of the system's, it is written to by its descriptor, so that a
-        write that hangs holds no lock of Python's, which the end of the process would wait for
+    :param stream: the destination; if it has a descriptor, this is used, so that a hung write holds no lock
+        of Python that the end of the process would wait for
     :param clock: monotonic seconds
     """
 
@@ -63,7 +63,7 @@ class QueuedHandler(logging.Handler):
         self._limit = _Limit(clock)
         self._changed = threading.Condition()
         self._lines: deque[str] = deque()
-        self._waiting_bytes = 0  # of the lines in the queue, and of the one that is being written
+        self._waiting_bytes = 0  # the bytes of the lines in the queue, and of the line being written
         self._dropped = 0
         self._thread: threading.Thread | None = None
 
@@ -80,12 +80,15 @@ class QueuedHandler(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, for a while: whoever does not read the log must not keep the process."""
+        """Wait a moment until all is written.
+
+        A reader that does not read must not block the end of the process.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting_bytes, timeout=FLUSH_SECONDS)
 
     def _start(self) -> bool:
-        """Whether there is a thread that writes; the process may not start more threads."""
+        """Whether there is a thread that writes. The process may be unable to start more threads."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="log", daemon=True)
             if isinstance(attempt(thread.start), Failure):
@@ -122,7 +125,7 @@ class QueuedHandler(logging.Handler):
 
 
 class _Limit:
-    """Which records are too many; see BURST_LINES and REPEAT_SECONDS."""
+    """Decides which records are too many; see BURST_LINES and REPEAT_SECONDS."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -131,7 +134,7 @@ class _Limit:
         self._defects: dict[object, float] = {}
 
     def allows(self, record: logging.LogRecord) -> bool:
-        """Whether this record may be written. Whoever wants to see each step (debug) sees all of them."""
+        """Whether this record may be written. At level debug there is no limit."""
         if record.levelno < logging.INFO:
             return True
         now = self._clock()
@@ -145,7 +148,7 @@ class _Limit:
         return True
 
     def _is_repeated(self, record: logging.LogRecord, now: float) -> bool:
-        """Whether the same error was logged at the same place a short while ago."""
+        """Whether the same error was logged at the same place a short time ago."""
         defect = (record.pathname, record.lineno, record.exc_info and record.exc_info[0])
         if now - self._defects.get(defect, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return True
@@ -156,7 +159,7 @@ class _Limit:
 
 
 def _find_write(stream: TextIO) -> Callable[[str], object]:
-    """Return what writes to the stream, and may hang while it does."""
+    """Return the function that writes to the stream. It may hang."""
     descriptor = attempt(stream.fileno)
     if isinstance(descriptor, Failure):  # it is in memory
         return stream.write
@@ -165,7 +168,7 @@ def _find_write(stream: TextIO) -> Callable[[str], object]:
     def write(text: str) -> None:
         left = text.encode(errors="backslashreplace")
         while left:
-            # Whoever shares the descriptor may have made it one whose writes do not wait.
+            # Another process that shares the descriptor may have made it non-blocking.
             select.select([], [number], [])
             left = left[os.write(number, left) :]
 
@@ -199,13 +202,13 @@ def _fields(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str
     fields |= {key: value for key, value in vars(record).items() if key not in _OWN_ATTRIBUTES}
     fields = {key: _cut(value) for key, value in fields.items()}
     if record.exc_info:
-        # Its end says what went wrong, and where.
+        # The end of a traceback says what went wrong, and where.
         fields["traceback"] = formatter.formatException(record.exc_info)[-MAX_TRACEBACK_CHARACTERS:]
     return fields
 
 
 def _cut(value: Any) -> Any:
-    """Return a text, or what will be one, without what is too much of it: guests' names may be long."""
+    """Return the value, or its cut text if it is too long: guests' names may be long."""
     if isinstance(value, bool | int | float) or value is None:
         return value
     text = str(value)

@@ -30,10 +30,10 @@ Line = tuple[str, Mapping[str, str], float]  # the name of a sample, its labels 
 
 @dataclass(kw_only=True, slots=True)
 class Family:
-    """All samples of one metric family of a scrape, as the exposition formats show them.
+    """All samples of one metric family in a scrape.
 
-    :ivar name: without the ending that a counter's or an info's samples have
-    :ivar unit: a base unit that the name ends in, or nothing
+    :ivar name: without the ending `_total` or `_info` of its samples
+    :ivar unit: the base unit at the end of the name, or empty
     """
 
     name: str
@@ -47,10 +47,10 @@ class Family:
 class Metric:
     """A metric family.
 
-    :param name: as it is exposed: a counter's ends in `_total`, an info's in `_info`
-    :param more_labels: whether labels that the configuration names may follow the declared ones
+    :param name: the exposed name: a counter's ends with `_total`, an info's with `_info`
+    :param more_labels: whether labels from the configuration may follow the declared ones
     :param unit: of its values; derived from the name's end (`_seconds`, `_bytes`)
-    :param source: the libvirt API or Nova function that it comes from, or "this exporter"; no module of ours
+    :param source: the libvirt API or Nova function that it comes from, or "this exporter"; never a module
     """
 
     name: str
@@ -84,8 +84,8 @@ class Metric:
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
         """Return one sample with the declared labels, or none for a value that is not known.
 
-        :raises ValueError: when a label is missing or was not declared
-        :raises OverflowError: when no sample can hold the value
+        :raises ValueError: if a label is missing or was not declared
+        :raises OverflowError: if the value is too large for a sample
         """
         declared = self._declared
         if labels.keys() != declared and not (self.more_labels and labels.keys() > declared):

@@ -30,9 +30,7 @@ class Reloader:
     """Replaces the configuration by a newly read one. Keeps the old one if that has a mistake.
 
     :param load: reads the configuration and the web configuration; raises ConfigError
-    :param apply: puts both in force
-
-    All methods belong to the event loop.
+    :param apply: puts both into use All methods run in the event loop.
     """
 
     def __init__(
@@ -51,10 +49,11 @@ class Reloader:
         self._worker: asyncio.Task[None] | None = None
 
     def reload(self) -> asyncio.Future[list[str]]:
-        """Have the configuration read anew and put in force; return a future of its mistakes.
+        """Start a reload of the configuration; return a future of its mistakes.
 
-        One reload is under way at most. Whoever asks meanwhile shares the next one, which reads what is on
-        disk then. Two reloads begin PAUSE_SECONDS apart, so that who asks all the time fills no log.
+        At most one reload is under way. Requests that come meanwhile share the next one, which reads the
+        files again. Two reloads start at least PAUSE_SECONDS apart, so that frequent requests do not fill the
+        log.
         """
         loop = asyncio.get_running_loop()
         if self._next is None:
@@ -64,7 +63,7 @@ class Reloader:
         return self._next
 
     async def _work(self) -> None:
-        """Reload as long as somebody asks for it."""
+        """Reload as long as there are requests."""
         loop = asyncio.get_running_loop()
         while self._next is not None:
             asked, self._next = self._next, None

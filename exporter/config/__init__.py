@@ -1,1 +1,1 @@
-"""What is configured: file, flags and nova.conf, checked strictly and merged into one immutable Config."""
+"""The configuration: file, flags and nova.conf, checked strictly and merged into one immutable Config."""

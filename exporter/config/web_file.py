@@ -1,7 +1,7 @@
-"""The web configuration file, which the whole Prometheus family shares: TLS, headers, users, a rate limit.
+"""The web configuration file of the Prometheus family: TLS, headers, users, a rate limit.
 
-Its form is that of Prometheus' exporter-toolkit, so one file serves node_exporter and this exporter. It is
-read as strictly as our own, and what Python's TLS cannot honour is refused by name.
+It has the format of Prometheus' exporter-toolkit, so one file serves node_exporter and this exporter. It is
+read as strictly as our own file. Options that Python's TLS does not support are refused by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from exporter.config.settings import Key, ListKey
 from exporter.config.strict_yaml import Item, read_yaml
 from exporter.errors import ConfigError
 
-# Go's names of the cipher suites that its TLS offers below TLS 1.3, and OpenSSL's for the same.
+# Go's names of the cipher suites before TLS 1.3, and OpenSSL's names.
 CIPHER_SUITES = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -32,12 +32,12 @@ CIPHER_SUITES = {
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
     "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
 }
-# Those of TLS 1.3 may be listed too, and are then always offered: neither Go nor Python lets them be chosen.
+# The suites of TLS 1.3 may be listed too. They are always offered: neither Go nor Python can select them.
 _ALWAYS_OFFERED = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 VERSIONS = ("TLS10", "TLS11", "TLS12", "TLS13")
 
-# What Go calls each policy; the second is an older name of the third.
+# Go's names of the policies. The second is an older name of the third.
 _ANY_CERTIFICATE = ("RequireAnyClientCert", "RequireClientCert")
 CLIENT_AUTH_TYPES = (
     "NoClientCert",
@@ -48,7 +48,7 @@ CLIENT_AUTH_TYPES = (
 )
 VERIFYING_TYPES = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 
-# A cost of 16 keeps a core busy for 4 s a password; a scrape would be over by then.
+# With a cost of 16, one password takes 4 s of a core. That is too long for a scrape.
 _MAX_BCRYPT_COST = 15
 _BCRYPT_HASH = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
 
@@ -57,8 +57,7 @@ _BCRYPT_HASH = re.compile(r"\$2[aby]\$(?P<cost>\d\d)\$[./A-Za-z0-9]{53}", re.ASC
 class TlsSettings:
     """How the server speaks TLS.
 
-    Each certificate or key is given either as a file, resolved against the web configuration's directory, or
-    as its PEM text.
+    Each certificate or key is either a file, relative to the web configuration's folder, or PEM text.
     """
 
     cert_file: str | None = None
@@ -88,8 +87,8 @@ class RateLimit:
 class WebFile:
     """What the file says.
 
-    :ivar users: each user's bcrypt hash by the user's name; empty where nobody has to say who they are
-    :ivar notes: what was understood and has no effect here, a line each
+    :ivar users: each user's bcrypt hash by name; empty if no password is needed
+    :ivar notes: valid settings without effect here, one line each
     """
 
     tls: TlsSettings | None = None
@@ -106,7 +105,7 @@ class _SecretKey:
     kind: Kind[Any]
 
     def read(self, item: Item) -> object:
-        """Return the value that was written.
+        """Return the value.
 
         :raises ConfigError: if it is not of the key's kind
         """
@@ -206,7 +205,7 @@ _SECTIONS = ("tls_server_config", "http_server_config", "basic_auth_users", "rat
 def load_web_file(path: Path) -> WebFile:
     """Read a web configuration file.
 
-    The certificates and keys that it names are not looked at here, but when they are loaded.
+    The certificates and keys that it names are checked later, when they are loaded.
 
     :raises ConfigError: with every mistake in it
     """
@@ -271,7 +270,7 @@ def _read_tls(item: Item | None, path: Path, mistakes: Mistakes) -> TlsSettings 
 
 
 def _find_mistakes(tls: TlsSettings, items: Mapping[str, Item]) -> Iterator[str]:
-    """Return what is wrong between keys, and what cannot be honoured."""
+    """Yield conflicts between keys, and unsupported values."""
     for name, needed in (("cert", True), ("key", True), ("client_ca", False)):
         given = [each for each in (name, f"{name}_file") if each in items]
         if len(given) > 1:

@@ -53,7 +53,7 @@ def get_capabilities(hypervisor: CpuHypervisor) -> Capabilities:
     libvirt names a model and the features beyond it. As in Nova, this is not expanded if libvirt knows no
     model or cannot expand it, nor on aarch64, where the expansion loses all features.
 
-    :raises HypervisorError: when they cannot be read, or are not what libvirt documents
+    :raises HypervisorError: if they cannot be read, or are not what libvirt documents
     """
     xml = hypervisor.get_capabilities_xml()
     capabilities = parse_capabilities(xml)
@@ -81,7 +81,7 @@ def _find_host_cpu(xml: str) -> str:
 def parse_capabilities(xml: str) -> Capabilities:
     """Parse the capabilities of a host.
 
-    :raises HypervisorError: when they are not what libvirt documents
+    :raises HypervisorError: if they are not what libvirt documents
     """
     try:
         root = parse_xml(xml)

@@ -1,7 +1,7 @@
 """What one guest adds to its hypervisor's numbers.
 
-Few guests change from one scrape to the next. So what a guest adds is worked out when it comes or changes,
-and is kept. A scrape only adds up what is there.
+Few guests change from one scrape to the next. So a guest's contribution is computed when the guest is new or
+changed, and kept. A scrape only adds up the contributions.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Images = Sequence[ImageSize | UnsizedImage]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contribution:
-    """What one guest adds, whether it runs or not: by its XML, its images' sizes and the settings."""
+    """What one guest adds, running or not. It depends on its XML, its images' sizes and the settings."""
 
     uuid: str
     claim: Claim
-    flavor: Flavor | None  # that may be learnt from it
+    flavor: Flavor | None  # its flavor, which may be learnt
     cell_claims: tuple[CellClaim, ...]
-    pinned_cpus: frozenset[int]  # that one of its vCPUs has to itself
-    isolated_cpus: frozenset[int]  # that QEMU's own threads have to themselves
-    growth_bytes: int  # by which its images may still grow; 0 if one has no known size, as in Nova
+    pinned_cpus: frozenset[int]  # CPUs that its vCPUs are pinned to
+    isolated_cpus: frozenset[int]  # CPUs that are reserved for QEMU's own threads
+    growth_bytes: int  # how much its images can still grow; 0 if one has no known size, as in Nova
     unsized_disks: int
     image_problem: Problem | None
     metadata_problem: Problem | None
@@ -71,9 +71,9 @@ class _Known(NamedTuple):
 
 
 class Contributions:
-    """Keeps what guests add, each for as long as it is the same: its record and its images' sizes.
+    """A cache of contributions. Each is kept while the guest's record and its images' sizes are the same.
 
-    Not for two threads at once.
+    Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -81,9 +81,9 @@ class Contributions:
         self._dedicated_cpus: frozenset[int] = frozenset()
 
     def get(self, reading: DomainsReading, *, dedicated_cpus: frozenset[int]) -> list[Contribution]:
-        """Return what each guest adds; one whose XML could not be read adds nothing.
+        """Return what each guest adds. A guest whose XML could not be read adds nothing.
 
-        :param dedicated_cpus: the CPUs of cpu_dedicated_set; with others everything is worked out anew
+        :param dedicated_cpus: the CPUs of cpu_dedicated_set; if they change, everything is computed again
         """
         before = self._known if dedicated_cpus == self._dedicated_cpus else {}
         self._dedicated_cpus = dedicated_cpus
@@ -99,7 +99,7 @@ class Contributions:
 
 
 def _describe_unsized(guest: Guest, unsized: Sequence[UnsizedImage]) -> Problem | None:
-    """Say why a guest is left out of the over-commit, where that is known."""
+    """Return why a guest is left out of the over-commit, if that is known."""
     reasons = [image.reason for image in unsized if image.reason is not None]
     if not reasons:
         return None

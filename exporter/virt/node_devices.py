@@ -26,9 +26,9 @@ class ParsedDevices:
 
 
 def parse_node_devices(xmls: Iterable[str]) -> ParsedDevices:
-    """Parse what virNodeDeviceGetXMLDesc returned of several devices.
+    """Parse the results of virNodeDeviceGetXMLDesc for several devices.
 
-    :raises HypervisorError: when it is not what libvirt documents
+    :raises HypervisorError: if they are not what libvirt documents
     """
     try:
         devices = [parse_xml(xml) for xml in xmls]

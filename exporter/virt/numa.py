@@ -1,4 +1,4 @@
-"""Nova's NUMA topology of a host, out of the capabilities and what is free in each cell."""
+"""Nova's NUMA topology of a host, from the capabilities and the free memory of each cell."""
 
 from __future__ import annotations
 

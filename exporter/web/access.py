@@ -56,7 +56,7 @@ class AccessSettings:
 
 
 def load_access(path: Path | None) -> AccessSettings:
-    """Load a web configuration and all that it names; None is plain HTTP for everybody.
+    """Load a web configuration and all files that it names; None means plain HTTP for everybody.
 
     :raises ConfigError: with every mistake in it
     """

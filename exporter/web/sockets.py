@@ -45,8 +45,8 @@ def _bind_unix(path: str) -> socket.socket:
         if _is_left_over(path):
             Path(path).unlink()
         bound.bind(path)
-        # Who connects has to write: the socket's group may, whatever the unit's UMask, and the folder decides
-        # who of it gets here.
+        # A client needs the right to write. The socket's group has it, whatever the unit's UMask is. The
+        # folder's mode decides who can reach the socket.
         Path(path).chmod(_UNIX_MODE)
     except OSError:
         bound.close()
@@ -59,7 +59,7 @@ def _is_left_over(path: str) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return False
-        probe.setblocking(False)  # one who listens and accepts nobody would keep us waiting
+        probe.setblocking(False)  # a listener that accepts no connections would block this
         try:
             probe.connect(path)
         except ConnectionRefusedError:
