@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
 
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config
@@ -40,6 +41,10 @@ MAX_VIEWERS = 32
 # A file system that hangs must not keep more clients than these, and none for longer.
 RELOAD_TIMEOUT_SECONDS = 30.0
 MAX_WAITING_FOR_RELOAD = 16
+
+# A scrape that last had so many samples, or more, is rendered in a thread: in the event loop it would keep
+# everybody else waiting for longer than a thread takes to begin. 100 samples take 0.3 ms.
+MANY_SAMPLES = 500
 
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
@@ -83,7 +88,9 @@ class Web:
         self._start_reload = reload
         self._waiting_for_reload = 0
         self._reload_timeout = reload_timeout
-        self._scrapes: Renderings[Response] = Renderings("scrapes")
+        self._scrapes: Renderings[tuple[Response, int]] = Renderings("scrapes")
+        # How many samples the last scrape had, by what was scraped: all hypervisors, or one.
+        self._last_samples: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._pages: Renderings[Response] = Renderings("page")
         self._viewers = 0
         self._access = access
@@ -96,11 +103,12 @@ class Web:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request, if its sender may ask."""
-        response = await self._answer(request)
+        response = await self._refuse(request) or await self._answer(request)
         configured = {name.lower(): value for name, value in self._access.settings.file.headers.items()}
         return replace(response, headers={**response.headers, **configured})
 
-    async def _answer(self, request: Request) -> Response:
+    async def _refuse(self, request: Request) -> Response | None:
+        """Return why the sender may not ask; None if it may. Nothing below here looks at that again."""
         if not self._access.take_token():
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
         try:
@@ -110,6 +118,9 @@ class Web:
         if not is_known:
             challenge = {"www-authenticate": 'Basic realm="hypervisor-exporter", charset="UTF-8"'}
             return _plain(HTTPStatus.UNAUTHORIZED, "Unauthorized", **challenge)
+        return None
+
+    async def _answer(self, request: Request) -> Response:
         methods, route = self._find_route(request.path)
         if route is None:
             telemetry_path = self._config.web.telemetry_path
@@ -138,7 +149,7 @@ class Web:
         collectors = self._choose_collectors(parameters)
         own = None if "collect[]" in parameters else self._own
         views = await self._tracker.update_available_resource(deadline=self._deadline(request))
-        return await self._answer_with(views, collectors, own, request)
+        return await self._answer_with(self._tracker, views, collectors, own, request)
 
     async def _probe(self, request: Request) -> Response:
         """Answer for one hypervisor: a configured one by its name, or one that a module allows."""
@@ -146,16 +157,19 @@ class Web:
         collectors = self._choose_collectors(parameters)
         target, module = _one(parameters, "target"), _one(parameters, "module")
         deadline = self._deadline(request)
-        if not module and any(host.target == target for host in self._tracker.hosts):
+        configured = () if module else self._tracker.hosts
+        host = next((each for each in configured if each.target == target), None)
+        if host is not None:
             views = await self._tracker.update_available_resource(deadline=deadline, target=target)
         else:
             host = self._probe_targets.get(module or "default", target)
             await host.get_host_stats(refresh=False, deadline=deadline)
             views = [host.get_view()]
-        return await self._answer_with(views, collectors, None, request, target=(module, target))
+        return await self._answer_with(host, views, collectors, None, request, target=(module, target))
 
     async def _answer_with(
         self,
+        scraped: object,
         views: Sequence[HostView],
         collectors: Sequence[Collector],
         own: OwnMetrics | None,
@@ -163,16 +177,21 @@ class Web:
         *,
         target: tuple[str, str] = ("", ""),
     ) -> Response:
-        """Render many hypervisors in a thread; one alone is rendered before a thread would be under way."""
+        """Answer with metrics: in a thread where the last scrape had many samples, or there was none yet.
+
+        :param scraped: what the views are of; one or all
+        """
         exposition = choose_format(request.headers.get("accept", ""))
         gzipped = _accepts_gzip(request)
         names = tuple(each.name for each in collectors)
-        return await self._scrapes.get(
+        response, samples = await self._scrapes.get(
             (target, names, own is None, exposition.content_type, gzipped),
             partial(_render, views, collectors, own, exposition, gzipped=gzipped),
-            in_thread=len(views) > 1,
+            in_thread=self._last_samples.get(scraped, MANY_SAMPLES) >= MANY_SAMPLES,
             is_special=len(names) < len(self._choose_collectors({})),
         )
+        self._last_samples[scraped] = samples
+        return response
 
     async def _service_discovery(self, request: Request) -> Response:
         """Answer with one target group for each configured hypervisor, to be scraped by `/probe`.
@@ -315,12 +334,15 @@ def _render(
     exposition: Format,
     *,
     gzipped: bool,
-) -> Response:
-    body = exposition.render(collect_families(views, collectors, own))
+) -> tuple[Response, int]:
+    """Return the metrics, and how many samples they are."""
+    families = collect_families(views, collectors, own)
+    body = exposition.render(families)
     response = Response(
         body=body, content_type=exposition.content_type, headers={"vary": "accept, accept-encoding"}
     )
-    return _compress(response) if gzipped else response
+    samples = sum(len(family.samples) for family in families)
+    return (_compress(response) if gzipped else response), samples
 
 
 def _render_page(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:

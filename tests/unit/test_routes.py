@@ -6,8 +6,9 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -16,12 +17,14 @@ from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ConfigError
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
 from exporter.own import OwnMetrics
 from exporter.reload import Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
-from exporter.web.routes import MAX_WAITING_FOR_RELOAD, Web, scrape_timeout
+from exporter.web.routes import MANY_SAMPLES, MAX_WAITING_FOR_RELOAD, Web, scrape_timeout
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 
@@ -30,6 +33,8 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0
 
 class Site:
     """Everything that the routes stand on: two hypervisors, and one module."""
+
+    collectors: Sequence[Collector] = COLLECTORS
 
     def __init__(self, **changes: object) -> None:
         self.config = Config(
@@ -53,7 +58,7 @@ class Site:
             self.config,
             tracker=self.tracker,
             probe_targets=self.probe_targets,
-            collectors=COLLECTORS,
+            collectors=self.collectors,
             own=self.own,
             reload=self.reloader.reload,
             access=Access(None, AccessSettings(), clock=self.clock),
@@ -133,6 +138,49 @@ def test_a_scrape_shows_every_hypervisor_and_the_exporter_itself() -> None:
         assert f'hypervisor_up{{target="{name}"}} 1.0' in shown
         assert f'hypervisor_vcpus{{hypervisor_hostname="{name}.example"}}' in shown
     assert "hypervisor_exporter_build_info{" in shown
+
+
+class Guests:
+    """A site whose one collector has a sample for each guest, and notes the threads that it runs in."""
+
+    def __init__(self, guests: int) -> None:
+        self.guests = guests
+        self.is_in_loop: list[bool] = []
+        metric = Metric(name="guest_x", help="X.", labels=("guest",), source="a test")
+        collector = Collector(name="guests", metrics=(metric,), collect=partial(self._collect, metric))
+        self.site = type("GuestSite", (Site,), {"collectors": (collector,)})()
+
+    def _collect(self, metric: Metric, _snapshot: Snapshot) -> Iterator[Sample]:
+        self.is_in_loop.append(threading.current_thread() is threading.main_thread())
+        for number in range(self.guests):
+            yield from metric.samples(number, guest=str(number))
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/probe?target=kvm01"])
+def test_a_scrape_with_many_samples_is_rendered_beside_the_event_loop(path: str) -> None:
+    """By how many there were last time; before the first time nobody knows."""
+
+    async def scrape_three_times(guests: int) -> list[bool]:
+        site = Guests(guests)
+        for _ in range(3):
+            await site.site.ask(path)
+        number = len(site.is_in_loop) // 3
+        return site.is_in_loop[::number]
+
+    assert asyncio.run(scrape_three_times(10)) == [False, True, True]
+    assert asyncio.run(scrape_three_times(MANY_SAMPLES)) == [False, False, False]
+
+
+def test_one_hypervisor_with_many_samples_sends_no_other_into_a_thread() -> None:
+    async def scrape_both() -> list[bool]:
+        guests = Guests(10)
+        await guests.site.ask("/probe?target=kvm02")
+        guests.guests = MANY_SAMPLES
+        await guests.site.ask("/probe?target=kvm01")
+        await guests.site.ask("/probe?target=kvm02")
+        return guests.is_in_loop
+
+    assert asyncio.run(scrape_both()) == [False, False, True]
 
 
 def test_collect_chooses_collectors_and_leaves_the_exporter_out() -> None:
