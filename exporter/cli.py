@@ -33,6 +33,7 @@ from exporter.page.document import render_json
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.page.fleet import make_fleet
 from exporter.page.table import find_medium, render_table
+from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families
 from exporter.service import Service
@@ -248,10 +249,11 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
 
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
+        recorder = Recorder(clock=time.monotonic)
         driver = LibvirtDriver(
-            LibvirtHypervisor(hypervisor.uri),
-            partial(LibvirtHypervisor, hypervisor.uri),
-            LibvirtHypervisor(hypervisor.uri),
+            LibvirtHypervisor(hypervisor.uri, recorder),
+            partial(LibvirtHypervisor, hypervisor.uri, recorder),
+            LibvirtHypervisor(hypervisor.uri, recorder),
             hypervisor,
             needs=needs,
             resync_interval=config.resync_interval,
@@ -270,6 +272,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
             observe_duration=own.observe_refresh,
             clock=time.monotonic,
             wall_clock=time.time,
+            recorder=recorder,
         )
 
     return make_host

@@ -32,6 +32,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Set
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
@@ -42,6 +43,7 @@ from exporter.compute.maintenance import Maintenance
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import DriverStats, HostView, Problem, RefreshCost, Resources, Severity, Snapshot
+from exporter.recorder import REFRESH, STEP, Recorder, Recording
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class HostState:
     :param observe_duration: told of each refresh's seconds
     :param clock: monotonic seconds; ages are told by it, so that a stepped wall clock does no harm
     :param wall_clock: seconds since the epoch
+    :param recorder: takes down what is done to read the hypervisor, for whoever asks
     :ivar hostname: the first that the hypervisor said; None before it has answered
     """
 
@@ -124,6 +127,7 @@ class HostState:
         observe_duration: Callable[[float], None],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        recorder: Recorder | None = None,
     ) -> None:
         self.target = target
         self.labels = labels
@@ -136,6 +140,7 @@ class HostState:
         self._is_maintenance_due = False
         self._clock = clock
         self._wall_clock = wall_clock
+        self._recorder = recorder or Recorder(clock=clock)
         self._refresh: asyncio.Task[None] | None = None
         self._refresh_started = 0.0
         self._reconfigured = 0
@@ -163,7 +168,11 @@ class HostState:
         if self._is_cached() and not refresh:
             self._cache_hits += 1
         else:
-            await self._wait_for_refresh(deadline)
+            await self._wait_for_refresh(deadline, is_forced=refresh)
+
+    def recording(self) -> AbstractContextManager[Recording]:
+        """Record what is done to read the hypervisor, within a block."""
+        return self._recorder.recording()
 
     @property
     def is_shown(self) -> bool:
@@ -262,9 +271,9 @@ class HostState:
         is_latest = self._jobs_seen == self._maintenance.jobs_done
         return is_young and is_latest and self._has_answered and not self._driver.has_lost_connection()
 
-    async def _wait_for_refresh(self, deadline: float) -> None:
+    async def _wait_for_refresh(self, deadline: float, *, is_forced: bool) -> None:
         now = self._clock()
-        if self._refresh is None and not self._backoff.may_try(now):
+        if self._refresh is None and not is_forced and not self._backoff.may_try(now):
             return
         refresh = self._refresh or self._start_refresh()
         is_overdue = now - self._refresh_started >= self._config.scrape_timeout
@@ -295,7 +304,8 @@ class HostState:
     async def _refresh_once(self) -> None:
         """Read the hypervisor once, however long it takes; once more if its settings changed meanwhile."""
         try:
-            outcome = await self._read_by_present_settings()
+            with self._recorder.step(REFRESH):
+                outcome = await self._read_by_present_settings()
             self._is_late = False
             if isinstance(outcome, Failure):
                 self._take_failure(outcome)
@@ -303,6 +313,7 @@ class HostState:
                 self._take_resources(outcome)
         finally:
             self._refresh = None
+        self._report_refresh()
         if self._is_maintenance_due and self._has_answered:
             # At once, since the next refresh may follow at once: without a cache, scrapes leave no gap.
             self._maintenance.start()
@@ -317,7 +328,9 @@ class HostState:
 
     async def _read(self) -> Success[Resources] | Failure:
         """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""
+        waiting = self._recorder.begin(STEP, "wait for a place among the refreshes under way")
         async with self._slots:
+            self._recorder.end(waiting)
             started, before = self._clock(), self._driver.get_stats()
             self._jobs_seen = self._maintenance.jobs_done
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self.target}")
@@ -377,6 +390,19 @@ class HostState:
             f" keeping {self.hostname} until this exporter is restarted"
         )
         return [Problem(severity=Severity.ERROR, reason="hostname", subject="", message=message)]
+
+    def _report_refresh(self) -> None:
+        """Log what the refresh did, in one line."""
+        if self._cost is None or not log.isEnabledFor(logging.DEBUG):
+            return
+        what = {
+            "target": self.target,
+            "seconds": round(self._cost.duration_seconds, 6),
+            "libvirt_calls": self._cost.libvirt_calls,
+            "guests_read": self._cost.guests_read,
+            "problems": ",".join(sorted({reason for reason, _subject in self._problems})) or "none",
+        }
+        log.debug("refreshed", extra=what)
 
     def _take_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
         self._errors.update({p.reason for p in problems if p.severity is not Severity.NOTE})

@@ -32,6 +32,10 @@ class ResourceTracker:
         """The hypervisors, in the configuration's order."""
         return tuple(self._hosts.values())
 
+    def find(self, target: str) -> tuple[HypervisorConfig, HostState] | None:
+        """Return the hypervisor of this name, and its settings; None where none is configured."""
+        return next((pair for pair in self._hosts.items() if pair[1].target == target), None)
+
     def configure(self, config: Config) -> None:
         """Track this configuration's hypervisors, each over the connections that it has.
 

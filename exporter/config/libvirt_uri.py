@@ -26,6 +26,9 @@ _PASSWORD = re.compile(
 )
 _SECRET_PARAMETER = re.compile("pass|pwd|secret|token", re.IGNORECASE)
 
+_USER = re.compile(r"://[^/?#]*@")
+_AUTH_PARAMETER = re.compile("^[^=]*(?:auth|key|pki|user)", re.IGNORECASE)
+
 _QUOTED_LENGTH = 60
 
 
@@ -69,6 +72,16 @@ def redact_uri(uri: str) -> str:
     Any text may be given, for what is no URI may still hold a password.
     """
     return _replace_passwords(uri, "")
+
+
+def hide_user(uri: str) -> str:
+    """Return the URI without user and password, and without the values of parameters about either."""
+    address, mark, query = _USER.sub("://***@", redact_uri(uri)).partition("?")
+    parameters = [
+        f"{parameter.partition('=')[0]}=***" if _AUTH_PARAMETER.search(unquote(parameter)) else parameter
+        for parameter in re.split("[&;]", query)
+    ]
+    return address + mark + "&".join(parameters)
 
 
 def redact_in(text: str, uri: str) -> str:

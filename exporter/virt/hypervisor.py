@@ -17,7 +17,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from exporter.config.libvirt_uri import redact_in
+from exporter.config.libvirt_uri import hide_user, redact_in
 from exporter.errors import (
     BusyError,
     ConnectError,
@@ -30,6 +30,7 @@ from exporter.errors import (
     UnsupportedError,
 )
 from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.recorder import CALL, Recorder
 from exporter.virt.connecting import advise, find_test_file
 from exporter.virt.daemons import (
     NODE_DEVICES,
@@ -147,14 +148,16 @@ def _run_event_loop_once() -> None:
 class LibvirtHypervisor:
     """A read-only connection to the hypervisor at `uri`, opened by `connect` and again after it was lost.
 
+    :param recorder: takes down each call
     :ivar calls: libvirt calls made so far that ask the daemon something.
     :ivar events: domain events received so far.
     :ivar connects: connections opened so far.
     :ivar is_lost: whether libvirt has said that the connection is closed.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, recorder: Recorder | None = None) -> None:
         self._uri = uri
+        self._recorder = recorder or Recorder(clock=time.monotonic)
         self._opener = Opener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
         # libvirt's client before 10.4 (CVE-2024-4418) may crash the process where two threads are in calls on
@@ -219,7 +222,7 @@ class LibvirtHypervisor:
             return
         register, deregister = connection.domainEventRegisterAny, connection.domainEventDeregisterAny
         for event in _GUEST_EVENTS:
-            self._register(register, deregister, event, self._on_event)
+            self._register("virConnectDomainEventRegisterAny", register, deregister, event, self._on_event)
 
     def watch_node_devices(self) -> None:
         """Have libvirt tell of changed node devices; this waits for the daemon that knows them."""
@@ -228,7 +231,13 @@ class LibvirtHypervisor:
             return
         register, deregister = connection.nodeDeviceEventRegisterAny, connection.nodeDeviceEventDeregisterAny
         for event in _NODE_DEVICE_EVENTS:
-            self._register(register, deregister, event, self._on_node_device_event)
+            self._register(
+                "virConnectNodeDeviceEventRegisterAny",
+                register,
+                deregister,
+                event,
+                self._on_node_device_event,
+            )
 
     def close(self) -> None:
         """Let go of the connection, dead or alive, and forget what came by it.
@@ -248,23 +257,23 @@ class LibvirtHypervisor:
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""
-        return str(self._ask(lambda connection: connection.getHostname()))
+        return str(self._ask("virConnectGetHostname", lambda connection: connection.getHostname()))
 
     def get_type(self) -> str:
         """Return virConnectGetType: "QEMU", "TEST", …."""
-        return str(self._ask(lambda connection: connection.getType()))
+        return str(self._ask("virConnectGetType", lambda connection: connection.getType()))
 
     def get_version(self) -> int:
         """Return virConnectGetVersion: major * 1,000,000 + minor * 1,000 + release of the hypervisor."""
-        return int(self._ask(lambda connection: connection.getVersion()))
+        return int(self._ask("virConnectGetVersion", lambda connection: connection.getVersion()))
 
     def get_libvirt_version(self) -> int:
         """Return virConnectGetLibVersion: like `get_version`, of the libvirt at the other end."""
-        return int(self._ask(lambda connection: connection.getLibVersion()))
+        return int(self._ask("virConnectGetLibVersion", lambda connection: connection.getLibVersion()))
 
     def get_capabilities_xml(self) -> str:
         """Return virConnectGetCapabilities. Slow: 0.4 s of libvirtd's time were seen."""
-        return str(self._ask(lambda connection: connection.getCapabilities()))
+        return str(self._ask("virConnectGetCapabilities", lambda connection: connection.getCapabilities()))
 
     def expand_cpu_features(self, cpu_xml: str) -> str:
         """Return the CPU with every feature that its model stands for (virConnectBaselineCPU).
@@ -272,14 +281,16 @@ class LibvirtHypervisor:
         :param cpu_xml: <cpu> as the capabilities have it
         """
         flags = libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
-        return str(self._ask(lambda connection: connection.baselineCPU([cpu_xml], flags)))
+        return str(
+            self._ask("virConnectBaselineCPU", lambda connection: connection.baselineCPU([cpu_xml], flags))
+        )
 
     def get_node_info(self) -> NodeInfo:
         """Return virNodeGetInfo.
 
         :raises UnsupportedError: when the driver has no such call
         """
-        info = self._ask(lambda connection: connection.getInfo())
+        info = self._ask("virNodeGetInfo", lambda connection: connection.getInfo())
         _model, memory_mib, online_cpus, *_topology = info
         return NodeInfo(online_cpus=online_cpus, memory_mib=memory_mib)
 
@@ -288,7 +299,9 @@ class LibvirtHypervisor:
 
         :raises UnsupportedError: when the driver has no such call, or tells less than Nova's arithmetic needs
         """
-        stats = self._ask(lambda c: c.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS))
+        stats = self._ask(
+            "virNodeGetMemoryStats", lambda c: c.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+        )
         try:
             return NodeMemory(
                 total_kib=stats["total"],
@@ -304,7 +317,7 @@ class LibvirtHypervisor:
 
         :raises UnsupportedError: when the driver has no such call
         """
-        _count, is_online, _online = self._ask(lambda connection: connection.getCPUMap())
+        _count, is_online, _online = self._ask("virNodeGetCPUMap", lambda connection: connection.getCPUMap())
         return frozenset(cpu for cpu, online in enumerate(is_online) if online)
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
@@ -312,7 +325,12 @@ class LibvirtHypervisor:
 
         :raises UnsupportedError: when the driver has no such call
         """
-        return tuple(self._ask(lambda connection: connection.getCellsFreeMemory(first_cell, cells)))
+        return tuple(
+            self._ask(
+                "virNodeGetCellsFreeMemory",
+                lambda connection: connection.getCellsFreeMemory(first_cell, cells),
+            )
+        )
 
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
@@ -323,7 +341,7 @@ class LibvirtHypervisor:
         """
         sizes = list(sizes_kib)
         free: Mapping[int, Mapping[int, int]] = self._ask(
-            lambda connection: connection.getFreePages(sizes, first_cell, cells)
+            "virNodeGetFreePages", lambda connection: connection.getFreePages(sizes, first_cell, cells)
         )
         return free
 
@@ -334,7 +352,9 @@ class LibvirtHypervisor:
         guest's monitor, so a frozen guest does not hold it up.
         """
         try:
-            rows = self._ask(lambda c: c.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE))
+            rows = self._ask(
+                "virConnectGetAllDomainStats", lambda c: c.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+            )
         except UnsupportedError:
             rows = self._list_domains_one_by_one()
         listed = {domain.UUIDString(): (domain, stats) for domain, stats in rows}
@@ -358,7 +378,7 @@ class LibvirtHypervisor:
         :raises BusyError: when somebody else holds the job all the time
         """
         domain = self._find_domain(uuid)
-        return str(self._ask(lambda _: domain.XMLDesc()))
+        return str(self._ask("virDomainGetXMLDesc", lambda _: domain.XMLDesc(), subject=_name(domain)))
 
     def get_domain_info(self, uuid: str) -> DomainInfo:
         """Return virDomainGetInfo, which waits neither for the guest's job nor for its monitor.
@@ -366,7 +386,9 @@ class LibvirtHypervisor:
         :raises GoneError: when the domain vanished
         """
         domain = self._find_domain(uuid)
-        _state, maximum_kib, memory_kib, vcpus, cpu_time_ns = self._ask(lambda _: domain.info())
+        _state, maximum_kib, memory_kib, vcpus, cpu_time_ns = self._ask(
+            "virDomainGetInfo", lambda _: domain.info(), subject=_name(domain)
+        )
         return DomainInfo(
             vcpus=vcpus,
             memory_kib=memory_kib,
@@ -382,7 +404,9 @@ class LibvirtHypervisor:
         :raises HypervisorError: when the domain is shut off or gone, or the driver has no such call
         """
         domain = self._find_domain(uuid)
-        state, _details, milliseconds = self._ask(lambda _: domain.controlInfo())
+        state, _details, milliseconds = self._ask(
+            "virDomainGetControlInfo", lambda _: domain.controlInfo(), subject=_name(domain)
+        )
         return bool(state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED and milliseconds >= BUSY_MILLISECONDS)
 
     def get_volume_size(self, path: str) -> ImageSize:
@@ -390,8 +414,15 @@ class LibvirtHypervisor:
 
         :raises GoneError: when no active storage pool has such a volume
         """
-        volume = self._ask(lambda connection: connection.storageVolLookupByPath(path), daemon=STORAGE)
-        _type, capacity, allocation = self._ask(lambda _: volume.info(), daemon=STORAGE)
+        volume = self._ask(
+            "virStorageVolLookupByPath",
+            lambda connection: connection.storageVolLookupByPath(path),
+            subject=path,
+            daemon=STORAGE,
+        )
+        _type, capacity, allocation = self._ask(
+            "virStorageVolGetInfo", lambda _: volume.info(), subject=path, daemon=STORAGE
+        )
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
@@ -405,7 +436,9 @@ class LibvirtHypervisor:
         :raises BusyError: when somebody else holds the job all the time
         """
         domain = self._find_domain(uuid)
-        capacity, allocation, _physical = self._ask(lambda _: domain.blockInfo(target))
+        capacity, allocation, _physical = self._ask(
+            "virDomainGetBlockInfo", lambda _: domain.blockInfo(target), subject=_name(domain)
+        )
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def list_active_pools(self) -> tuple[StoragePool, ...]:
@@ -425,7 +458,13 @@ class LibvirtHypervisor:
 
     def count_node_devices(self) -> int:
         """Return virNodeNumOfDevices: the cheapest question to the daemon that knows node devices."""
-        return int(self._ask(lambda connection: connection.numOfDevices(None, 0), daemon=NODE_DEVICES))
+        return int(
+            self._ask(
+                "virNodeNumOfDevices",
+                lambda connection: connection.numOfDevices(None, 0),
+                daemon=NODE_DEVICES,
+            )
+        )
 
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
@@ -436,7 +475,11 @@ class LibvirtHypervisor:
         """
         flags = reduce(or_, (_NODE_DEVICE_FLAGS[name] for name in capabilities))
         try:
-            devices = self._ask(lambda connection: connection.listAllDevices(flags), daemon=NODE_DEVICES)
+            devices = self._ask(
+                "virConnectListAllNodeDevices",
+                lambda connection: connection.listAllDevices(flags),
+                daemon=NODE_DEVICES,
+            )
         except UnsupportedError:
             return ()
         return tuple(xml for device in devices if (xml := self._read_node_device(device)))
@@ -450,13 +493,19 @@ class LibvirtHypervisor:
     def _find_domain(self, uuid: str) -> Any:
         """Return the domain, as this connection listed it or by asking for it."""
         domain = self._domains.get(uuid)
-        return domain or self._ask(lambda connection: connection.lookupByUUIDString(uuid))
+        return domain or self._ask(
+            "virDomainLookupByUUIDString",
+            lambda connection: connection.lookupByUUIDString(uuid),
+            subject=uuid,
+        )
 
     def _list_pools(self, flags: int) -> list[Any]:
         flags |= libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
         try:
             pools: list[Any] = self._ask(
-                lambda connection: connection.listAllStoragePools(flags), daemon=STORAGE
+                "virConnectListAllStoragePools",
+                lambda connection: connection.listAllStoragePools(flags),
+                daemon=STORAGE,
             )
         except UnsupportedError:
             return []
@@ -464,13 +513,19 @@ class LibvirtHypervisor:
 
     def _read_source_name(self, pool: Any) -> str | None:
         try:
-            return parse_source_name(self._ask(lambda _: pool.XMLDesc(), daemon=STORAGE))
+            return parse_source_name(
+                self._ask(
+                    "virStoragePoolGetXMLDesc", lambda _: pool.XMLDesc(), subject=_name(pool), daemon=STORAGE
+                )
+            )
         except GoneError:
             return None
 
     def _read_pool(self, pool: Any) -> StoragePool | None:
         try:
-            _state, capacity, allocation, available = self._ask(lambda _: pool.info(), daemon=STORAGE)
+            _state, capacity, allocation, available = self._ask(
+                "virStoragePoolGetInfo", lambda _: pool.info(), subject=_name(pool), daemon=STORAGE
+            )
         except GoneError:
             return None
         return StoragePool(
@@ -483,12 +538,20 @@ class LibvirtHypervisor:
     def _read_node_device(self, device: Any) -> str | None:
         """Return a device's XML; None if it vanished meanwhile."""
         try:
-            return str(self._ask(lambda _: device.XMLDesc(), daemon=NODE_DEVICES))
+            return str(
+                self._ask(
+                    "virNodeDeviceGetXMLDesc",
+                    lambda _: device.XMLDesc(),
+                    subject=_name(device),
+                    daemon=NODE_DEVICES,
+                )
+            )
         except GoneError:
             return None
 
     def _register(
         self,
+        name: str,
         register: Callable[..., int],
         deregister: Callable[[int], None],
         event: int,
@@ -496,7 +559,7 @@ class LibvirtHypervisor:
     ) -> None:
         self.calls += 1
         try:
-            with self._call_lock:
+            with self._recorder.step(name, f"event {event}", kind=CALL), self._call_lock:
                 number = register(None, event, callback, None)
         except libvirt.libvirtError as error:
             log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
@@ -506,9 +569,11 @@ class LibvirtHypervisor:
     def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
         """List the domains of a driver without bulk statistics, as `list_domains` wants them."""
         rows = []
-        for domain in self._ask(lambda connection: connection.listAllDomains()):
+        for domain in self._ask("virConnectListAllDomains", lambda connection: connection.listAllDomains()):
             try:
-                state, _reason = self._ask(partial(_state_of, domain))
+                state, _reason = self._ask(
+                    "virDomainGetState", partial(_state_of, domain), subject=_name(domain)
+                )
             except GoneError:
                 continue
             rows.append((domain, {"state.state": state}))
@@ -529,29 +594,33 @@ class LibvirtHypervisor:
         if path is not None:
             # libxml2 writes of what is no readable file to standard error, whatever libvirt does (9.0).
             Path(os.fsdecode(path)).open("rb").close()
-        return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
+        with self._recorder.step("virConnectOpenAuth", hide_user(self._uri), kind=CALL):
+            return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
 
     def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:
         with self._changed_lock:
             self._have_node_devices_changed = True
 
-    def _ask(self, call: Callable[[Any], T], *, daemon: str | None = None) -> T:
-        """Make one libvirt call; the one place where libvirt's errors become ours.
+    def _ask(self, name: str, call: Callable[[Any], T], *, subject: str = "", daemon: str | None = None) -> T:
+        """Make one libvirt call; the one place that records them, and where libvirt's errors become ours.
 
+        :param name: libvirt's name of the function
+        :param subject: which guest, pool, volume or device it is about
         :param daemon: who answers the call where libvirt's daemons are modular, if not the one connected to
         """
         connection = self._connection
         if connection is None:
             raise ConnectionLostError("not connected")
         self.calls += 1
-        try:
-            with self._call_lock:
-                return call(connection)
-        except libvirt.libvirtError as error:
-            message, is_alive = self._describe(error), bool(connection.isAlive())
-            raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
-        except UnicodeDecodeError as error:
-            raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
+        with self._recorder.step(name, subject, kind=CALL):
+            try:
+                with self._call_lock:
+                    return call(connection)
+            except libvirt.libvirtError as error:
+                message, is_alive = self._describe(error), bool(connection.isAlive())
+                raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
+            except UnicodeDecodeError as error:
+                raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
 
     def _describe(self, error: libvirt.libvirtError) -> str:
         """Return libvirt's message, without a password that it may quote out of the URI."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from exporter.compute.host_state import HostState
 from exporter.compute.tracker import MakeHost
-from exporter.config.settings import Config, ModuleConfig
+from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ExporterError
 
 IDLE_SECONDS = 600.0
@@ -74,6 +74,10 @@ class ProbeTargets:
             self._probed[module_name, target] = probed
         probed.asked_at = self._clock()
         return probed.host
+
+    def find_settings(self, module_name: str, target: str) -> HypervisorConfig:
+        """Return the settings that the module makes of a target that it allows."""
+        return self._config.modules[module_name].make_hypervisor(target)
 
     def maintain(self) -> None:
         """Do what is due between probes."""

@@ -6,23 +6,27 @@ import asyncio
 import gzip
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
+from exporter.compute.host_state import HostState
 from exporter.compute.tracker import ResourceTracker
-from exporter.config.settings import Config
+from exporter.config.settings import Config, HypervisorConfig
 from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
 from exporter.page.fleet import make_fleet
+from exporter.recorder import Recording
 from exporter.scrape import collect_families
 from exporter.web.accept import parse_weights
 from exporter.web.access import Access
-from exporter.web.exposition import Format, choose_format
+from exporter.web.debug import Debugged, render_debug
+from exporter.web.exposition import Format, choose_format, render_text
 from exporter.web.messages import Request, Response
 from exporter.web.page import render_page
 from exporter.web.passwords import BusyError
@@ -46,6 +50,9 @@ MAX_WAITING_FOR_RELOAD = 16
 # everybody else waiting for longer than a thread takes to begin. 100 samples take 0.3 ms.
 MANY_SAMPLES = 500
 
+# Whoever debugs has a hypervisor read, whatever its cache says, but not more often than this.
+DEBUG_INTERVAL_SECONDS = 1.0
+
 _GZIP_LEVEL = 1  # text this repetitive gains little from more
 _GZIP_MIN_BYTES = 1024
 _READ_METHODS = ("GET", "HEAD")
@@ -56,6 +63,18 @@ Route = Callable[[Request], Awaitable[Response]]
 
 class BadRequestError(Exception):
     """The client asks for what there is not; the message says so in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scrape:
+    """How to scrape one hypervisor.
+
+    :ivar run: brings it up to date, by HostState.get_host_stats' parameters, and returns its view
+    """
+
+    hypervisor: HypervisorConfig
+    host: HostState
+    run: Callable[..., Awaitable[list[HostView]]]
 
 
 class Web:
@@ -91,6 +110,7 @@ class Web:
         self._scrapes: Renderings[tuple[Response, int]] = Renderings("scrapes")
         # How many samples the last scrape had, by what was scraped: all hypervisors, or one.
         self._last_samples: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._debugged_at: WeakKeyDictionary[HostState, float] = WeakKeyDictionary()
         self._pages: Renderings[Response] = Renderings("page")
         self._viewers = 0
         self._access = access
@@ -148,6 +168,11 @@ class Web:
         parameters = _parameters(request)
         collectors = self._choose_collectors(parameters)
         own = None if "collect[]" in parameters else self._own
+        if _is_debugged(parameters):
+            if len(self._tracker.hosts) != 1:
+                raise BadRequestError("debug=true is about one hypervisor: /probe?target=NAME&debug=true")
+            scrape = self._find_scrape("", self._tracker.hosts[0].target)
+            return await self._serve_viewer(self._debug(scrape, collectors, request))
         views = await self._tracker.update_available_resource(deadline=self._deadline(request))
         return await self._answer_with(self._tracker, views, collectors, own, request)
 
@@ -156,16 +181,41 @@ class Web:
         parameters = _parameters(request)
         collectors = self._choose_collectors(parameters)
         target, module = _one(parameters, "target"), _one(parameters, "module")
+        scrape = self._find_scrape(module, target)
+        if _is_debugged(parameters):
+            return await self._serve_viewer(self._debug(scrape, collectors, request))
+        views = await scrape.run(refresh=False, deadline=self._deadline(request))
+        return await self._answer_with(scrape.host, views, collectors, None, request, target=(module, target))
+
+    def _find_scrape(self, module: str, target: str) -> _Scrape:
+        found = None if module else self._tracker.find(target)
+        if found is not None:
+            return _Scrape(*found, partial(self._tracker.update_available_resource, target=target))
+        module = module or "default"
+        host = self._probe_targets.get(module, target)
+        return _Scrape(self._probe_targets.find_settings(module, target), host, partial(_update, host))
+
+    async def _debug(self, scrape: _Scrape, collectors: Sequence[Collector], request: Request) -> Response:
+        """Scrape one hypervisor, read anew, and answer with what was done for it."""
+        await self._wait_to_debug(scrape.host)
         deadline = self._deadline(request)
-        configured = () if module else self._tracker.hosts
-        host = next((each for each in configured if each.target == target), None)
-        if host is not None:
-            views = await self._tracker.update_available_resource(deadline=deadline, target=target)
-        else:
-            host = self._probe_targets.get(module or "default", target)
-            await host.get_host_stats(refresh=False, deadline=deadline)
-            views = [host.get_view()]
-        return await self._answer_with(host, views, collectors, None, request, target=(module, target))
+        with scrape.host.recording() as recording:
+            views = await scrape.run(refresh=True, deadline=deadline)
+            ended_at = self._clock()
+        if not views:
+            raise BadRequestError("a reload has just taken this hypervisor out of the configuration")
+        render = partial(
+            _render_debug, views[0], scrape.hypervisor, self._config, collectors, recording, ended_at
+        )
+        return await self._pages.get(recording, render, in_thread=True)
+
+    async def _wait_to_debug(self, host: HostState) -> None:
+        """Wait so that a hypervisor is read for this not more than once a second; all who wait share that."""
+        now = self._clock()
+        earliest = self._debugged_at.get(host, -math.inf) + DEBUG_INTERVAL_SECONDS
+        if earliest > now:
+            await asyncio.sleep(earliest - now)
+        self._debugged_at[host] = self._clock()
 
     async def _answer_with(
         self,
@@ -217,13 +267,17 @@ class Web:
 
         People get what scrapes leave: MAX_VIEWERS requests at once, and one rendering at a time.
         """
+        return await self._serve_viewer(self._render_newest_page(request))
+
+    async def _serve_viewer(self, answer: Coroutine[Any, Any, Response]) -> Response:
         if self._viewers >= MAX_VIEWERS:
+            answer.close()
             return _plain(
-                HTTPStatus.SERVICE_UNAVAILABLE, "Too many look at this page", **{"retry-after": "2"}
+                HTTPStatus.SERVICE_UNAVAILABLE, "Too many people look at this", **{"retry-after": "2"}
             )
         self._viewers += 1
         try:
-            return await self._render_newest_page(request)
+            return await answer
         finally:
             self._viewers -= 1
 
@@ -284,6 +338,11 @@ class Web:
         return [enabled[name] for name in dict.fromkeys(wanted)]
 
 
+async def _update(host: HostState, *, refresh: bool, deadline: float) -> list[HostView]:
+    await host.get_host_stats(refresh=refresh, deadline=deadline)
+    return [host.get_view()]
+
+
 def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
     """Return how many seconds a scrape may take: Prometheus' header less a margin, and at most the bound.
 
@@ -319,6 +378,14 @@ def _parameters(request: Request) -> dict[str, list[str]]:
         raise BadRequestError("too many parameters") from error
 
 
+def _is_debugged(parameters: Mapping[str, list[str]]) -> bool:
+    """Whether the request asks for what the scrape did instead of its metrics."""
+    value = _one(parameters, "debug")
+    if value not in ("", "true", "false"):
+        raise BadRequestError("the parameter debug is true or false")
+    return value == "true"
+
+
 def _one(parameters: Mapping[str, list[str]], name: str) -> str:
     """Return the parameter's one value, or nothing where it is not given."""
     values = parameters.get(name, [""])
@@ -343,6 +410,29 @@ def _render(
     )
     samples = sum(len(family.samples) for family in families)
     return (_compress(response) if gzipped else response), samples
+
+
+def _render_debug(
+    view: HostView,
+    hypervisor: HypervisorConfig,
+    config: Config,
+    collectors: Sequence[Collector],
+    recording: Recording,
+    ended_at: float,
+) -> Response:
+    debugged = Debugged(
+        hypervisor=hypervisor,
+        config=config,
+        view=view,
+        recording=recording,
+        ended_at=ended_at,
+        metrics=render_text(collect_families([view], collectors)).decode(),
+    )
+    return Response(
+        body=render_debug(debugged),
+        content_type="text/plain; charset=utf-8",
+        headers={"x-content-type-options": "nosniff", "cache-control": "no-store"},
+    )
 
 
 def _render_page(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:

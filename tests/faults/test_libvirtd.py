@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,28 @@ def test_a_frozen_daemon_delays_no_scrape_and_costs_one_thread(own_libvirtd: Lib
             assert scrape.value("hypervisor_refresh_errors_total", reason="timeout") == 1
         wait_until(lambda: _is_up(exporter), "the thawed libvirtd to be up again")
         assert exporter.scrape().value("hypervisor_hung_calls") == 0
+
+
+def test_debug_names_the_call_that_a_frozen_daemon_does_not_answer(own_libvirtd: LibvirtDaemon) -> None:
+    """Shows it both to whoever began the refresh and to whoever comes later and shares it."""
+    own_libvirtd.start_guest(guest_xml("guest"))
+    with _serve(own_libvirtd) as exporter:
+        wait_until(lambda: _is_up(exporter), "the exporter to have read it")
+        well = exporter.get("/metrics?debug=true", seconds=HANGS)
+        own_libvirtd.freeze()
+        try:
+            first = exporter.get("/metrics?debug=true", seconds=HANGS)
+            second = exporter.get("/metrics?debug=true", seconds=HANGS)
+        finally:
+            own_libvirtd.thaw()
+    assert re.search(r"\d  call +virConnectGetAllDomainStats: ok ", well)
+    assert "UNDER WAY" not in well
+    for hung in (first, second):
+        assert "\nUp: no. " in hung
+        assert re.search(r">\d+\.\d+  call +vir\w+.*: UNDER WAY", hung)
+        assert re.search(r"\nhypervisor_up\{.*\} 0\.0\n", hung)
+    assert "which shares it" not in first
+    assert "which shares it" in second
 
 
 def test_keep_alive_finds_a_dead_connection(own_libvirtd: LibvirtDaemon) -> None:

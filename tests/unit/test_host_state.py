@@ -122,6 +122,30 @@ async def test_a_failed_connection_is_tried_again_when_its_wait_is_over() -> Non
     assert host.driver.reads == 2
 
 
+async def test_whoever_forces_a_refresh_waits_for_no_backoff() -> None:
+    host = Host(retry_after=15)
+    host.driver.error = ConnectError("nobody listens")
+    await host.ask()
+    await host.ask()
+    await host.ask(refresh=True)
+    assert host.driver.reads == 2
+
+
+async def test_each_refresh_is_one_line_at_debug_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    host = Host(config=Config(cache_ttl=0))
+    await host.ask()
+    host.driver.error = ConnectError("nobody listens")
+    await host.ask()
+    lines = [vars(record) for record in caplog.records if record.getMessage() == "refreshed"]
+    assert [(each["target"], each["libvirt_calls"], each["guests_read"]) for each in lines] == [
+        ("kvm01", 0, 0),
+        ("kvm01", 0, 0),
+    ]
+    assert [each["problems"] for each in lines] == ["none", "connect"]
+    assert all(each["seconds"] >= 0 for each in lines)
+
+
 async def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
     """And its end is said, too."""
     caplog.set_level(logging.INFO)

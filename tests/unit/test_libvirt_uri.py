@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.libvirt_uri import LibvirtUri, quote, redact_in, redact_uri
+from exporter.config.libvirt_uri import LibvirtUri, hide_user, quote, redact_in, redact_uri
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,23 @@ def test_what_is_no_uri_is_refused_without_being_quoted(uri: str) -> None:
 )
 def test_passwords_are_removed_and_nothing_else(uri: str, shown: str) -> None:
     assert redact_uri(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("qemu:///system", "qemu:///system"),
+        ("qemu+ssh://root@kvm02:22/system", "qemu+ssh://***@kvm02:22/system"),
+        ("qemu+tcp://root:p@s/s:w@kvm02/system?no_verify=1", "qemu+tcp://***@kvm02/system?no_verify=1"),
+        (
+            "qemu+ssh://kvm02/system?keyfile=/root/id&sshauth=agent&mode=key",
+            "qemu+ssh://kvm02/system?keyfile=***&sshauth=***&mode=key",
+        ),
+        ("qemu+tls://kvm02/system?pkipath=/tmp&password=secret", "qemu+tls://kvm02/system?pkipath=***"),
+    ],
+)
+def test_users_and_what_they_prove_themselves_by_can_be_hidden_too(uri: str, shown: str) -> None:
+    assert hide_user(uri) == shown
 
 
 def test_a_quoted_uri_shows_that_there_was_a_password() -> None:

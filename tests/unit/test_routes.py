@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +26,13 @@ from exporter.reload import Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
-from exporter.web.routes import MANY_SAMPLES, MAX_WAITING_FOR_RELOAD, Web, scrape_timeout
+from exporter.web.routes import (
+    MANY_SAMPLES,
+    MAX_WAITING_FOR_RELOAD,
+    SCRAPE_TIMEOUT_HEADER,
+    Web,
+    scrape_timeout,
+)
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 
@@ -36,11 +44,9 @@ class Site:
 
     collectors: Sequence[Collector] = COLLECTORS
 
-    def __init__(self, **changes: object) -> None:
+    def __init__(self, *, names: Sequence[str] = ("kvm01", "kvm02"), **changes: object) -> None:
         self.config = Config(
-            hypervisors=tuple(
-                HypervisorConfig(name=name, uri=f"test:///{name}") for name in ("kvm01", "kvm02")
-            ),
+            hypervisors=tuple(HypervisorConfig(name=name, uri=f"test:///{name}") for name in names),
             modules={"default": make_module()},
             **changes,  # type: ignore[arg-type]
         )
@@ -181,6 +187,80 @@ def test_one_hypervisor_with_many_samples_sends_no_other_into_a_thread() -> None
         return guests.is_in_loop
 
     assert asyncio.run(scrape_both()) == [False, False, True]
+
+
+def one_hypervisor() -> Site:
+    return Site(cache_ttl=3600, names=("kvm01",))
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/probe?target=kvm01&debug=true", "/probe?target=kvm1.example&debug=true", "/metrics?debug=true"],
+)
+def test_debug_answers_with_what_a_new_refresh_did(target: str) -> None:
+    """Whatever the cache says; in text that no browser takes for anything else."""
+
+    async def debug_after_a_scrape() -> tuple[Response, list[int]]:
+        site = one_hypervisor()
+        await site.ask(target.replace("debug=true", "debug=false"))
+        response = await site.ask(target)
+        return response, [driver.reads for driver in site.drivers.values() if driver.reads]
+
+    response, reads = asyncio.run(debug_after_a_scrape())
+    assert reads == [2]
+    assert response.status == HTTPStatus.OK
+    assert response.content_type == "text/plain; charset=utf-8"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    shown = text(response)
+    assert re.match(r"Refresh of kvm\S*: ended after", shown)
+    assert " step     refresh: ok [MainThread]" in shown
+    assert "\nhypervisor_up{target=" in shown
+
+
+def test_debug_of_several_hypervisors_at_once_is_refused_with_the_way_to_one() -> None:
+    response = ask("/metrics?debug=true")
+    assert response.status == HTTPStatus.BAD_REQUEST
+    assert text(response) == "debug=true is about one hypervisor: /probe?target=NAME&debug=true\n"
+
+
+def test_debug_is_true_or_false() -> None:
+    response = ask("/probe?target=kvm01&debug=yes")
+    assert (response.status, text(response)) == (
+        HTTPStatus.BAD_REQUEST,
+        "the parameter debug is true or false\n",
+    )
+
+
+def test_debug_of_one_that_hangs_shares_its_refresh_and_ends_with_the_scrape() -> None:
+    async def debug() -> tuple[str, int, int]:
+        site = Site()
+        driver = site.drivers["kvm01"]
+        with driver.held():
+            hung = asyncio.create_task(site.ask("/probe?target=kvm01", **{SCRAPE_TIMEOUT_HEADER: "0.2"}))
+            while not driver.reads:
+                await asyncio.sleep(0.01)
+            site.clock.now += 5
+            shown = text(await site.ask("/probe?target=kvm01&debug=true", **{SCRAPE_TIMEOUT_HEADER: "0.2"}))
+            await hung
+        return shown, driver.reads, site.drivers["kvm02"].reads
+
+    shown, reads, others = asyncio.run(debug())
+    assert shown.startswith("Refresh of kvm01: still under way after 5.000 s, when this answer was due.\n")
+    assert "which shares it" in shown
+    assert (reads, others) == (1, 0)
+
+
+def test_a_hypervisor_is_read_for_debugging_once_a_second_however_many_ask() -> None:
+    async def debug_at_once() -> tuple[int, float]:
+        site = one_hypervisor()
+        began_at = time.monotonic()
+        await site.ask("/metrics?debug=true")
+        await asyncio.gather(*(site.ask("/metrics?debug=true") for _ in range(5)))
+        return site.drivers["kvm01"].reads, time.monotonic() - began_at
+
+    reads, seconds = asyncio.run(debug_at_once())
+    assert reads == 2
+    assert seconds >= 1
 
 
 def test_collect_chooses_collectors_and_leaves_the_exporter_out() -> None:

@@ -1,0 +1,131 @@
+"""A recorder of what is done to read one hypervisor: steps, calls to libvirt, files and commands.
+
+What is under way is always known, so that a call that hangs can be named. What has ended is kept only while
+somebody records.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from exporter.errors import HypervisorError
+
+# A refresh of very many guests makes one call for each. What goes beyond is counted.
+MAX_ENTRIES = 10_000
+
+REFRESH = "refresh"  # the step that all others of a refresh lie in
+
+STEP = "step"
+CALL = "call"  # to libvirt
+FILES = "files"
+COMMAND = "command"
+EARLIER = "earlier"  # not read now: an earlier answer counts
+
+
+@dataclass(slots=True)
+class Entry:
+    """Something that was done, or is under way.
+
+    :ivar kind: one of the above
+    :ivar name: of the step, or of libvirt's function
+    :ivar subject: what it was about: a guest, a storage pool, a path
+    :ivar thread: the name of the thread that does it
+    :ivar started_at: on the recorder's clock
+    :ivar ended_at: None while it is under way
+    :ivar outcome: what came of it; "ok" if nothing went wrong
+    """
+
+    kind: str
+    name: str
+    subject: str
+    thread: str
+    started_at: float
+    ended_at: float | None = None
+    outcome: str = ""
+
+
+class Recording:
+    """What was recorded, from when it began.
+
+    :ivar began_at: on the recorder's clock
+    :ivar left_out: how many entries were more than there is room for
+    """
+
+    def __init__(self, began_at: float, under_way: list[Entry]) -> None:
+        self.began_at = began_at
+        self.left_out = 0
+        self._entries = under_way
+
+    def add(self, entry: Entry) -> None:
+        """Take down what has begun. Its end is taken down in the entry."""
+        if len(self._entries) < MAX_ENTRIES:
+            self._entries.append(entry)
+        else:
+            self.left_out += 1
+
+    def get_entries(self) -> list[Entry]:
+        """Return copies of all, in the order in which they began; some may be under way."""
+        return [replace(entry) for entry in sorted(self._entries, key=lambda each: each.started_at)]
+
+
+class Recorder:
+    """Takes down what is done to read one hypervisor. For any thread.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._under_way: dict[int, Entry] = {}
+        self._recordings: tuple[Recording, ...] = ()
+
+    @contextmanager
+    def recording(self) -> Iterator[Recording]:
+        """Record what is done within the block, and what is under way when it begins."""
+        with self._lock:
+            recording = Recording(self._clock(), list(self._under_way.values()))
+            self._recordings = (*self._recordings, recording)
+        try:
+            yield recording
+        finally:
+            with self._lock:
+                self._recordings = tuple(each for each in self._recordings if each is not recording)
+
+    def begin(self, kind: str, name: str, subject: str = "") -> Entry:
+        """Take down that something begins; `end` has to follow."""
+        entry = Entry(kind, name, subject, threading.current_thread().name, self._clock())
+        with self._lock:
+            self._under_way[id(entry)] = entry
+            for recording in self._recordings:
+                recording.add(entry)
+        return entry
+
+    def end(self, entry: Entry, outcome: str = "ok") -> None:
+        """Take down what came of it."""
+        entry.outcome = outcome
+        entry.ended_at = self._clock()
+        with self._lock:
+            del self._under_way[id(entry)]
+
+    @contextmanager
+    def step(self, name: str, subject: str = "", *, kind: str = STEP) -> Iterator[None]:
+        """Take down how long the block takes, and how it ends."""
+        entry = self.begin(kind, name, subject)
+        outcome = "failed"  # whose message may hold a password of the URI, which nobody has taken out yet
+        try:
+            yield
+            outcome = "ok"
+        except HypervisorError as error:
+            outcome = f"{error.reason}: {error}"
+            raise
+        finally:
+            self.end(entry, outcome)
+
+    def note_earlier(self, name: str, age_seconds: float) -> None:
+        """Take down that an earlier answer counts, and how old it is."""
+        if self._recordings:
+            self.end(self.begin(EARLIER, name), f"{age_seconds:.1f} s old")

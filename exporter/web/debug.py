@@ -1,0 +1,134 @@
+"""What one scrape of one hypervisor did, for people: `/probe?target=NAME&debug=true`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+from exporter.config.libvirt_uri import hide_user
+from exporter.config.settings import Config, HypervisorConfig
+from exporter.model import HostView, Severity
+from exporter.page.quantity import printable
+from exporter.recorder import EARLIER, REFRESH, Entry, Recording
+
+# A name or message is longer than this only where somebody wants it to be.
+MAX_CHARACTERS = 400
+
+# Of the configuration: what decides how a refresh goes, beside the hypervisor's own settings.
+_TIMES = ("cache_ttl", "scrape_timeout", "stale_grace", "resync_interval")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Debugged:
+    """All that is known of a scrape of one hypervisor.
+
+    :ivar ended_at: when the answer was due, on the recorder's clock
+    :ivar metrics: what the scrape would have returned
+    """
+
+    hypervisor: HypervisorConfig
+    config: Config
+    view: HostView
+    recording: Recording
+    ended_at: float
+    metrics: str
+
+
+def render_debug(debugged: Debugged) -> bytes:
+    """Return the text. Names and messages of others have no control characters in it, and no line ends."""
+    entries = debugged.recording.get_entries()
+    sections = (
+        ("", _describe_refresh(debugged, entries)),
+        ("Steps and calls, in seconds since the refresh began", _list_entries(debugged, entries)),
+        ("Earlier answers that count", _list_earlier(entries)),
+        ("Problems", _list_problems(debugged.view)),
+        ("Configuration in force (without users and passwords)", _list_settings(debugged)),
+        ("Metrics that the scrape would have returned", iter(debugged.metrics.splitlines())),
+    )
+    lines = [
+        line
+        for title, content in sections
+        for line in (*((f"{title}:", "") if title else ()), *(list(content) or ["none"]), "", "")
+    ]
+    return "\n".join(lines[:-1]).encode(errors="replace")
+
+
+def _describe_refresh(debugged: Debugged, entries: Sequence[Entry]) -> Iterator[str]:
+    view, recording = debugged.view, debugged.recording
+    yield f"Refresh of {_clean(view.target)}: {_describe_end(debugged, entries)}."
+    refresh = _find_refresh(entries)
+    if refresh is not None and refresh.started_at < recording.began_at:
+        since = recording.began_at - refresh.started_at
+        yield (
+            f"It was under way already, since {since:.3f} s before this request, which shares it:"
+            " what had ended by then is not shown."
+        )
+    if view.refresh is not None:
+        cost = view.refresh
+        yield (
+            f"The last refresh that ended took {cost.duration_seconds:.4f} s, {cost.libvirt_calls} calls to"
+            f" libvirt, and read {cost.guests_read} guests."
+        )
+    age = "there are no numbers" if view.age_seconds is None else f"{view.age_seconds:.3f} s old"
+    yield f"Up: {'yes' if view.is_up else 'no'}. Numbers: {age}. Calls that hang: {view.hung_calls}."
+
+
+def _describe_end(debugged: Debugged, entries: Sequence[Entry]) -> str:
+    refresh = _find_refresh(entries)
+    if refresh is None:
+        return "none was made"
+    if refresh.ended_at is None:
+        return (
+            f"still under way after {debugged.ended_at - refresh.started_at:.3f} s, when this answer was due"
+        )
+    return f"ended after {refresh.ended_at - refresh.started_at:.4f} s"
+
+
+def _find_refresh(entries: Sequence[Entry]) -> Entry | None:
+    return next((each for each in entries if each.name == REFRESH), None)
+
+
+def _list_entries(debugged: Debugged, entries: Sequence[Entry]) -> Iterator[str]:
+    refresh = _find_refresh(entries)
+    zero = debugged.recording.began_at if refresh is None else refresh.started_at
+    shown = [each for each in entries if each.kind != EARLIER]
+    if shown:
+        yield f"{'begun':>9} {'took':>10}  {'kind':<8} what: outcome [thread]"
+    for entry in shown:
+        begun = f"{entry.started_at - zero:.4f}"
+        if entry.ended_at is None:
+            took, outcome = f">{debugged.ended_at - entry.started_at:.4f}", "UNDER WAY"
+        else:
+            took, outcome = f"{entry.ended_at - entry.started_at:.4f}", entry.outcome
+        what = f"{entry.name} {entry.subject}".rstrip()
+        words = f"{_clean(what)}: {_clean(outcome)} [{_clean(entry.thread)}]"
+        yield f"{begun:>9} {took:>10}  {entry.kind:<8} {words}"
+    if debugged.recording.left_out:
+        yield f"and {debugged.recording.left_out} more"
+
+
+def _list_earlier(entries: Sequence[Entry]) -> Iterator[str]:
+    return (f"{_clean(each.name)}: {_clean(each.outcome)}" for each in entries if each.kind == EARLIER)
+
+
+def _list_problems(view: HostView) -> Iterator[str]:
+    for problem in view.problems:
+        kind = "note" if problem.severity is Severity.NOTE else "error"
+        advice = f". {problem.advice}" if problem.advice else ""
+        yield _clean(f"{kind}, reason {problem.reason}: {problem.message}{advice}")
+
+
+def _list_settings(debugged: Debugged) -> Iterator[str]:
+    hypervisor, config = debugged.hypervisor, debugged.config
+    for name in _TIMES:
+        yield f"{name}: {getattr(config, name):g}s"
+    disabled = ", ".join(sorted(config.disabled_collectors)) or "none"
+    yield f"disabled collectors: {disabled}"
+    shown = {field.name: getattr(hypervisor, field.name) for field in fields(hypervisor)}
+    shown |= {"uri": hide_user(hypervisor.uri), "flavors": [flavor.name for flavor in hypervisor.flavors]}
+    for name, value in shown.items():
+        yield _clean(f"{name}: {value!r}")
+
+
+def _clean(text: str) -> str:
+    return printable(text, MAX_CHARACTERS)
