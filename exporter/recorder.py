@@ -111,21 +111,32 @@ class Recorder:
         with self._lock:
             del self._under_way[id(entry)]
 
-    @contextmanager
-    def step(self, name: str, subject: str = "", *, kind: str = STEP) -> Iterator[None]:
-        """Take down how long the block takes, and how it ends."""
-        entry = self.begin(kind, name, subject)
-        outcome = "failed"  # whose message may hold a password of the URI, which nobody has taken out yet
-        try:
-            yield
-            outcome = "ok"
-        except HypervisorError as error:
-            outcome = f"{error.reason}: {error}"
-            raise
-        finally:
-            self.end(entry, outcome)
+    def step(self, name: str, subject: str = "", *, kind: str = STEP) -> _Step:
+        """Take down how long a block takes, and how it ends: `with recorder.step(…)`."""
+        return _Step(self, self.begin(kind, name, subject))
 
     def note_earlier(self, name: str, age_seconds: float) -> None:
         """Take down that an earlier answer counts, and how old it is."""
         if self._recordings:
             self.end(self.begin(EARLIER, name), f"{age_seconds:.1f} s old")
+
+
+class _Step:
+    """A block that is recorded."""
+
+    __slots__ = ("_entry", "_recorder")
+
+    def __init__(self, recorder: Recorder, entry: Entry) -> None:
+        self._recorder = recorder
+        self._entry = entry
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._recorder.end(self._entry, "ok" if error is None else _describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    """Return what went wrong. Another error than ours may hold a password of the URI in its message."""
+    return f"{error.reason}: {error}" if isinstance(error, HypervisorError) else "failed"
