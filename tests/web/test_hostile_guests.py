@@ -27,7 +27,7 @@ HOSTILE = (
 
 
 def test_what_guests_are_called_is_shown_as_text_and_bounded(libvirtd: LibvirtDaemon, tmp_path: Path) -> None:
-    """/metrics is valid for promtool, labels are short, no control character is logged."""
+    """/metrics is valid for promtool, labels are short, logs and debug answers have no control character."""
     # The last ones are there to be too many: of flavors with as many guests, the first by name are kept.
     for number, text in enumerate([*HOSTILE, *(f"\u9999{each}" for each in range(MAX_LEARNT_FLAVORS))]):
         metadata = nova_metadata("FLAVOR", vcpus=1, memory=16, disk=1)
@@ -39,6 +39,7 @@ def test_what_guests_are_called_is_shown_as_text_and_bounded(libvirtd: LibvirtDa
     hypervisor = {"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images)}
     with serve({"hypervisors": [hypervisor], "flavors_from_guests": True}) as exporter:
         text = exporter.get("/metrics")
+        debug = exporter.get("/metrics?debug=true")
         log = exporter.log
     result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert "error while linting" not in result.stderr, result.stderr
@@ -56,6 +57,8 @@ def test_what_guests_are_called_is_shown_as_text_and_bounded(libvirtd: LibvirtDa
     assert sum("left out of the over-commit" in line for line in lines) == len(HOSTILE) + MAX_LEARNT_FLAVORS
     assert all(re.match(r"time=\S+ level=\w+ ", line) for line in lines)
     assert log.replace("\n", "").isprintable()
+    assert "<script>alert(1)<_script>" in debug, "it is text/plain, and names are as they are"
+    assert debug.replace("\n", "").isprintable()
 
 
 def escape(name: str) -> str:
