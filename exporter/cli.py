@@ -259,6 +259,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
             resync_interval=config.resync_interval,
             stale_grace=config.stale_grace,
             clock=time.monotonic,
+            recorder=recorder,
         )
         # To try a local socket without a listener takes a millisecond, so every scrape may try.
         wait = RECONNECT_MAX_SECONDS if hypervisor.is_remote else 0

@@ -95,9 +95,18 @@ class Recorder:
             with self._lock:
                 self._recordings = tuple(each for each in self._recordings if each is not recording)
 
-    def begin(self, kind: str, name: str, subject: str = "") -> Entry:
-        """Take down that something begins; `end` has to follow."""
-        entry = Entry(kind, name, subject, threading.current_thread().name, self._clock())
+    @property
+    def is_recording(self) -> bool:
+        """Whether somebody records."""
+        return bool(self._recordings)
+
+    def begin(self, kind: str, name: str, subject: str = "", *, started_at: float | None = None) -> Entry:
+        """Take down that something begins; `end` has to follow.
+
+        :param started_at: on the clock, if it began before
+        """
+        now = self._clock() if started_at is None else started_at
+        entry = Entry(kind, name, subject, threading.current_thread().name, now)
         with self._lock:
             self._under_way[id(entry)] = entry
             for recording in self._recordings:
@@ -117,8 +126,7 @@ class Recorder:
 
     def note_earlier(self, name: str, age_seconds: float) -> None:
         """Take down that an earlier answer counts, and how old it is."""
-        if self._recordings:
-            self.end(self.begin(EARLIER, name), f"{age_seconds:.1f} s old")
+        self.end(self.begin(EARLIER, name), f"{age_seconds:.1f} s old")
 
 
 class _Step:

@@ -67,6 +67,10 @@ class Source(Protocol):
         """Return what was wrong when it was last read."""
         return ()
 
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return what counts although the last refresh did not read it, each with its age in seconds."""
+        return ()
+
     def configure(self, settings: Settings) -> None:
         """Go by these settings from now on."""
         return

@@ -24,6 +24,7 @@ from exporter.model import (
     Severity,
     UnsizedImage,
 )
+from exporter.recorder import Recorder
 from exporter.virt.connections import (
     MAX_STORAGE_CONNECTIONS,
     BorrowedHypervisor,
@@ -99,6 +100,7 @@ class LibvirtDriver:
     :param needs: the names of the sources to read; what they need in turn is read, too. None for all
     :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
     :param clock: monotonic seconds
+    :param recorder: takes down the steps of each refresh, and what hangs
     :param lend: makes what lends connections and begins calls over them, as `Connections` does
     """
 
@@ -114,8 +116,10 @@ class LibvirtDriver:
         stale_grace: float,
         clock: Callable[[], float],
         lend: Callable[..., Connections[Any]] = Connections,
+        recorder: Recorder | None = None,
     ) -> None:
         self._hypervisor = hypervisor
+        self._recorder = recorder = recorder or Recorder(clock=clock)
         self._clock = clock
         self._next_config = config
         self._settings = settings = Settings(
@@ -133,7 +137,7 @@ class LibvirtDriver:
         )
         timeout = TIMEOUT_SECONDS if config.is_local else REMOTE_TIMEOUT_SECONDS
         guest_calls = GuestCalls(self._lent, clock=clock, timeout=timeout)
-        self._hung_reads = HungReads()
+        self._hung_reads = HungReads(recorder)
         self._guests = Guests(self._lent, guest_calls, settings, clock=clock)
         self._images = Images(
             self._hung_reads,
@@ -145,7 +149,9 @@ class LibvirtDriver:
         self._online_cpus = OnlineCpus(self._lent, settings, clock=clock)
         self._capabilities = HostCapabilities(self._lent, clock=clock)
         self._numa_memory = NumaMemory(hypervisor)
-        self._storage = HostStorage(lent_for_storage, self._hung_reads, settings, clock=clock)
+        self._storage = HostStorage(
+            lent_for_storage, self._hung_reads, settings, clock=clock, recorder=recorder
+        )
         # Each after those that it needs.
         self._all_sources: tuple[Source, ...] = (
             self._guests,
@@ -181,7 +187,8 @@ class LibvirtDriver:
         refresh_timeout = RefreshTimeout(clock=self._clock)
         # When a call takes long, what this refresh is going to ask after it begins beside it.
         refresh_timeout.begin_others = lambda: self._begin_slow_calls(refresh_timeout)
-        is_new = self._connect()
+        with self._recorder.step("connect, if need be"):
+            is_new = self._connect()
         try:
             reading = self._read(refresh_timeout)
         except ConnectionLostError:
@@ -191,7 +198,9 @@ class LibvirtDriver:
             self._hypervisor.close()
             self._connect()
             reading = self._read(refresh_timeout)
-        return get_available_resource(reading, self._settings.hypervisor, self._contributions)
+        self._note_earlier()
+        with self._recorder.step("compute Nova's numbers"):
+            return get_available_resource(reading, self._settings.hypervisor, self._contributions)
 
     def get_stats(self) -> DriverStats:
         """Return what was done so far."""
@@ -254,21 +263,30 @@ class LibvirtDriver:
         return True
 
     def _read(self, refresh_timeout: RefreshTimeout) -> Reading:
-        needs = self._is_needed
-        identity = self._get_identity()
-        self._guests.note_libvirt_version(identity.libvirt_version)
-        node, problems = self._get_node_info()
+        needs, step = self._is_needed, self._recorder.step
+        with step("read the host: identity, CPUs"):
+            identity = self._get_identity()
+            self._guests.note_libvirt_version(identity.libvirt_version)
+            node, problems = self._get_node_info()
         domains = self._read_domains(refresh_timeout)
-        capabilities = self._read_capabilities(refresh_timeout, node, domains)
+        with step("read the capabilities, if they are old"):
+            capabilities = self._read_capabilities(refresh_timeout, node, domains)
+        with step("read memory"):
+            node_memory = self._get_node_memory()
+            free_numa_memory = self._read_numa_memory(capabilities) if needs(self._numa_memory) else {}
+        with step("read online CPUs, if a CPU set is configured"):
+            online_cpus = self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None
+        with step("read storage"):
+            storage = self._storage.read(refresh_timeout) if needs(self._storage) else None
         return Reading(
             identity=identity,
             capabilities=capabilities,
             node=node,
-            node_memory=self._get_node_memory(),
-            online_cpus=self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None,
-            free_numa_memory=self._read_numa_memory(capabilities) if needs(self._numa_memory) else {},
+            node_memory=node_memory,
+            online_cpus=online_cpus,
+            free_numa_memory=free_numa_memory,
             node_devices=self._node_devices.get() if needs(self._node_devices) else None,
-            storage=self._storage.read(refresh_timeout) if needs(self._storage) else None,
+            storage=storage,
             domains=domains,
             problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
             left_out=frozenset(each.name for each in self._all_sources if not needs(each)),
@@ -276,6 +294,13 @@ class LibvirtDriver:
 
     def _is_needed(self, source: Source) -> bool:
         return source in self._sources
+
+    def _note_earlier(self) -> None:
+        """Record, if somebody asks for it, what counts although it was not read just now."""
+        if self._recorder.is_recording:
+            for source in self._sources:
+                for name, age_seconds in source.list_earlier():
+                    self._recorder.note_earlier(name, age_seconds)
 
     def _begin_slow_calls(self, refresh_timeout: RefreshTimeout) -> None:
         for source in (self._capabilities, self._online_cpus, self._storage):
@@ -315,11 +340,13 @@ class LibvirtDriver:
     def _read_domains(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
         if not self._is_needed(self._guests):
             return None
-        domains = self._guests.read(refresh_timeout)
+        with self._recorder.step("read the list of domains, and new guests"):
+            domains = self._guests.read(refresh_timeout)
         if domains is None:
             return None
         if self._is_needed(self._images):
-            return replace(domains, images=self._images.read(domains.guests, refresh_timeout))
+            with self._recorder.step("read images", f"of {len(domains.guests)} guests"):
+                return replace(domains, images=self._images.read(domains.guests, refresh_timeout))
         unknown = {each.uuid: [UnsizedImage(None)] * len(each.images) for each in domains.known_guests}
         return replace(domains, images=unknown)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from exporter.attempt import Attempt, Failure
+from exporter.recorder import FILES, Entry, Recorder
 from exporter.virt.mounts import Mount, Mounts
 from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 
@@ -50,6 +52,7 @@ class _HungRead:
     place: str
     mount: Mount
     attempt: Attempt[None]
+    entry: Entry
 
 
 class HungReads:
@@ -57,10 +60,12 @@ class HungReads:
 
     Readers of the same mounts share one of these. Not thread-safe.
 
+    :param recorder: takes them down
     :param mountinfo: Linux's /proc/self/mountinfo
     """
 
-    def __init__(self, *, mountinfo: Path = _MOUNTINFO) -> None:
+    def __init__(self, recorder: Recorder | None = None, *, mountinfo: Path = _MOUNTINFO) -> None:
+        self._recorder = recorder or Recorder(clock=time.monotonic)
         self._mountinfo = mountinfo
         self._reads: tuple[_HungRead, ...] = ()
         self._doubted: frozenset[Mount] = frozenset()
@@ -70,7 +75,13 @@ class HungReads:
 
     def forget_ended(self) -> None:
         """Forget the reads that have ended."""
-        self._reads = tuple(each for each in self._reads if not each.attempt.is_over)
+        hung: list[_HungRead] = []
+        for each in self._reads:
+            if each.attempt.is_over:
+                self._recorder.end(each.entry)
+            else:
+                hung.append(each)
+        self._reads = tuple(hung)
 
     @property
     def says_nothing(self) -> bool:
@@ -83,7 +94,8 @@ class HungReads:
 
     def note(self, path: str, place: str, mount: Mount, attempt: Attempt[None]) -> None:
         """Record an abandoned read. Its mount is doubted until it answers in time."""
-        self._reads = (*self._reads, _HungRead(path, place, mount, attempt))
+        entry = self._recorder.begin(FILES, "read", path, started_at=attempt.started_at)
+        self._reads = (*self._reads, _HungRead(path, place, mount, attempt, entry))
         self._doubted |= {mount}
 
     def forget_gone(self, mounts: Mounts) -> None:

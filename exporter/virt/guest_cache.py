@@ -147,6 +147,11 @@ class GuestCache:
         """Return each domain's guest by UUID; None if nothing is known about it."""
         return {entry.record.uuid: entry.guest for entry in self._list_entries()}
 
+    def get_oldest(self) -> tuple[int, float | None]:
+        """Return of how many guests the XML was read, and how many seconds ago that of the oldest was."""
+        read_at = [entry.read_at for entry in self._list_entries() if entry.read_at is not None]
+        return len(read_at), self._clock() - min(read_at) if read_at else None
+
     def count_unread(self) -> int:
         """Return how many guests' XML was never read."""
         return sum(entry.read_at is None for entry in self._list_entries())

@@ -36,6 +36,7 @@ from exporter.model import (
     Snapshot,
 )
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
+from exporter.recorder import EARLIER, STEP, Recorder
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
 from tests.support.guests import file_disk
@@ -128,6 +129,7 @@ class Bench:
 
     def __init__(self, *, needs: Collection[str] | None = None, **options: Any) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
+        self.recorder = Recorder(clock=self.clock)
         self.driver = LibvirtDriver(
             self.hypervisor,
             self.libvirt.make_connection,
@@ -138,6 +140,7 @@ class Bench:
             stale_grace=120,
             clock=self.clock,
             lend=partial(PlayedConnections, self.libvirt),
+            recorder=self.recorder,
         )
 
     def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
@@ -178,6 +181,38 @@ def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
         assert bench.read().running_vms == count
         asked.append((dict(bench.hypervisor.asked), bench.libvirt.take_asked()))
     assert asked[0] == asked[1] == ({"node info": 1, "node memory": 1}, [("list", "")])
+
+
+def test_whoever_records_sees_the_steps_of_a_refresh_and_how_old_each_earlier_answer_is() -> None:
+    bench = Bench(storage_pool=("a",))
+    bench.libvirt.pools = (make_pool("a"),)
+    bench.add_guest(1)
+    bench.read()
+    bench.do_what_is_due()
+    bench.clock.now += 10
+    with bench.libvirt.held("list"), bench.libvirt.held("pools"), bench.recorder.recording() as recording:
+        bench.read()
+    entries = recording.get_entries()
+    assert [each.name for each in entries if each.kind == STEP] == [
+        "connect, if need be",
+        "read the host: identity, CPUs",
+        "read the list of domains, and new guests",
+        "read images",
+        "read the capabilities, if they are old",
+        "read memory",
+        "read online CPUs, if a CPU set is configured",
+        "read storage",
+        "compute Nova's numbers",
+    ]
+    earlier = {each.name: each.outcome for each in entries if each.kind == EARLIER}
+    assert earlier.keys() == {
+        "the list of domains",
+        "the XML of 1 guests, the oldest",
+        "the node devices",
+        "the capabilities",
+        "the storage pools",
+    }
+    assert all(10 <= float(outcome.removesuffix(" s old")) < 12 for outcome in earlier.values())
 
 
 def test_a_guest_is_read_again_when_an_event_speaks_of_it() -> None:

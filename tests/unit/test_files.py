@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.recorder import FILES, Recorder
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.refresh_timeout import SHORT_SECONDS, TOTAL_SECONDS, RefreshTimeout
 from tests.support.holding import Hold
@@ -37,7 +38,8 @@ class Bench:
         self.reads: list[str] = []
         self.mountinfo = mountinfo
         self.mount(*range(10))
-        self.hung = HungReads(mountinfo=mountinfo)
+        self.recorder = Recorder(clock=self.clock)
+        self.hung = HungReads(self.recorder, mountinfo=mountinfo)
         self.reader = self.make_reader()
         self.waited = 0.0
         self._hold = Hold()
@@ -166,6 +168,19 @@ def test_one_path_that_hangs_costs_itself_only(bench: Bench) -> None:
         ]
         assert bench.waited == pytest.approx(seconds)
     assert bench.reads.count("/link") == len(bench.hung) == 1
+
+
+def test_a_read_that_hangs_is_recorded_as_under_way_until_it_ends(bench: Bench) -> None:
+    bench.hanging = {"/link"}
+    bench.run(["/link"])
+    with bench.recorder.recording() as recording:
+        (entry,) = recording.get_entries()
+        assert (entry.kind, entry.name, entry.subject, entry.ended_at) == (FILES, "read", "/link", None)
+        assert entry.started_at == 1000, "when it began, not when it was given up"
+        bench.thaw()
+        bench.run(["/link"])
+    (entry,) = recording.get_entries()
+    assert entry.outcome == "ok"
 
 
 def test_a_folder_that_is_a_link_to_a_mount_that_hangs_takes_nothing_along_that_lies_beside_it(

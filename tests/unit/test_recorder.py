@@ -8,7 +8,7 @@ import pytest
 
 from exporter import recorder
 from exporter.errors import GoneError
-from exporter.recorder import CALL, EARLIER, STEP, Entry, Recorder
+from exporter.recorder import CALL, EARLIER, FILES, STEP, Entry, Recorder
 
 
 def make_recorder() -> Recorder:
@@ -42,6 +42,13 @@ def test_what_is_under_way_when_the_recording_begins_is_in_it_and_what_has_ended
     assert [(each.name, each.outcome) for each in recording.get_entries()] == [("hung", "ok")]
 
 
+def test_what_began_before_anybody_could_say_so_has_that_time() -> None:
+    recorder = make_recorder()
+    with recorder.recording() as recording:
+        recorder.begin(FILES, "read", "/mnt/gone", started_at=-5)
+    assert [(each.started_at, each.ended_at) for each in recording.get_entries()] == [(-5, None)]
+
+
 def test_two_may_record_at_once_and_each_has_all() -> None:
     recorder = make_recorder()
     with recorder.recording() as first:
@@ -65,8 +72,9 @@ def test_the_outcome_is_the_error_and_no_more_than_its_kind_where_it_may_hold_a_
 
 def test_an_earlier_answer_is_noted_with_its_age() -> None:
     recorder = make_recorder()
-    recorder.note_earlier("nobody asks", 1)
+    assert not recorder.is_recording
     with recorder.recording() as recording:
+        assert recorder.is_recording
         recorder.note_earlier("the capabilities", 12.34)
     (entry,) = recording.get_entries()
     assert (entry.kind, entry.name, entry.outcome) == (EARLIER, "the capabilities", "12.3 s old")

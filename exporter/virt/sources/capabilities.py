@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.compute.source import Source
 from exporter.errors import NoAnswerError
@@ -41,6 +41,11 @@ class HostCapabilities(Source):
     def hung(self) -> int:
         """How many calls nobody waits for any more: 0 or 1."""
         return self._call.hung
+
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return how old the capabilities are."""
+        age = self._clock() - self._known_at
+        return [("the capabilities", age)] if self._known is not None and 0 < age < math.inf else ()
 
     def note_reconnected(self) -> None:
         """Forget the capabilities: the libvirt of a new connection may be another one."""

@@ -66,6 +66,15 @@ class Guests(Source):
         """Return why there is no new list, and which guests could not be read."""
         return (*self._list_problems, *self._cache.get_problems())
 
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return how old the list of domains is, if it is not new, and the oldest XML of a guest."""
+        count, age = self._cache.get_oldest()
+        ages = (
+            ("the list of domains", self._list.age_seconds),
+            (f"the XML of {count} guests, the oldest", age),
+        )
+        return [(name, age) for name, age in ages if age]
+
     def configure(self, settings: Settings) -> None:
         """Use these times from now on."""
         self._list.configure(max_age=settings.stale_grace)

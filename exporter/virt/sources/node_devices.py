@@ -127,6 +127,10 @@ class NodeDeviceCache(Source):
         """Return the devices; None if they were not read yet, or too long ago."""
         return self._known if self._clock() - self._known_at <= FORGET_SECONDS else None
 
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return how old the devices are, which are read between scrapes only."""
+        return () if self.get() is None else [("the node devices", self._clock() - self._known_at)]
+
     def get_problems(self) -> tuple[Problem, ...]:
         """Return why they could not be read."""
         seconds = self._silent_seconds()

@@ -47,6 +47,10 @@ class OnlineCpus(Source):
         """Return why they could not be read."""
         return self._problems
 
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return how old the numbers of the online CPUs are."""
+        return [("the online CPUs", self._call.age_seconds)] if self._call.age_seconds else ()
+
     def configure(self, settings: Settings) -> None:
         """Ask for them where these settings have a CPU set."""
         self._is_wanted = _names_cpus(settings)

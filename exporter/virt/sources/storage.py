@@ -17,6 +17,7 @@ from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StoragePool
+from exporter.recorder import COMMAND, Recorder
 from exporter.virt.connections import Connections, StorageHypervisor
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
@@ -48,6 +49,7 @@ class HostStorage(Source):
     :param connections: lends the connection that storage pools are asked over
     :param hung_reads: remembers reads of files that hang
     :param clock: monotonic seconds
+    :param recorder: takes down the commands that are run
     """
 
     name = "storage"
@@ -59,7 +61,9 @@ class HostStorage(Source):
         settings: Settings,
         *,
         clock: Callable[[], float],
+        recorder: Recorder | None = None,
     ) -> None:
+        self._recorder = recorder or Recorder(clock=clock)
         self._config = settings.hypervisor
         self._clock = clock
         self._pools = SlowCall(
@@ -89,6 +93,14 @@ class HostStorage(Source):
     def get_problems(self) -> Sequence[Problem]:
         """Return what went wrong when it was last read."""
         return self._problems
+
+    def list_earlier(self) -> Sequence[tuple[str, float]]:
+        """Return how old the pools' sizes are, and what the command said."""
+        ages = (
+            ("the storage pools", self._pools.age_seconds),
+            ("the storage command", self._command.age_seconds),
+        )
+        return [(name, age) for name, age in ages if age]
 
     def configure(self, settings: Settings) -> None:
         """Read the storage of these settings from now on."""
@@ -173,10 +185,12 @@ class HostStorage(Source):
     def _ask_command(self) -> Storage:
         config = self._config
         if config.images_type == "lvm":
-            return get_volume_group_info(config.images_volume_group or "")
-        return get_ceph_pool_info(
-            config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
-        )
+            with self._recorder.step("vgs", config.images_volume_group or "", kind=COMMAND):
+                return get_volume_group_info(config.images_volume_group or "")
+        with self._recorder.step("ceph df", config.images_rbd_pool, kind=COMMAND):
+            return get_ceph_pool_info(
+                config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
+            )
 
     def _read_instances_path(self, refresh_timeout: RefreshTimeout) -> Storage:
         """Return the instances path's numbers.
@@ -217,6 +231,11 @@ class CommandReader:
         self._known: Storage | None = None
         self._known_at = 0.0
         self._error: str | None = None
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago its answer was given; None where there is none."""
+        return None if self._known is None else self._clock() - self._known_at
 
     @property
     def error(self) -> str | None:
