@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
@@ -77,6 +77,14 @@ class _Scrape:
     run: Callable[..., Awaitable[list[HostView]]]
 
 
+class _Recorded(NamedTuple):
+    """A scrape of one hypervisor, and what was done for it."""
+
+    views: Sequence[HostView]
+    recording: Recording
+    ended_at: float
+
+
 class Web:
     """Answers requests out of what the tracker and the probe targets know.
 
@@ -110,6 +118,7 @@ class Web:
         self._scrapes: Renderings[tuple[Response, int]] = Renderings("scrapes")
         # How many samples the last scrape had, by what was scraped: all hypervisors, or one.
         self._last_samples: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._debugs: WeakKeyDictionary[HostState, asyncio.Task[_Recorded]] = WeakKeyDictionary()
         self._debugged_at: WeakKeyDictionary[HostState, float] = WeakKeyDictionary()
         self._pages: Renderings[Response] = Renderings("page")
         self._viewers = 0
@@ -196,26 +205,28 @@ class Web:
         return _Scrape(self._probe_targets.find_settings(module, target), host, partial(_update, host))
 
     async def _debug(self, scrape: _Scrape, collectors: Sequence[Collector], request: Request) -> Response:
-        """Scrape one hypervisor, read anew, and answer with what was done for it."""
-        await self._wait_to_debug(scrape.host)
-        deadline = self._deadline(request)
-        with scrape.host.recording() as recording:
-            views = await scrape.run(refresh=True, deadline=deadline)
-            ended_at = self._clock()
-        if not views:
+        """Answer with what was done to read one hypervisor anew. Who comes while that goes on shares it."""
+        debugging = self._debugs.get(scrape.host)
+        if debugging is None or debugging.done():
+            debugging = asyncio.get_running_loop().create_task(self._record(scrape, request))
+            self._debugs[scrape.host] = debugging
+        recorded = await asyncio.shield(debugging)
+        if not recorded.views:
             raise BadRequestError("a reload has just taken this hypervisor out of the configuration")
-        render = partial(
-            _render_debug, views[0], scrape.hypervisor, self._config, collectors, recording, ended_at
-        )
-        return await self._pages.get(recording, render, in_thread=True)
+        render = partial(_render_debug, recorded, scrape.hypervisor, self._config, collectors)
+        key = (recorded.recording, tuple(each.name for each in collectors))
+        return await self._pages.get(key, render, in_thread=True)
 
-    async def _wait_to_debug(self, host: HostState) -> None:
-        """Wait so that a hypervisor is read for this not more than once a second; all who wait share that."""
+    async def _record(self, scrape: _Scrape, request: Request) -> _Recorded:
+        """Scrape one hypervisor, read anew, not more than once a second."""
         now = self._clock()
-        earliest = self._debugged_at.get(host, -math.inf) + DEBUG_INTERVAL_SECONDS
+        earliest = self._debugged_at.get(scrape.host, -math.inf) + DEBUG_INTERVAL_SECONDS
         if earliest > now:
             await asyncio.sleep(earliest - now)
-        self._debugged_at[host] = self._clock()
+        self._debugged_at[scrape.host] = self._clock()
+        with scrape.host.recording() as recording:
+            views = await scrape.run(refresh=True, deadline=self._deadline(request))
+            return _Recorded(views, recording, self._clock())
 
     async def _answer_with(
         self,
@@ -413,19 +424,15 @@ def _render(
 
 
 def _render_debug(
-    view: HostView,
-    hypervisor: HypervisorConfig,
-    config: Config,
-    collectors: Sequence[Collector],
-    recording: Recording,
-    ended_at: float,
+    recorded: _Recorded, hypervisor: HypervisorConfig, config: Config, collectors: Sequence[Collector]
 ) -> Response:
+    (view,) = recorded.views
     debugged = Debugged(
         hypervisor=hypervisor,
         config=config,
         view=view,
-        recording=recording,
-        ended_at=ended_at,
+        recording=recorded.recording,
+        ended_at=recorded.ended_at,
         metrics=render_text(collect_families([view], collectors)).decode(),
     )
     return Response(
