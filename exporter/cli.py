@@ -35,7 +35,7 @@ from exporter.page.fleet import make_fleet
 from exporter.page.table import find_medium, render_table
 from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
-from exporter.scrape import collect_families
+from exporter.scrape import collect_families, list_labels
 from exporter.service import Service
 from exporter.systemd import Notifier, take_sockets
 from exporter.virt.driver import LibvirtDriver
@@ -93,7 +93,7 @@ def _load(command: CommandLine) -> Loaded:
     mistakes = Mistakes()
     config, access = Config(), AccessSettings()
     with mistakes.collected():
-        config = load_config(command.config_file, command.flags)
+        config = load_config(command.config_file, command.flags, reserved_labels=list_labels(COLLECTORS))
     with mistakes.collected():
         access = load_access(command.web_config_file)
     mistakes.raise_if_any()

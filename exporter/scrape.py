@@ -11,6 +11,7 @@ from exporter.attempt import Failure, attempt
 from exporter.collectors import target
 from exporter.metric import Collector, Family, Metric, Sample
 from exporter.model import HostView, Snapshot
+from exporter.own import METRICS as OWN_METRICS
 from exporter.own import OwnMetrics
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,14 @@ def collect_families(
         samples += _run(collector, snapshots, health)
     families = _group([*samples, *health])
     return families if own is None else [*families, *own.collect()]
+
+
+def list_labels(collectors: Iterable[Collector]) -> frozenset[str]:
+    """Return the names of all labels that a scrape may show, beside those that the configuration gives."""
+    collected = (metric for collector in collectors for metric in collector.metrics)
+    declared = (*METRICS, *target.METRICS, *OWN_METRICS, *collected)
+    bucket = {"le"}  # a histogram's
+    return frozenset(label for metric in declared for label in metric.labels) | bucket
 
 
 def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample]:

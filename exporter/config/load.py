@@ -7,7 +7,7 @@ hypervisor names, the `defaults` key, the nova.conf that `defaults` names, the d
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from exporter.config.settings import (
     Flags,
     FlavorConfig,
     HypervisorConfig,
+    LabelsKey,
     ListKey,
     LogConfig,
     ModuleConfig,
@@ -43,6 +44,9 @@ from exporter.config.settings import (
 from exporter.config.strict_yaml import Item, Place, read_yaml
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import Flavor
+
+# Prometheus gives these to every series itself.
+_PROMETHEUS_LABELS = frozenset(("instance", "job"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,14 @@ class _Source:
     modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # each one's options, by its name
 
 
-def load_config(path: Path | None, flags: Flags) -> Config:
+def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[str] = ()) -> Config:
     """Read the configuration file, if there is one, and merge it with the flags and nova.conf.
 
+    :param reserved_labels: the names of labels that no hypervisor may be given, beside Prometheus' own
     :raises ConfigError: with every mistake in the file, the flags and each nova.conf
     """
     mistakes = Mistakes()
-    from_file = _read_file(path, mistakes)
+    from_file = _read_file(path, _reserve(reserved_labels), mistakes)
     from_flags = _read_flags(flags, mistakes)
     entries = _choose_entries(from_file.entries, from_flags.entries)
     _refuse_duplicates(entries, mistakes)
@@ -104,7 +109,16 @@ def load_config(path: Path | None, flags: Flags) -> Config:
     return replace(config, warnings=tuple(_find_warnings(config, nova_confs)))
 
 
-def _read_file(path: Path | None, mistakes: Mistakes) -> _Source:
+def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
+    """Return the keys of a hypervisor, of which `labels` takes none of these names."""
+    reserved = _PROMETHEUS_LABELS.union(labels)
+    return {
+        name: replace(key, reserved=reserved) if isinstance(key, LabelsKey) else key
+        for name, key in HYPERVISOR_KEYS.items()
+    }
+
+
+def _read_file(path: Path | None, hypervisor_keys: Mapping[str, AnyKey], mistakes: Mistakes) -> _Source:
     if path is None:
         return _Source({}, {}, {}, {}, ())
     items = read_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
@@ -114,7 +128,7 @@ def _read_file(path: Path | None, mistakes: Mistakes) -> _Source:
     defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
     # In `defaults`, null is the same as a missing key: nova.conf may still set it.
     options = {name: value for name, value in defaults.items() if value not in (None, ())}
-    entries = _read_entries(items.get("hypervisors"), path.parent, mistakes)
+    entries = _read_entries(items.get("hypervisors"), hypervisor_keys, path.parent, mistakes)
     flavors = tuple(_read_flavors(items.get("flavors"), mistakes))
     modules = _read_modules(items.get("modules"), path.parent, mistakes)
     return _Source(
@@ -128,16 +142,18 @@ def _read_file(path: Path | None, mistakes: Mistakes) -> _Source:
     )
 
 
-def _read_entries(item: Item | None, directory: Path, mistakes: Mistakes) -> Iterator[_Entry]:
+def _read_entries(
+    item: Item | None, keys: Mapping[str, AnyKey], directory: Path, mistakes: Mistakes
+) -> Iterator[_Entry]:
     if item is None or item.value is None:
         return
     if not isinstance(item.value, tuple):
         mistakes.add(item.place, f"found {item.describe()}, expected a list of hypervisors")
         return
     for child in item.value:
-        entries = read_mapping(child, HYPERVISOR_KEYS, mistakes, suggest=_suggest)
-        _require_keys(child, ("uri",), HYPERVISOR_KEYS, mistakes)
-        options = read_keys(entries, HYPERVISOR_KEYS, mistakes)
+        entries = read_mapping(child, keys, mistakes, suggest=_suggest)
+        _require_keys(child, ("uri",), keys, mistakes)
+        options = read_keys(entries, keys, mistakes)
         yield _Entry(child.place, _locate_nova_conf(options, directory))
 
 

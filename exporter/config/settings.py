@@ -108,9 +108,13 @@ class NovaOnly:
 
 @dataclass(frozen=True, slots=True)
 class LabelsKey:
-    """A key of the configuration file that takes labels: names chosen by the administrator, each with a text."""
+    """A key of the configuration file that takes labels: the administrator chooses their names.
+
+    :param reserved: the names that metrics have already; a target label of that name would rename theirs
+    """
 
     meaning: str
+    reserved: frozenset[str] = frozenset()
 
     @property
     def expected(self) -> str:
@@ -132,6 +136,12 @@ class LabelsKey:
             with mistakes.collected():
                 label = read_item(Item(child.place, name), kinds.LABEL_NAME)
                 labels.append((label, read_item(child, kinds.LABEL_VALUE)))
+                if label in self.reserved:
+                    mistakes.add(
+                        child.place,
+                        f"found {Item(child.place, name).describe()}, expected {kinds.LABEL_NAME.expected}"
+                        " (the exporter's own metrics or Prometheus use that one)",
+                    )
         mistakes.raise_if_any()
         return tuple(sorted(labels))
 

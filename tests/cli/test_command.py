@@ -122,8 +122,10 @@ def test_a_check_of_a_bad_file_names_every_mistake(write: Path) -> None:
     """With file, line, key, what was found and what was expected."""
     write.write_text(
         "cache_tll: 5s\nlog: {level: loud}\nhypervisors:\n  - {uri: nonsense, cpu_shared_set: a}\n"
+        "  - {uri: test:///default, labels: {flavor: b}}\n"
     )
     cpu_set = "expected a CPU set such as 0-3,^2,8 ('a' is neither a CPU number nor a range of them)"
+    label = "expected a label's name such as zone (the exporter's own metrics or Prometheus use that one)"
     result = run("--config.file", write, "--config.check", "--web.telemetry-path", "metrics")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
@@ -131,6 +133,7 @@ def test_a_check_of_a_bad_file_names_every_mistake(write: Path) -> None:
         f"{write}:2: log.level: found 'loud' (text), expected debug, info, warning or error",
         f"{write}:4: hypervisors[0].uri: found 'nonsense' (text), expected a libvirt URI such as qemu:///system",
         f"{write}:4: hypervisors[0].cpu_shared_set: found 'a' (text), {cpu_set}",
+        f"{write}:5: hypervisors[1].labels.flavor: found 'flavor' (text), {label}",
         "--web.telemetry-path: found 'metrics' (text), expected a path such as /metrics",
     ]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from exporter import own, scrape
 from exporter.collectors import COLLECTORS, flavors, info, target
-from exporter.config import kinds
-from exporter.config.settings import HypervisorConfig
+from exporter.config.load import load_config
+from exporter.config.settings import Flags, HypervisorConfig
+from exporter.errors import ConfigError
 from exporter.metric import Collector, Metric
 from exporter.virt.resources import get_available_resource
 from tests.support.guest_metrics import GUEST_METRICS
@@ -100,8 +102,16 @@ def test_labels_that_were_not_declared_are_refused_but_where_the_configuration_m
     assert replace(metric, more_labels=True).samples(1, hypervisor_hostname="kvm01", zone="a")
 
 
-def test_no_label_of_a_metric_may_be_given_to_a_hypervisor() -> None:
+def test_no_label_of_a_metric_may_be_given_to_a_hypervisor(tmp_path: Path) -> None:
     """As a target label it would make Prometheus rename the metric's own."""
     declared = (target.METRICS, scrape.METRICS, own.METRICS, *(each.metrics for each in COLLECTORS))
     used = {label for metrics in declared for metric in metrics for label in metric.labels}
-    assert used | {"instance", "job", "le"} == kinds.RESERVED_LABELS
+    labels = scrape.list_labels(COLLECTORS)
+    assert labels == used | {"le"}
+    taken = [*labels, "instance", "job"]
+    file = tmp_path / "config.yaml"
+    head = ("hypervisors:", "  - uri: test:///default", "    labels:")
+    file.write_text("\n".join((*head, *(f"      {name}: x" for name in taken))))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, Flags(), reserved_labels=labels)
+    assert len(caught.value.mistakes) == len(taken)
