@@ -285,7 +285,7 @@ def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistake
 
 
 def _make_default_entry(defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]) -> _Entry:
-    """Return the hypervisor if none is configured: that of nova-compute on this machine, else libvirt's default."""
+    """Return the hypervisor if none is configured: nova-compute's on this machine, else libvirt's default."""
     nova_conf = nova_confs.get(defaults.get("nova_conf", ""), NovaConf())
     return _Entry(Place(""), {"uri": nova_conf.connection_uri or DEFAULT_URI})
 
@@ -320,7 +320,7 @@ def _make_module(
 
 
 def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the storage pools, or none if a source of higher rank has an instances_path: only one can count."""
+    """Return the storage pools, or none if a source of higher rank has an instances_path."""
     for options in by_rank:
         if "storage_pool" in options:
             return tuple(options["storage_pool"])

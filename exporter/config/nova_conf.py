@@ -64,11 +64,12 @@ def read_nova_conf(path: Path) -> NovaConf:
     """Read one nova.conf.
 
     Only the named file is read. Not read are /etc/nova/nova.conf.d, other files that nova-compute is started
-    with (--config-file, --config-dir), and the environment variables of oslo.config. A value that refers to an
-    option which the file does not set, and a relative path, are reported as unsupported and count as unset.
+    with (--config-file, --config-dir), and the environment variables of oslo.config. A value that refers to
+    an option which the file does not set, and a relative path, are reported as unsupported and count as
+    unset.
 
-    :raises ConfigError: with every mistake of the file: it cannot be read, a line is no assignment, a value is
-        of the wrong kind, references go in a circle
+    :raises ConfigError: with every mistake of the file: it cannot be read, a line is no assignment, a value
+        is of the wrong kind, references go in a circle or multiply
     """
     try:
         # oslo.config takes the locale's encoding. A comment in an older one must not matter.

@@ -469,7 +469,7 @@ class Declaration:
 
 
 def list_declarations() -> tuple[Declaration, ...]:
-    """List every key of the file. A key of both `defaults` and hypervisors is listed under `defaults` only."""
+    """List the file's keys. What `defaults` and hypervisors both take is listed under `defaults` only."""
     keys = {
         **{f"web.{name}": key for name, key in WEB_KEYS.items()},
         **{f"log.{name}": key for name, key in LOG_KEYS.items()},
