@@ -142,6 +142,8 @@ class _Scraper:
             outcome.failures.append(f"failed after {seconds:.1f} s: {error!r}")
             return
         outcome.seconds.append(time.perf_counter() - started)
+        if outcome.seconds[-1] > _TIMEOUT_SECONDS:
+            outcome.failures.append(f"scrape took {outcome.seconds[-1]:.1f} s")
         if status != http.HTTPStatus.OK or body.count(b"\nhypervisor_up{") != _HYPERVISORS:
             outcome.failures.append(f"scrape answered {status}: {body[-200:]!r}")
 

@@ -43,7 +43,7 @@ from exporter.web.access import Access, AccessSettings, load_access
 from exporter.web.connection import ServerLimits
 from exporter.web.exposition import render_text
 from exporter.web.probe import ProbeTargets
-from exporter.web.routes import HEALTH_PATHS, Web
+from exporter.web.routes import Web
 from exporter.web.server import Server
 from exporter.web.sockets import bind
 
@@ -144,7 +144,6 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
             web.handle,
             limits=ServerLimits(),
             get_access=lambda: access.settings,
-            always_answered=HEALTH_PATHS,
         ),
         access,
         own,

@@ -3,19 +3,20 @@
 Every connection is in one of these states. The timeout starts when it enters the state. After the timeout the
 connection is aborted: closed at once, and unsent data is discarded.
 
-| state | what is waited for | time (ServerLimits) | what follows | evicted |
-|---|---|---|---|---|
-| HANDSHAKING | the TLS handshake | request_timeout | RECEIVING | second |
-| RECEIVING | the rest of a request; the first time, all of it | request_timeout | ANSWERING | second |
-| ANSWERING | the handler | the handler's own | SENDING | never |
-| SENDING | the client, to take the response | write_timeout | IDLE, DISCARDING | third |
-| IDLE | the first byte of the next request | idle_timeout | RECEIVING | second |
-| DISCARDING | the client, to stop sending after its last response | discard_timeout | CLOSED | first |
-| CLOSED | nothing | | | |
+| state | what is waited for | time (ServerLimits) | what follows |
+|---|---|---|---|
+| HANDSHAKING | the TLS handshake | request_timeout | RECEIVING |
+| RECEIVING | the rest of a request; the first time, all of it | request_timeout | ANSWERING |
+| ANSWERING | the handler | the handler's own | SENDING |
+| SENDING | the client, to take the response | write_timeout | IDLE, DISCARDING |
+| IDLE | the first byte of the next request | idle_timeout | RECEIVING |
+| DISCARDING | the client, to stop sending after its last response | discard_timeout | CLOSED |
+| CLOSED | nothing | | |
 
-If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. If there are too
-many connections, `Server` chooses which one is evicted: among those with the same word in the last column,
-the one that entered its state first.
+If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. So does
+eviction: if there are too many connections, `Server` aborts the one that entered its state first, whatever
+state that is. (If one state were evicted before another, attackers that stay in the other would keep out all
+new clients, which have to pass the first.)
 """
 
 from __future__ import annotations
@@ -35,18 +36,16 @@ import h11
 from exporter.web.messages import Request, Response
 from exporter.web.streams import PlainStream, TlsStream
 
+LONG_BYTES = 16 * 1024
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerLimits:
-    """Limits for clients; times in seconds.
-
-    There are fewer requests than connections, so at least one connection is not ANSWERING.
-    """
+    """Limits for clients; times in seconds."""
 
     connections: int = 512
-    requests: int = 256
+    unsent_bytes: int = 128 * 1024 * 1024  # of all long responses that clients have not taken yet
     header_bytes: int = 16 * 1024
     body_bytes: int = 64 * 1024
     request_timeout: float = 10.0  # from a request's first byte, or the connection, to its end
@@ -81,8 +80,8 @@ class Connection:
     """A client's connection. All methods run in the event loop, and those that wait in one task.
 
     :param context: the TLS context; None for no TLS
-    :param task: serves this connection; an abort cancels it
     :ivar since: when it entered its state, on the event loop's clock
+    :ivar unsent_bytes: of the response, until the client has taken all of it
     :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
 
@@ -92,7 +91,6 @@ class Connection:
         context: ssl.SSLContext | None,
         *,
         limits: ServerLimits,
-        task: asyncio.Task[None],
     ) -> None:
         self.context = context
         self.client = _address(client)
@@ -101,9 +99,14 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._body_bytes = limits.body_bytes
         self._timeouts = _timeouts(limits)
-        self._task = task
+        self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._enter(State.HANDSHAKING)
+
+    def serve_in(self, task: asyncio.Task[None]) -> None:
+        """Let this task serve the connection. An abort cancels it, and its end closes the connection."""
+        self._task = task
+        task.add_done_callback(self._close)
 
     @property
     def certificate(self) -> object:
@@ -113,7 +116,7 @@ class Connection:
     def _enter(self, state: State) -> None:
         """Enter a state and start its timeout."""
         loop = asyncio.get_running_loop()
-        self.state, self.since = state, loop.time()
+        self.state, self.since, self.unsent_bytes = state, loop.time(), 0
         if self._timer is not None:
             self._timer.cancel()
         timeout = self._timeouts.get(state)
@@ -152,7 +155,9 @@ class Connection:
         :raises h11.LocalProtocolError: if the response has a header that HTTP does not allow
         """
         self._enter(State.SENDING)
-        await self._stream.write(self._encode(response, is_head=is_head, close=close))
+        self.unsent_bytes = len(response.body)
+        for part in self._encode(response, is_head=is_head, close=close):
+            await self._stream.write(part)
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -175,16 +180,18 @@ class Connection:
         if self.state is State.SENDING:
             # Without this the kernel would keep unsent data as long as the client wants.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
-    def close(self) -> None:
+    def _close(self, _task: asyncio.Task[None]) -> None:
         """Release the descriptor. Data that was sent still arrives, unless there was an abort."""
         if self.state in (State.RECEIVING, State.IDLE):
             self._stream.end()
         self._enter(State.CLOSED)
         self._socket.close()
 
-    def _encode(self, response: Response, *, is_head: bool, close: bool) -> bytes:
+    def _encode(self, response: Response, *, is_head: bool, close: bool) -> list[bytes]:
+        """Return the response's bytes. A long body is not copied: other clients may be sent the same one."""
         headers = {
             "date": formatdate(usegmt=True),
             "content-type": response.content_type,
@@ -198,10 +205,11 @@ class Connection:
             headers=[(name.encode(), value.encode()) for name, value in headers.items()],
             reason=response.status.phrase,
         )
-        payload = self._http.send(head) or b""
-        if not is_head:
-            payload += self._http.send(h11.Data(data=response.body)) or b""
-        return payload + (self._http.send(h11.EndOfMessage()) or b"")
+        parts = [self._http.send(head) or b""]
+        if not is_head and response.body:
+            parts.append(self._http.send(h11.Data(data=response.body)) or b"")
+        parts.append(self._http.send(h11.EndOfMessage()) or b"")  # empty, but for h11's state
+        return parts[:2] if len(response.body) > LONG_BYTES else [b"".join(parts)]
 
     async def _wait_for_bytes(self) -> None:
         """Wait for the first byte of a request, so that idle and slow clients have different timeouts."""

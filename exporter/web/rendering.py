@@ -1,9 +1,9 @@
-"""Renderings that take time: one after the other, shared by all requests for the same."""
+"""Results that take time, shared by all requests for the same."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -11,6 +11,24 @@ from typing import Generic, TypeVar
 from exporter.attempt import Failure, attempt, attempt_awaiting
 
 T = TypeVar("T")
+
+
+class Together(Generic[T]):
+    """Requests for the same that come in one turn of the event loop share one call, made in the next turn."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, asyncio.Task[T]] = {}
+
+    async def get(self, key: Hashable, begin: Callable[[], Awaitable[T]]) -> T:
+        """Return the call's result. The call goes on if one of those who share it is cancelled."""
+        task = self._waiting.get(key)
+        if task is None:
+            task = self._waiting[key] = asyncio.get_running_loop().create_task(self._begin(key, begin))
+        return await asyncio.shield(task)
+
+    async def _begin(self, key: Hashable, begin: Callable[[], Awaitable[T]]) -> T:
+        del self._waiting[key]
+        return await begin()
 
 
 @dataclass(slots=True)
@@ -31,9 +49,11 @@ class Renderings(Generic[T]):
     run in the event loop.
 
     :param name: of the thread
+    :param rests: whether a pause as long as the rendering follows it, which leaves half of the time to others
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, rests: bool = False) -> None:
+        self._rests = rests
         self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._queues: tuple[dict[Hashable, _Waiting[T]], ...] = ({}, {})
         self._worker: asyncio.Task[None] | None = None
@@ -63,8 +83,9 @@ class Renderings(Generic[T]):
                     await self._make(queue.pop(next(iter(queue))))
 
     async def _make(self, waiting: _Waiting[T]) -> None:
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
         if waiting.in_thread:
-            loop = asyncio.get_running_loop()
             outcome = await attempt_awaiting(loop.run_in_executor(self._threads, waiting.render))
         else:
             outcome = attempt(waiting.render)
@@ -72,4 +93,5 @@ class Renderings(Generic[T]):
             waiting.result.set_exception(outcome.error)
         else:
             waiting.result.set_result(outcome.value)
-        await asyncio.sleep(0)  # let other tasks run between two renderings
+        # Let other tasks run between two renderings.
+        await asyncio.sleep(loop.time() - began_at if self._rests else 0)

@@ -31,7 +31,7 @@ from exporter.web.messages import Request, Response
 from exporter.web.page import render_page
 from exporter.web.passwords import BusyError
 from exporter.web.probe import ProbeError, ProbeTargets
-from exporter.web.rendering import Renderings
+from exporter.web.rendering import Renderings, Together
 
 # Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
@@ -44,6 +44,7 @@ MAX_VIEWERS = 32
 
 # A file system that hangs must not keep more clients than these, and none for longer.
 RELOAD_TIMEOUT_SECONDS = 30.0
+BUSY_PAUSE_SECONDS = 0.5
 MAX_WAITING_FOR_RELOAD = 16
 
 # A scrape that last had so many samples, or more, is rendered in a thread: in the event loop it would keep
@@ -91,6 +92,7 @@ class Web:
     :param collectors: all there are
     :param reload: has the configuration read anew, and returns a future of its mistakes
     :param reload_timeout: how long a client waits for that
+    :param busy_pause: how long one waits for being told that too many passwords wait already
     :param clock: the hosts' monotonic clock
     """
 
@@ -106,6 +108,7 @@ class Web:
         access: Access,
         clock: Callable[[], float],
         reload_timeout: float = RELOAD_TIMEOUT_SECONDS,
+        busy_pause: float = BUSY_PAUSE_SECONDS,
     ) -> None:
         self._config = config
         self._tracker = tracker
@@ -115,12 +118,14 @@ class Web:
         self._start_reload = reload
         self._waiting_for_reload = 0
         self._reload_timeout = reload_timeout
+        self._busy_pause = busy_pause
+        self._updates: Together[list[HostView]] = Together()
         self._scrapes: Renderings[tuple[Response, int]] = Renderings("scrapes")
         # How many samples the last scrape had, by what was scraped: all hypervisors, or one.
         self._last_samples: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._debugs: WeakKeyDictionary[HostState, asyncio.Task[_Recorded]] = WeakKeyDictionary()
         self._debugged_at: WeakKeyDictionary[HostState, float] = WeakKeyDictionary()
-        self._pages: Renderings[Response] = Renderings("page")
+        self._pages: Renderings[Response] = Renderings("page", rests=True)
         self._viewers = 0
         self._access = access
         self._clock = clock
@@ -138,11 +143,14 @@ class Web:
 
     async def _refuse(self, request: Request) -> Response | None:
         """Return why the sender may not ask; None if it may. Nothing below here looks at that again."""
-        if not self._access.take_token():
+        # Health checks have no limit where they tell nobody whether a password is right.
+        is_limited = request.path not in HEALTH_PATHS or self._access.settings.file.users
+        if is_limited and not self._access.take_token():
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests")
         try:
             is_known = await self._access.authenticate(request.headers, request.client)
         except BusyError:
+            await asyncio.sleep(self._busy_pause)  # whoever tries again at once would keep the processor busy
             return _plain(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords at once")
         if not is_known:
             challenge = {"www-authenticate": 'Basic realm="hypervisor-exporter", charset="UTF-8"'}
@@ -182,7 +190,10 @@ class Web:
                 raise BadRequestError("debug=true is about one hypervisor: /probe?target=NAME&debug=true")
             scrape = self._find_scrape("", self._tracker.hosts[0].target)
             return await self._serve_viewer(self._debug(scrape, collectors, request))
-        views = await self._tracker.update_available_resource(deadline=self._deadline(request))
+        timeout = scrape_timeout(request.headers, self._config.scrape_timeout)
+        views = await self._updates.get(
+            timeout, lambda: self._tracker.update_available_resource(deadline=self._clock() + timeout)
+        )
         return await self._answer_with(self._tracker, views, collectors, own, request)
 
     async def _probe(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """HTTP/1.1 over asyncio, plain or with TLS: which connections there are, and how many may be.
 
 A connection needs no thread, so slow and idle clients do not block others. When there are too many, one is
-evicted for the new one. `Server` chooses it, by the table of states in exporter/web/connection.py.
+evicted for the new one.
 """
 
 from __future__ import annotations
@@ -11,37 +11,30 @@ import errno
 import logging
 import select
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from operator import attrgetter
 
 from exporter.attempt import Failure, attempt_awaiting
 from exporter.web.access import AccessSettings
-from exporter.web.connection import Connection, RequestError, ServerLimits, State
+from exporter.web.connection import LONG_BYTES, Connection, RequestError, ServerLimits, State
 from exporter.web.messages import Handler, Request, Response
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_ACCEPTED_AT_ONCE = 32
 _ACCEPT_PAUSE_SECONDS = 0.2
 _SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
-# Which connection is evicted first. A connection whose request is being answered is never evicted: there are
-# always others (ServerLimits).
-_EVICTION_ORDER = {
-    State.DISCARDING: 0,
-    State.HANDSHAKING: 1,
-    State.RECEIVING: 1,
-    State.IDLE: 1,
-    State.SENDING: 2,
-}
+_get_since = attrgetter("since")
 
 
 class Server:
     """Serves `handler` on any number of listening sockets.
 
     :param get_access: returns the current access control and TLS; called for each connection
-    :param always_answered: paths that are answered even if too many requests are under way
     """
 
     def __init__(
@@ -50,12 +43,10 @@ class Server:
         *,
         limits: ServerLimits,
         get_access: Callable[[], AccessSettings] = AccessSettings,
-        always_answered: Collection[str] = (),
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._get_access = get_access
-        self._always_answered = always_answered
         self._listeners: dict[asyncio.Task[None], socket.socket] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,9 +80,10 @@ class Server:
             connection.abort()
 
     async def _accept(self, bound: socket.socket) -> None:
-        """Accept for ever, one connection at a time. Without a free descriptor, evict one connection."""
+        """Accept for ever. Without a free descriptor, evict one connection."""
         loop = asyncio.get_running_loop()
         said_at = -_SHORTAGE_SAID_SECONDS
+        accepted = 0
         while True:
             try:
                 client, _address = await loop.sock_accept(bound)
@@ -105,38 +97,46 @@ class Server:
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
                 continue
             self._start(client)
-            await asyncio.sleep(0)  # let the evicted connection release its descriptor first
+            accepted += 1
+            if accepted % _ACCEPTED_AT_ONCE == 0:
+                # Let other tasks run, and evicted connections release their descriptors.
+                await asyncio.sleep(0)
 
     def _start(self, client: socket.socket) -> None:
         """Serve a new connection. If there are too many, evict another one."""
-        if len(self._connections) >= self._limits.connections and not self._evict():
-            client.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(client))
+        if len(self._connections) >= self._limits.connections:
+            self._evict()
+        access = self._get_access()
+        connection = Connection(client, access.context, limits=self._limits)
+        self._connections.add(connection)
+        task = asyncio.get_running_loop().create_task(self._serve(connection, access))
+        connection.serve_in(task)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _task: self._connections.discard(connection))
 
-    def _evict(self) -> bool:
-        """Abort the most idle connection, among equal ones the oldest. Return whether there was one."""
-        candidates = [each for each in self._connections if each.state in _EVICTION_ORDER]
-        if not candidates:
-            return False
-        evicted = min(candidates, key=lambda each: (_EVICTION_ORDER[each.state], each.since))
-        self._connections.remove(evicted)
-        evicted.abort()
-        return True
+    def _evict(self) -> None:
+        """Abort the connection that entered its state first."""
+        if self._connections:
+            self._abort(min(self._connections, key=_get_since))
 
-    async def _serve(self, client: socket.socket) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # this is a coroutine
-        access = self._get_access()
-        connection = Connection(client, access.context, limits=self._limits, task=task)
-        self._connections.add(connection)
-        try:
-            outcome = await attempt_awaiting(self._serve_requests(connection, access))
-        finally:
-            self._connections.discard(connection)
-            connection.close()
+    def _abort(self, connection: Connection) -> None:
+        self._connections.remove(connection)
+        connection.abort()
+
+    def _make_room_to_send(self, length: int) -> None:
+        """Abort the slowest readers, if the responses that clients have not taken use too much memory."""
+        if length <= LONG_BYTES:
+            return
+        unsent = sum(each.unsent_bytes for each in self._connections)
+        slow = sorted((each for each in self._connections if each.unsent_bytes), key=_get_since)
+        while slow and unsent + length > self._limits.unsent_bytes:
+            slowest = slow.pop(0)
+            unsent -= slowest.unsent_bytes
+            self._abort(slowest)
+
+    async def _serve(self, connection: Connection, access: AccessSettings) -> None:
+        outcome = await attempt_awaiting(self._serve_requests(connection, access))
         if isinstance(outcome, Failure):
             _log_end(connection, outcome.error)
 
@@ -154,6 +154,7 @@ class Server:
             if request is None or not self._get_access().keeps_connections_of(access):
                 return
             response = await self._answer(request)
+            self._make_room_to_send(len(response.body))
             is_head = request.method == "HEAD"
             may_follow = await connection.send(response, is_head=is_head, close=self._is_closing)
             if not may_follow or self._is_closing:
@@ -161,8 +162,6 @@ class Server:
         await connection.finish()
 
     async def _answer(self, request: Request) -> Response:
-        if self.requests_in_flight >= self._limits.requests and request.path not in self._always_answered:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE)
         self.requests_in_flight += 1
         try:
             outcome = await attempt_awaiting(self._handler(request))

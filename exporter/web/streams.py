@@ -20,7 +20,7 @@ T = TypeVar("T")
 _READ_BYTES = 16 * 1024
 _WRITE_BYTES = 16 * 1024  # one TLS record; larger pieces would only enlarge OpenSSL's buffers
 # The limit of the kernel's buffer for one connection. The kernel uses twice as much, with its own data.
-_KERNEL_BUFFER_BYTES = 64 * 1024
+KERNEL_BUFFER_BYTES = 64 * 1024
 
 
 class PlainStream:
@@ -33,8 +33,8 @@ class PlainStream:
 
     def __init__(self, client: socket.socket) -> None:
         self._socket = client
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER_BYTES)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BUFFER_BYTES)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER_BYTES)
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

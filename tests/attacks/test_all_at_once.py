@@ -9,6 +9,6 @@ def test_no_scrape_fails_while_every_attack_goes_on() -> None:
     """SECURITY.md states these bounds."""
     outcome = measure(15.0)
     assert outcome.failures == []
-    assert outcome.descriptors <= 512 + 200
-    assert outcome.threads <= 100
+    assert outcome.descriptors <= 512 + 100
+    assert outcome.threads <= 40
     assert outcome.memory_kib <= 256 * 1024

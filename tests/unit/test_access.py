@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
+from dataclasses import replace
 
 import bcrypt
 import pytest
@@ -69,3 +71,21 @@ def test_the_bucket_fills_with_time_and_holds_no_more_than_a_burst() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
     now = 1000.0
     assert [bucket.take() for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("verifies", [False, True])
+def test_a_kept_connection_ends_where_its_certificate_may_be_good_no_more(verifies: bool) -> None:
+    """Other users, or a renewed certificate of the server's own, end none."""
+
+    def make(*, tls: bool = True) -> AccessSettings:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
+        return AccessSettings(context=context if tls else None)
+
+    before = make()
+    assert replace(before, file=WebFile(users={"new": HASH})).keeps_connections_of(before)
+    assert make().keeps_connections_of(before) is not verifies
+    plain = make(tls=False)
+    assert plain.keeps_connections_of(make(tls=False))
+    assert not plain.keeps_connections_of(before)
+    assert not before.keeps_connections_of(plain)

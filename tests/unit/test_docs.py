@@ -9,6 +9,11 @@ import pytest
 
 from exporter import own, scrape
 from exporter.collectors import COLLECTORS, target
+from exporter.log import BURST_LINES, LINES_PER_SECOND
+from exporter.web.connection import ServerLimits
+from exporter.web.passwords import MAX_WAITING
+from exporter.web.routes import MAX_VIEWERS, MAX_WAITING_FOR_RELOAD, RELOAD_TIMEOUT_SECONDS
+from exporter.web.streams import KERNEL_BUFFER_BYTES
 from scripts.generate_docs import PAGE, render_page
 from scripts.generate_manual import COMPLETION, MANUAL, render_completion, render_manual
 
@@ -51,6 +56,24 @@ def test_every_metric_that_a_page_names_is_declared(page: Path) -> None:
     named = set(re.findall(r"`(hypervisor_[a-z_]+)[`{]", page.read_text()))
     names_of_labels = {"hypervisor_hostname", "hypervisor_type", "hypervisor_version"}
     assert named - names_of_labels <= DECLARED.keys()
+
+
+def test_the_security_page_has_the_limits_that_the_code_has() -> None:
+    text = (CHECKOUT / "SECURITY.md").read_text()
+    table = text.partition("## What clients can use")[2].partition("\n## ")[0]
+    limits = ServerLimits()
+    stated = [
+        f"| connections, and requests at the same time | {limits.connections} |",
+        f"| {limits.request_timeout:g} s, {limits.idle_timeout:g} s, {limits.write_timeout:g} s |",
+        f"| {limits.header_bytes // 1024} KiB, {limits.body_bytes // 1024} KiB |",
+        f"| memory of responses that clients do not take | {limits.unsent_bytes // 2**20} MiB |",
+        f"| viewers of the page | {MAX_VIEWERS}, ",
+        f"; {MAX_WAITING_FOR_RELOAD} wait, {RELOAD_TIMEOUT_SECONDS:g} s at most",
+        f"| passwords that are not in the cache | {MAX_WAITING} wait",
+        f"| log lines | {BURST_LINES:,} at once, then {LINES_PER_SECOND:g} a second",
+        f"| kernel's memory of a connection | {2 * KERNEL_BUFFER_BYTES // 1024} KiB in each direction |",
+    ]
+    assert [each for each in stated if each not in table] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from exporter.web.rendering import Renderings
+from exporter.web.rendering import Renderings, Together
 
 
 def run(talk: Callable[[Renderings[str]], Coroutine[Any, Any, None]]) -> None:
@@ -86,3 +87,40 @@ def test_one_who_leaves_takes_it_from_nobody() -> None:
         assert await stays == "made"
 
     run(talk)
+
+
+def test_those_who_ask_in_one_turn_share_what_begins_after_it() -> None:
+    """One who asks later gets another: what has begun is older than the question."""
+
+    async def main() -> None:
+        async def work() -> int:
+            began.append(len(began))
+            await go_on.wait()
+            return began[-1]
+
+        began: list[int] = []
+        go_on = asyncio.Event()
+        together: Together[int] = Together()
+        first = [asyncio.create_task(together.get("all", work)) for _ in range(3)]
+        while not began:
+            await asyncio.sleep(0)
+        first.append(asyncio.create_task(together.get("all", work)))
+        first[0].cancel()
+        await asyncio.sleep(0.01)
+        go_on.set()
+        outcomes = await asyncio.gather(*first, return_exceptions=True)
+        assert isinstance(outcomes[0], asyncio.CancelledError)
+        assert began == [0, 1]
+
+    asyncio.run(main())
+
+
+def test_one_that_rests_leaves_as_much_time_to_others() -> None:
+    async def main() -> float:
+        renderings: Renderings[str] = Renderings("test", rests=True)
+        started = time.monotonic()
+        for number in range(3):
+            await renderings.get(number, lambda: str(time.sleep(0.05)), in_thread=True)
+        return time.monotonic() - started
+
+    assert asyncio.run(main()) >= 0.25

@@ -18,6 +18,7 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
+from exporter.config.web_file import RateLimit, WebFile
 from exporter.errors import ConfigError
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
@@ -59,6 +60,7 @@ class Site:
         self.own = OwnMetrics()
         self.tracker = ResourceTracker(self.config, self._make_host)
         self.probe_targets = ProbeTargets(self.config, self._make_host, clock=self.clock)
+        self.access = Access(None, AccessSettings(), clock=self.clock)
         self.reloader = Reloader(self._load, self.applied.append, self.own, wall_clock=lambda: 1.75e9)
         self.web = Web(
             self.config,
@@ -67,7 +69,7 @@ class Site:
             collectors=self.collectors,
             own=self.own,
             reload=self.reloader.reload,
-            access=Access(None, AccessSettings(), clock=self.clock),
+            access=self.access,
             clock=self.clock,
             reload_timeout=0.05,
         )
@@ -511,3 +513,17 @@ def test_who_waits_for_a_reload_that_hangs_is_told_soon_and_further_ones_at_once
             await asyncio.sleep(0.01)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("users", [{}, {"prometheus": "$2b$04$" + "x" * 53}])
+def test_health_checks_have_no_limit_of_their_rate_where_nobody_can_guess_by_them(
+    users: Mapping[str, str],
+) -> None:
+    async def run() -> list[int]:
+        site = Site()
+        file = WebFile(users=users, rate_limit=RateLimit(interval=60.0, burst=1))
+        site.access.apply(AccessSettings(file=file))
+        paths = ("/metrics", "/metrics", "/-/healthy", "/-/ready")
+        return [(await site.ask(path)).status for path in paths]
+
+    assert asyncio.run(run()) == ([401, 429, 429, 429] if users else [200, 429, 200, 200])

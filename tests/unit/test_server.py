@@ -77,7 +77,6 @@ def serve(
         server = Server(
             handler,
             limits=ServerLimits(**limits),  # type: ignore[arg-type]
-            always_answered=["/-/healthy"],
         )
         bound = bind("127.0.0.1:0")
         port = bound.getsockname()[1]
@@ -243,25 +242,17 @@ def test_the_connection_that_idles_for_the_longest_time_is_evicted() -> None:
     serve(talk, connections=4)
 
 
-def test_whoever_reads_no_answer_is_evicted_when_nobody_idles() -> None:
-    """Those that idle are evicted before, though they came later."""
-
+def test_whoever_reads_no_answer_is_evicted_when_that_was_the_longest_ago() -> None:
     async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
         unread = [await connect() for _ in range(2)]
         for number, client in enumerate(unread, 1):
             await client.send(LONG)
             await wait_until(lambda number=number: lengthy == number)
-        idle = await connect()
-        unread.append(await connect())
-        assert await idle.is_closed()
-        await unread[2].send(LONG)
-        await wait_until(lambda: lengthy == 3)
         newcomer = await connect()
         await newcomer.send(GET)
         assert (await newcomer.receive())[0] == 200
         assert await unread[0].is_closed()
-        for kept in unread[1:]:
-            assert len((await kept.receive())[2]) == LENGTH
+        assert len((await unread[1].receive())[2]) == LENGTH
 
     lengthy = 0
 
@@ -272,50 +263,56 @@ def test_whoever_reads_no_answer_is_evicted_when_nobody_idles() -> None:
         lengthy += 1
         return Response(body=bytes(LENGTH))
 
-    serve(talk, handler=answer, connections=3)
+    serve(talk, handler=answer, connections=2)
 
 
-def test_who_waits_for_an_answer_makes_room_for_nobody() -> None:
+def test_answers_that_nobody_takes_use_so_much_memory_and_no_more() -> None:
+    """Those that were not taken for the longest time are given up for the next one."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        clients = []
+        for number in range(1, 4):
+            clients.append(await connect())
+            await clients[-1].send(LONG)
+            await wait_until(lambda number=number: lengthy == number)
+        assert await clients[0].is_closed()
+        for kept in clients[1:]:
+            assert len((await kept.receive())[2]) == LENGTH
+
+    lengthy = 0
+
+    async def answer(_request: Request) -> Response:
+        nonlocal lengthy
+        lengthy += 1
+        return Response(body=bytes(LENGTH))
+
+    serve(talk, handler=answer, unsent_bytes=2 * LENGTH + 1000)
+
+
+def test_who_waits_for_an_answer_for_the_longest_time_is_evicted_too() -> None:
+    """Shows that as many slow requests as there may be connections keep nobody out; their handlers end."""
+
     async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
         waiting = [await connect() for _ in range(2)]
-        for client in waiting:
-            await client.send(GET)
-        while server.requests_in_flight < 2:
-            await asyncio.sleep(0.01)
-        assert await (await connect()).is_closed()
+        for number, client in enumerate(waiting, 1):
+            await client.send(LONG)
+            await wait_until(lambda number=number: server.requests_in_flight == number)
+        newcomer = await connect()
+        await newcomer.send(GET)
+        assert (await newcomer.receive())[0] == 200
+        assert await waiting[0].is_closed()
+        assert server.requests_in_flight == 1
         may_answer.set()
-        for client in waiting:
-            assert (await client.receive())[0] == 200
+        assert (await waiting[1].receive())[0] == 200
 
     may_answer = asyncio.Event()
 
-    async def wait(request: Request) -> Response:
-        await may_answer.wait()
+    async def answer(request: Request) -> Response:
+        if request.path == "/long":
+            await may_answer.wait()
         return await echo(request)
 
-    serve(talk, handler=wait, connections=2)
-
-
-def test_more_requests_at_once_than_may_be_are_told_to_come_again() -> None:
-    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
-        first, second = await connect(), await connect()
-        await first.send(GET)
-        while not server.requests_in_flight:
-            await asyncio.sleep(0.01)
-        await second.send(GET)
-        assert (await second.receive())[0] == 503
-        may_answer.set()
-        assert (await first.receive())[0] == 200
-        await second.send(GET)
-        assert (await second.receive())[0] == 200
-
-    may_answer = asyncio.Event()
-
-    async def wait(request: Request) -> Response:
-        await may_answer.wait()
-        return await echo(request)
-
-    serve(talk, handler=wait, requests=1)
+    serve(talk, handler=answer, connections=2)
 
 
 def test_a_client_that_reads_nothing_is_given_up_and_its_descriptor_comes_back() -> None:
@@ -437,31 +434,6 @@ def test_where_no_descriptor_is_left_one_is_taken_back_and_the_next_client_is_se
         assert await idle.is_closed()
 
     serve(talk)
-
-
-def test_some_paths_are_answered_however_many_requests_are_under_way() -> None:
-    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
-        busy, health = await connect(), await connect()
-        await busy.send(GET)
-        await wait_until(lambda: server.requests_in_flight == 1)
-        await health.send(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
-        assert [(await health.receive())[0] for _ in range(2)] == [200, 503]
-        may_answer.set()
-        assert (await busy.receive())[0] == 200
-
-    may_answer = asyncio.Event()
-
-    async def answer(request: Request) -> Response:
-        if request.path == "/a":
-            await may_answer.wait()
-        return await echo(request)
-
-    serve(talk, handler=answer, requests=1)
-
-
-def test_there_are_fewer_requests_than_connections() -> None:
-    """Whose request is being answered is never evicted; somebody has to be left for that."""
-    assert ServerLimits().requests < ServerLimits().connections
 
 
 def test_a_response_that_cannot_be_sent_ends_the_connection_and_is_logged(
