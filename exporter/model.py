@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -382,6 +382,7 @@ class Reading:
     domains: DomainsReading | None
     problems: tuple[Problem, ...] = ()
     left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
+    ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -462,6 +463,7 @@ class Resources:
     mdev_types: tuple[MdevType, ...] | None
     problems: tuple[Problem, ...] = ()
     left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
+    ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -472,6 +474,11 @@ class Snapshot:
     resources: Resources
     timestamp_seconds: float
     labels: tuple[tuple[str, str], ...] = ()  # from the configuration: (("zone", "a"),)
+
+    @property
+    def ages(self) -> Mapping[str, float]:
+        """By source, how many seconds before the snapshot the oldest of what counts was read."""
+        return self.resources.ages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

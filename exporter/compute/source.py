@@ -59,6 +59,10 @@ class Source(Protocol):
         """How many of its calls nobody waits for any more; each keeps a thread."""
         return 0
 
+    def get_age(self) -> float | None:
+        """Return how many seconds ago the oldest of what it has was read; None where it has nothing."""
+        return None
+
     def list_jobs(self) -> Sequence[Job]:
         """Return what is to be read now, between scrapes."""
         return ()

@@ -152,6 +152,11 @@ class GuestCache:
         read_at = [entry.read_at for entry in self._list_entries() if entry.read_at is not None]
         return len(read_at), self._clock() - min(read_at) if read_at else None
 
+    def get_age(self) -> float:
+        """Return how many seconds ago the oldest XML was read that counts; 0 where there is none."""
+        now = self._clock()
+        return max((now - e.read_at for e in self._list_entries() if e.read_at is not None), default=0.0)
+
     def count_unread(self) -> int:
         """Return how many guests' XML was never read."""
         return sum(entry.read_at is None for entry in self._list_entries())

@@ -116,6 +116,7 @@ def get_available_resource(
         inventories=inventories,
         flavor_slots=flavor_slots,
         left_out=reading.left_out,
+        ages=reading.ages,
         problems=(
             *reading.problems,
             *cpu_problems,

@@ -744,3 +744,23 @@ def test_flavors_on_numa_cells_have_the_cells_memory_read() -> None:
 def test_a_source_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="no sources: gusets"):
         Bench(needs={"gusets"})
+
+
+def test_a_snapshot_knows_the_age_of_each_of_its_parts() -> None:
+    """Shows that what is read by each refresh is new, and that everything else is as old as it is."""
+    bench = make_bench_with_everything(None)
+    assert bench.read().ages.keys() == CALLS_OF_SOURCES.keys() - {"node devices"}
+    bench.do_what_is_due()
+    bench.clock.now += 20
+    new = dict.fromkeys(("NUMA memory", "online CPUs", "storage"), 0)
+    old = dict.fromkeys(("capabilities", "guests", "images", "node devices"), 20)
+    assert bench.read().ages == new | old
+    bench.hypervisor.tell_changed(make_uuid(1))
+    with bench.libvirt.held("pools", "online CPUs"):
+        resources = bench.read()
+        ages = Snapshot(target="kvm01", resources=resources, timestamp_seconds=0).ages
+    assert ages["guests"] < 2
+    assert 0 < ages["storage"] < 2
+    assert 0 < ages["online CPUs"] < 2
+    bench.libvirt.pools = DaemonError("virtstoraged cannot be reached")
+    assert "storage" not in bench.read().ages

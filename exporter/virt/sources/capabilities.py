@@ -34,7 +34,8 @@ class HostCapabilities(Source):
             connections, get_capabilities, what="the capabilities", max_age=math.inf, clock=clock
         )
         self._known: Capabilities | None = None
-        self._known_at = 0.0
+        self._read_at = 0.0
+        self._is_expired = False
         self._node: NodeInfo | None = None
 
     @property
@@ -44,8 +45,12 @@ class HostCapabilities(Source):
 
     def list_earlier(self) -> Sequence[tuple[str, float]]:
         """Return how old the capabilities are."""
-        age = self._clock() - self._known_at
-        return [("the capabilities", age)] if self._known is not None and 0 < age < math.inf else ()
+        age = self.get_age()
+        return [("the capabilities", age)] if age else ()
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago they were read; None before that."""
+        return None if self._known is None else self._clock() - self._read_at
 
     def note_reconnected(self) -> None:
         """Forget the capabilities: the libvirt of a new connection may be another one."""
@@ -54,7 +59,7 @@ class HostCapabilities(Source):
 
     def expire(self) -> None:
         """Have them read again by the next refresh."""
-        self._known_at = -math.inf
+        self._is_expired = True
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
         """Ask for what a refresh is going to wait for, and do not wait."""
@@ -74,8 +79,8 @@ class HostCapabilities(Source):
         """
         if self._known is None and is_libvirt_answering:
             return self._keep(self._connections.run(get_capabilities), node)
-        is_young = self._clock() - self._known_at < MAX_AGE_SECONDS and node == self._node
-        if self._known is not None and is_young:
+        is_young = self._clock() - self._read_at < MAX_AGE_SECONDS and node == self._node
+        if self._known is not None and is_young and not self._is_expired:
             return self._known
         try:
             answer = self._call.get(refresh_timeout)
@@ -84,5 +89,6 @@ class HostCapabilities(Source):
         return self._known if answer.age_seconds else self._keep(answer.value, node)
 
     def _keep(self, capabilities: Capabilities, node: NodeInfo | None) -> Capabilities:
-        self._known, self._known_at, self._node = capabilities, self._clock(), node
+        self._known, self._read_at, self._node = capabilities, self._clock(), node
+        self._is_expired = False
         return capabilities

@@ -47,6 +47,7 @@ class Guests(Source):
         )
         self._cache = GuestCache(calls, resync_interval=settings.resync_interval, clock=clock)
         self._list_problems: tuple[Problem, ...] = ()
+        self._list_age: float | None = None
 
     @property
     def hung(self) -> int:
@@ -57,6 +58,12 @@ class Guests(Source):
     def guests_read(self) -> int:
         """How many times the XML of a guest was read."""
         return self._cache.guests_read
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago the oldest was read: the list, or a guest's XML."""
+        if self._list_age is None:
+            return None
+        return max(self._list_age, self._cache.get_age())
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the reading of guests that have changed, or are or soon would be too old."""
@@ -117,7 +124,7 @@ class Guests(Source):
 
         While libvirtd ends a guest's process, which may take a minute, no client gets a list.
         """
-        self._list_problems = ()
+        self._list_problems, self._list_age = (), None
         try:
             listed = self._list.get(refresh_timeout)
         except NoAnswerError as error:
@@ -128,6 +135,7 @@ class Guests(Source):
             return None
         if listed.age_seconds:
             self._note_no_list("libvirt gives no list of domains now; the last list counts")
+        self._list_age = listed.age_seconds
         return listed
 
     def _note_no_list(self, message: str) -> None:

@@ -69,6 +69,7 @@ class _Known:
     size: ImageSize | UnsizedImage
     file: tuple[int, int] | None
     ask_again_at: float
+    told_at: float
 
 
 class Images(Source):
@@ -101,6 +102,10 @@ class Images(Source):
     def hung(self) -> int:
         """How many calls for storage volumes are past their timeout. Guests counts those about guests."""
         return self._sizes.hung
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago libvirt told the oldest size that counts; 0 where none is libvirt's."""
+        return self._sizes.get_age()
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the job that asks libvirt for unknown sizes."""
@@ -177,6 +182,12 @@ class ImageSizes:
     def configure(self, settings: Settings) -> None:
         """Use these times from now on."""
         self._max_age = MAX_AGE_RESYNCS * settings.resync_interval
+
+    def get_age(self) -> float:
+        """Return how many seconds ago the oldest size was told that is known; 0 where none is."""
+        now = self._clock()
+        known = [each for each in dict(self._known).values() if isinstance(each.size, ImageSize)]
+        return max((now - each.told_at for each in known), default=0.0)
 
     def get(self, uuid: str, image: WantedImage) -> ImageSize | UnsizedImage:
         """Return what is known about an image.
@@ -255,7 +266,8 @@ class ImageSizes:
         for uuid, image in due:
             size = sizes.get(image.disk.path or "")
             if size is not None:
-                self._keep(uuid, image, _Known(size, image.file, self._clock() + self._max_age))
+                now = self._clock()
+                self._keep(uuid, image, _Known(size, image.file, now + self._max_age, now))
 
     def _list_due(self) -> dict[str, list[WantedImage]]:
         due = {
@@ -281,10 +293,10 @@ class ImageSizes:
             raise
         except HypervisorError as error:
             unsized = UnsizedImage(f"disk {image.disk.target}: {error}")
-            return _Known(unsized, image.file, self._clock() + RETRY_SECONDS)
+            return _Known(unsized, image.file, self._clock() + RETRY_SECONDS, self._clock())
         # If this process can see the file, it knows the allocated size, and notices a new file.
         max_age = ASK_GUEST_AGAIN_SECONDS if image.seen else self._max_age
-        return _Known(size, image.file, self._clock() + max_age)
+        return _Known(size, image.file, self._clock() + max_age, self._clock())
 
     def _put_off(self, uuid: str, images: Sequence[WantedImage], why: str, *, seconds: float) -> None:
         """Ask again later. Until then use what is known.
@@ -292,14 +304,15 @@ class ImageSizes:
         :param why: the reason of the missing size; reported if it is missing a second time
         """
         for image in images:
-            known = self._known.get((uuid, image.disk))
+            known, now = self._known.get((uuid, image.disk)), self._clock()
+            told_at = now if known is None else known.told_at
             if known is None or known.file != image.file:
                 size: ImageSize | UnsizedImage = UnsizedImage(None)
             elif isinstance(known.size, UnsizedImage):
                 size = UnsizedImage(f"disk {image.disk.target}: {why}")
             else:
                 size = known.size
-            self._keep(uuid, image, _Known(size, image.file, self._clock() + seconds))
+            self._keep(uuid, image, _Known(size, image.file, now + seconds, told_at))
 
     def _keep(self, uuid: str, image: WantedImage, known: _Known) -> None:
         with self._lock:

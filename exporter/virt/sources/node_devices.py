@@ -106,6 +106,10 @@ class NodeDeviceCache(Source):
         self._has_changed = False
         self._has_failed = False
 
+    def get_age(self) -> float | None:
+        """Return how many seconds ago they were read; None where none are known."""
+        return None if self.get() is None else self._clock() - self._known_at
+
     def list_jobs(self) -> Sequence[Job]:
         """Return the reading of the devices, where that is due."""
         if not self.needs_reading():

@@ -39,6 +39,11 @@ class NumaMemory(Source):
         self._hypervisor = hypervisor
         self._unsupported: set[str] = set()
         self._problems: tuple[Problem, ...] = ()
+        self._has_read = False
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago it was read: each refresh reads it."""
+        return 0.0 if self._has_read else None
 
     def get_problems(self) -> Sequence[Problem]:
         """Return the failed calls; their numbers are missing."""
@@ -54,6 +59,7 @@ class NumaMemory(Source):
         :raises ConnectionLostError: if the connection broke
         """
         self._problems = ()
+        self._has_read = bool(cells)
         free: dict[int, FreeNumaMemory] = {}
         for run in _runs(cells):
             first = run[0]

@@ -36,12 +36,17 @@ class OnlineCpus(Source):
             clock=clock,
         )
         self._problems: tuple[Problem, ...] = ()
+        self._age: float | None = None
         self._is_wanted = _names_cpus(settings)
 
     @property
     def hung(self) -> int:
         """How many calls nobody waits for any more: 0 or 1."""
         return self._call.hung
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago libvirt was asked for them; None where they are not known."""
+        return self._age
 
     def get_problems(self) -> Sequence[Problem]:
         """Return why they could not be read."""
@@ -67,11 +72,13 @@ class OnlineCpus(Source):
 
     def read(self, refresh_timeout: RefreshTimeout) -> frozenset[int] | None:
         """Return the numbers of the online CPUs; None where nobody wants them or libvirt does not tell."""
-        self._problems = ()
+        self._problems, self._age = (), None
         if not self._is_wanted:
             return None
         try:
-            return self._call.get(refresh_timeout).value
+            answer = self._call.get(refresh_timeout)
+            self._age = answer.age_seconds
+            return answer.value
         except UnsupportedError as error:
             self._note(Severity.NOTE, "unsupported", "virNodeGetCPUMap", f"virNodeGetCPUMap: {error}")
         except NoAnswerError as error:

@@ -76,11 +76,16 @@ class HostStorage(Source):
         self._file_systems = FileReader(get_instances_info, path=_path_of, hung=hung_reads, clock=clock)
         self._command = CommandReader(self._ask_command, clock=clock)
         self._problems: tuple[Problem, ...] = ()
+        self._age: float | None = None
 
     @property
     def hung(self) -> int:
         """How many calls nobody waits for any more: 0 or 1."""
         return self._pools.hung
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago it was read; None where it is not known."""
+        return self._age
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the asking of the command, where that is due."""
@@ -123,7 +128,7 @@ class HostStorage(Source):
 
         :raises ConnectionLostError: when the connection broke
         """
-        self._problems = ()
+        self._problems, self._age = (), None
         config = self._config
         try:
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
@@ -150,6 +155,7 @@ class HostStorage(Source):
         if pools.age_seconds:
             silence = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
             self._note("storage", "pools", silence)
+        self._age = pools.age_seconds
         return pools.value
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
@@ -178,6 +184,7 @@ class HostStorage(Source):
                 " and vgs can be asked on the hypervisor itself only"
             )
         storage = self._command.get()
+        self._age = self._command.get_age()
         if self._command.error is not None:
             self._note("storage", "storage command", self._command.error)
         return storage
@@ -200,6 +207,7 @@ class HostStorage(Source):
         (info,) = self._file_systems.run([self._config.instances_path], refresh_timeout)
         if isinstance(info, Hung):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
+        self._age = 0.0
         return info
 
     def _note(self, reason: str, subject: str, message: str) -> None:
@@ -255,6 +263,10 @@ class CommandReader:
         if error is not None and self._clock() - self._known_at > KEEP_SECONDS:
             raise StorageError(error)
         return known
+
+    def get_age(self) -> float | None:
+        """Return how many seconds ago the command answered; None where it never has."""
+        return None if self._known is None else self._clock() - self._known_at
 
     def needs_reading(self) -> bool:
         """Whether `read` is due: not before the first `get`, and not while one is under way."""
