@@ -8,7 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class DomainState(enum.Enum):
@@ -383,6 +385,7 @@ class Reading:
     problems: tuple[Problem, ...] = ()
     left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
+    parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -464,6 +467,7 @@ class Resources:
     problems: tuple[Problem, ...] = ()
     left_out: frozenset[str] = frozenset()  # the sources that were not read, as nobody needs them
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
+    parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -479,6 +483,11 @@ class Snapshot:
     def ages(self) -> Mapping[str, float]:
         """By source, how many seconds before the snapshot the oldest of what counts was read."""
         return self.resources.ages
+
+    def get_part(self, source: str, kind: type[T]) -> T | None:
+        """Return what a source hands to collectors as it is; None where it has nothing, or is not read."""
+        part = self.resources.parts.get(source)
+        return part if isinstance(part, kind) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,6 +63,10 @@ class Source(Protocol):
         """Return how many seconds ago the oldest of what it has was read; None where it has nothing."""
         return None
 
+    def get_part(self) -> object | None:
+        """Return what collectors are handed of it as it is, beside what Nova's numbers are computed from."""
+        return None
+
     def list_jobs(self) -> Sequence[Job]:
         """Return what is to be read now, between scrapes."""
         return ()

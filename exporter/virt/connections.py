@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from exporter.attempt import Attempt
 from exporter.errors import ConnectionLostError, DaemonError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
+
+T = TypeVar("T")
 
 # libvirtd serves 20 calls of all its clients at once. The exporter uses at most half of them: 5 that wait for
 # guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
@@ -34,6 +36,7 @@ class LentHypervisor(Protocol):
 
     def connect(self) -> bool: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
+    def ask(self, call: Callable[[Any], T]) -> T: ...  # noqa: D102
 
 
 class WaitingHypervisor(LentHypervisor, Protocol):
@@ -68,7 +71,6 @@ class BorrowedHypervisor(WaitingHypervisor, StorageHypervisor, Protocol):
     """Any connection that may be lent."""
 
 
-T = TypeVar("T")
 H = TypeVar("H", bound=LentHypervisor)
 
 

@@ -490,6 +490,13 @@ class LibvirtHypervisor:
             changed, self._have_node_devices_changed = self._have_node_devices_changed, False
         return changed
 
+    def ask(self, call: Callable[[Any], T]) -> T:
+        """Make a call that a single source makes, with libvirt's own connection (virConnect).
+
+        :raises HypervisorError: what goes wrong, as with any other call
+        """
+        return self._ask(call)
+
     def _find_domain(self, uuid: str) -> Any:
         """Return the domain, as this connection listed it or by asking for it."""
         domain = self._domains.get(uuid)

@@ -117,6 +117,7 @@ def get_available_resource(
         flavor_slots=flavor_slots,
         left_out=reading.left_out,
         ages=reading.ages,
+        parts=reading.parts,
         problems=(
             *reading.problems,
             *cpu_problems,

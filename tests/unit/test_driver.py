@@ -14,11 +14,13 @@ import pytest
 
 from exporter.collectors import COLLECTORS
 from exporter.compute.host_state import verify_resources
+from exporter.compute.source import Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
     DaemonError,
+    DeniedError,
     GoneError,
     HypervisorError,
     UnsupportedError,
@@ -764,3 +766,33 @@ def test_a_snapshot_knows_the_age_of_each_of_its_parts() -> None:
     assert 0 < ages["online CPUs"] < 2
     bench.libvirt.pools = DaemonError("virtstoraged cannot be reached")
     assert "storage" not in bench.read().ages
+
+
+def test_a_list_of_domains_that_is_denied_costs_what_depends_on_guests_only() -> None:
+    bench = Bench()
+    bench.add_guest(1)
+    domains, bench.libvirt.domains = bench.libvirt.domains, DeniedError("libvirt denies it: polkit")
+    resources = bench.read()
+    assert (resources.vcpus_used, resources.memory_mb) == (None, 16 * KIB)
+    (problem,) = resources.problems
+    assert (problem.reason, problem.severity) == ("denied", Severity.ERROR)
+    bench.libvirt.domains = domains
+    assert bench.read().vcpus_used == 2
+
+
+class Networks(Source):
+    """What docs/design.md adds as an example."""
+
+    name = "networks"
+
+    def get_part(self) -> int:
+        return 3
+
+
+def test_what_only_a_collector_uses_of_a_source_is_in_the_snapshot_as_it_is() -> None:
+    bench = Bench()
+    bench.driver._sources = (*bench.driver.sources, Networks())
+    snapshot = Snapshot(target="kvm01", resources=bench.read(), timestamp_seconds=0)
+    assert snapshot.get_part("networks", int) == 3
+    assert snapshot.get_part("networks", str) is None
+    assert snapshot.get_part("storage", int) is None

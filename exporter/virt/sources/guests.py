@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from exporter.compute.source import Job, Settings, Source
-from exporter.errors import NoAnswerError
+from exporter.errors import DeniedError, NoAnswerError
 from exporter.model import DomainRecord, DomainsReading, Problem, Severity
 from exporter.virt.connections import Connections, WaitingHypervisor
 from exporter.virt.guest_cache import GuestCache
@@ -131,6 +131,12 @@ class Guests(Source):
             self._note_no_list(
                 f"{error}. Until then nobody knows the guests and what they use: only what the host itself"
                 " tells is shown"
+            )
+            return None
+        except DeniedError as error:
+            message = f"{error}. Without the list of domains, nothing that depends on guests is shown"
+            self._list_problems = (
+                Problem(severity=Severity.ERROR, reason=error.reason, subject="domains", message=message),
             )
             return None
         if listed.age_seconds:
