@@ -180,22 +180,13 @@ class PageSize:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HostCpu:
-    """One <cpu> of a NUMA cell in the capabilities."""
-
-    id: int
-    socket_id: int | None
-    siblings: frozenset[int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NumaCell:
     """One <cell> of the capabilities' topology."""
 
     id: int
     memory_kib: int
     pages: tuple[PageSize, ...]
-    cpus: tuple[HostCpu, ...]
+    cpus: frozenset[int]  # that are online
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,11 +211,9 @@ class HostNumaCell:
     """Nova's NUMACell, with what is used and free."""
 
     id: int
-    socket: int | None  # None if its CPUs are in several sockets
     cpus: frozenset[int]  # all that are online
     cpuset: frozenset[int]  # CPUs that guests share
     pcpuset: frozenset[int]  # CPUs that guests' vCPUs may be pinned to
-    siblings: frozenset[frozenset[int]]  # the threads of each core that guests may use
     memory_kib: int
     memory_free_bytes: int | None
     mempages: tuple[MemoryPages, ...]
@@ -266,11 +255,9 @@ class CpuInfo:
     arch: str | None
     model: str | None
     vendor: str | None
-    cells: int
     sockets: int | None
     cores: int | None
     threads: int | None
-    features: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,7 +266,6 @@ class Capabilities:
 
     uuid: str | None
     cpu_info: CpuInfo
-    supported_instances: tuple[tuple[str, str, str], ...]  # (arch, hypervisor type, vm mode), Nova's names
     cells: tuple[NumaCell, ...]  # empty if the capabilities have no topology
 
 
@@ -443,7 +429,6 @@ class Resources:
     hypervisor_version: int
     hypervisor_hostname: str
     cpu_info: CpuInfo | None
-    supported_instances: tuple[tuple[str, str, str], ...] | None
     numa_topology: tuple[HostNumaCell, ...] | None
     pci_passthrough_devices: tuple[PciDevice, ...] | None  # those that device_spec allows
     host_ip: str | None

@@ -36,7 +36,7 @@ class LentHypervisor(Protocol):
 
     def connect(self) -> bool: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
-    def ask(self, call: Callable[[Any], T]) -> T: ...  # noqa: D102
+    def ask(self, name: str, call: Callable[[Any], T]) -> T: ...  # noqa: D102
 
 
 class WaitingHypervisor(LentHypervisor, Protocol):
@@ -47,7 +47,6 @@ class WaitingHypervisor(LentHypervisor, Protocol):
     """
 
     def get_capabilities_xml(self) -> str: ...  # noqa: D102
-    def expand_cpu_features(self, cpu_xml: str) -> str: ...  # noqa: D102
     def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
     def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
     def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102

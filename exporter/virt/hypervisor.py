@@ -275,16 +275,6 @@ class LibvirtHypervisor:
         """Return virConnectGetCapabilities. Slow: 0.4 s of libvirtd's time were seen."""
         return str(self._ask("virConnectGetCapabilities", lambda connection: connection.getCapabilities()))
 
-    def expand_cpu_features(self, cpu_xml: str) -> str:
-        """Return the CPU with every feature that its model stands for (virConnectBaselineCPU).
-
-        :param cpu_xml: <cpu> as the capabilities have it
-        """
-        flags = libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
-        return str(
-            self._ask("virConnectBaselineCPU", lambda connection: connection.baselineCPU([cpu_xml], flags))
-        )
-
     def get_node_info(self) -> NodeInfo:
         """Return virNodeGetInfo.
 
@@ -490,12 +480,13 @@ class LibvirtHypervisor:
             changed, self._have_node_devices_changed = self._have_node_devices_changed, False
         return changed
 
-    def ask(self, call: Callable[[Any], T]) -> T:
+    def ask(self, name: str, call: Callable[[Any], T]) -> T:
         """Make a call that a single source makes, with libvirt's own connection (virConnect).
 
+        :param name: libvirt's for the call: "virConnectNumOfNetworks"
         :raises HypervisorError: what goes wrong, as with any other call
         """
-        return self._ask(call)
+        return self._ask(name, call)
 
     def _find_domain(self, uuid: str) -> Any:
         """Return the domain, as this connection listed it or by asking for it."""

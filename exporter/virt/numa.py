@@ -32,19 +32,15 @@ def _host_cell(
     free: FreeNumaMemory | None,
     pinned: frozenset[int] | None,
 ) -> HostNumaCell:
-    cpus = frozenset(cpu.id for cpu in cell.cpus)
+    cpus = cell.cpus
     cpuset = cpus if shared is None else cpus & shared
     pcpuset = cpus if dedicated is None else cpus & dedicated
-    usable = cpuset | pcpuset
-    sockets = {cpu.socket_id for cpu in cell.cpus}
     free_pages = {} if free is None else free.free_pages
     return HostNumaCell(
         id=cell.id,
-        socket=sockets.pop() if len(sockets) == 1 else None,
         cpus=cpus,
         cpuset=cpuset,
         pcpuset=pcpuset,
-        siblings=frozenset(cpu.siblings & usable for cpu in cell.cpus if cpu.siblings & usable),
         memory_kib=cell.memory_kib,
         memory_free_bytes=None if free is None else free.free_bytes,
         mempages=tuple(

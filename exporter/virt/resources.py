@@ -96,7 +96,6 @@ def get_available_resource(
         hypervisor_version=identity.hypervisor_version,
         hypervisor_hostname=identity.hostname,
         cpu_info=None if capabilities is None else capabilities.cpu_info,
-        supported_instances=None if capabilities is None else capabilities.supported_instances,
         numa_topology=topology,
         pci_passthrough_devices=None if devices is None else devices.pci_devices,
         host_ip=identity.host_ip,

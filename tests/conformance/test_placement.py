@@ -248,11 +248,9 @@ def _count_fitting(host: Mapping[str, Any]) -> int:
     topology = [
         HostNumaCell(
             id=cell["id"],
-            socket=0,
             cpus=frozenset(cell["cpuset"] + cell["pcpuset"]),
             cpuset=frozenset(cell["cpuset"]),
             pcpuset=frozenset(cell["pcpuset"]),
-            siblings=frozenset(map(frozenset, cell["siblings"])),
             memory_kib=cell["memory"] * 1024,
             memory_free_bytes=None,
             mempages=tuple(

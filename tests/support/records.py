@@ -16,7 +16,6 @@ from exporter.model import (
     DriverStats,
     FlavorSlots,
     Guest,
-    HostCpu,
     HostIdentity,
     HostNumaCell,
     HostView,
@@ -122,30 +121,22 @@ def make_cpu_info(**changes: Any) -> CpuInfo:
         arch="x86_64",
         model="Skylake-Server-IBRS",
         vendor="Intel",
-        cells=2,
         sockets=1,
         cores=18,
         threads=2,
-        features=frozenset({"vmx", "ssbd"}),
     )
     return replace(cpu_info, **changes)
 
 
 def make_cell(**changes: Any) -> NumaCell:
-    """Return a NUMA cell of two CPUs that are each other's siblings."""
-    siblings = frozenset({0, 1})
+    """Return a NUMA cell of two CPUs."""
     cell = NumaCell(
         id=0,
         memory_kib=8 * GIB // KIB,
         pages=(PageSize(size_kib=4, total=2 * MIB),),
-        cpus=tuple(HostCpu(id=cpu, socket_id=0, siblings=siblings) for cpu in sorted(siblings)),
+        cpus=frozenset({0, 1}),
     )
     return replace(cell, **changes)
-
-
-def make_cpus(ids: Iterable[int]) -> tuple[HostCpu, ...]:
-    """Return CPUs of one socket, without hyper-threads."""
-    return tuple(HostCpu(id=each, socket_id=0, siblings=frozenset({each})) for each in ids)
 
 
 def make_node(cells: Iterable[NumaCell]) -> NodeInfo:
@@ -161,11 +152,9 @@ def make_host_cell(**changes: Any) -> HostNumaCell:
     """Return a NUMA cell as Nova describes it, with huge pages and a CPU to which a guest is pinned."""
     cell = HostNumaCell(
         id=1,
-        socket=0,
         cpus=frozenset({0, 1, 2, 3}),
         cpuset=frozenset({0}),
         pcpuset=frozenset({1, 2, 3}),
-        siblings=frozenset({frozenset({0, 1}), frozenset({2, 3})}),
         memory_kib=8 * GIB // KIB,
         memory_free_bytes=2 * GIB,
         mempages=(
@@ -195,7 +184,6 @@ def make_capabilities(**changes: Any) -> Capabilities:
     capabilities = Capabilities(
         uuid="4c4c4544-0042-4810-8051-b4c04f4d3132",
         cpu_info=make_cpu_info(),
-        supported_instances=(("x86_64", "kvm", "hvm"), ("x86_64", "qemu", "hvm")),
         cells=(make_cell(),),
     )
     return replace(capabilities, **changes)
@@ -288,7 +276,6 @@ def make_resources(**changes: Any) -> Resources:
         hypervisor_version=7002015,
         hypervisor_hostname="kvm01.example",
         cpu_info=make_cpu_info(),
-        supported_instances=(("x86_64", "kvm", "hvm"),),
         numa_topology=(make_host_cell(),),
         pci_passthrough_devices=(make_pci_device(),),
         host_ip="192.0.2.7",

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from exporter.attempt import Attempt, Failure, Success
-from exporter.errors import GoneError, HypervisorError, UnsupportedError
+from exporter.errors import GoneError, HypervisorError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
 from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.holding import Hold
@@ -135,15 +135,12 @@ class WaitingConnection:
     def close(self) -> None:
         self.is_open = False
 
-    def ask(self, call: Callable[[Any], T]) -> T:
+    def ask(self, name: str, call: Callable[[Any], T]) -> T:
         self.calls += 1
         return call(_AnyCall(self._libvirt))
 
     def get_capabilities_xml(self) -> str:
         return self._answer("capabilities", "", self._libvirt.capabilities)
-
-    def expand_cpu_features(self, cpu_xml: str) -> str:
-        raise UnsupportedError("no")
 
     def get_online_cpus(self) -> frozenset[int]:
         return self._answer("online CPUs", "", frozenset(range(8)))

@@ -17,7 +17,6 @@ from exporter.model import (
     FreeNumaMemory,
     Guest,
     GuestNumaCell,
-    HostCpu,
     ImageSize,
     NovaFlavor,
     PageSize,
@@ -56,7 +55,7 @@ LAID_OUT = make_guest(
 
 def make_host(**changes: Any) -> Reading:
     """Return a host with a NUMA cell that has huge pages, all of them free."""
-    cpus = tuple(HostCpu(id=cpu, socket_id=0, siblings=frozenset({cpu})) for cpu in range(CPUS))
+    cpus = frozenset(range(CPUS))
     cell = make_cell(pages=(PageSize(size_kib=4, total=2**20), PageSize(size_kib=2048, total=100)), cpus=cpus)
     return make_reading(
         capabilities=make_capabilities(cells=(cell,)),

@@ -12,7 +12,6 @@ from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, ExporterError, HypervisorError, UnsupportedError
 from exporter.model import (
     FreeNumaMemory,
-    HostCpu,
     HostNumaCell,
     MemoryPages,
     NumaCell,
@@ -26,18 +25,13 @@ from tests.support.records import make_capabilities, make_guest, make_host_cell,
 SMALL_AND_HUGE = (PageSize(size_kib=4, total=1000), PageSize(size_kib=2048, total=8))
 
 
-def make_cell(
-    number: int, *cpus: int, socket: int | None = 0, pages: Sequence[PageSize] = SMALL_AND_HUGE
-) -> NumaCell:
-    """Return a cell whose CPUs are pairs of threads."""
+def make_cell(number: int, *cpus: int, pages: Sequence[PageSize] = SMALL_AND_HUGE) -> NumaCell:
+    """Return a cell with these CPUs."""
     return NumaCell(
         id=number,
         memory_kib=4096,
         pages=tuple(pages),
-        cpus=tuple(
-            HostCpu(id=cpu, socket_id=socket, siblings=frozenset({cpu - cpu % 2, cpu - cpu % 2 + 1}))
-            for cpu in cpus
-        ),
+        cpus=frozenset(cpus),
     )
 
 
@@ -188,22 +182,6 @@ def test_the_cpus_of_a_cell_are_shared_and_dedicated_as_nova_has_it(
     assert cell.cpus == {0, 1, 2, 3}
     assert cell.cpuset == cpuset
     assert cell.pcpuset == pcpuset
-
-
-def test_siblings_are_the_threads_of_a_core_that_guests_may_use() -> None:
-    options = configure(cpu_shared_set="0", cpu_dedicated_set="1,3")
-    (cell,) = make_topology(make_cell(0, 0, 1, 2, 3, 4, 5), options=options)
-    assert cell.siblings == {frozenset({0, 1}), frozenset({3})}
-
-
-def test_a_cell_has_a_socket_unless_its_cpus_are_of_several() -> None:
-    across = NumaCell(
-        id=1,
-        memory_kib=1,
-        pages=(),
-        cpus=tuple(HostCpu(id=cpu, socket_id=cpu, siblings=frozenset({cpu})) for cpu in (4, 5)),
-    )
-    assert [cell.socket for cell in make_topology(make_cell(0, 0, 1, socket=7), across)] == [7, None]
 
 
 def test_a_cpu_is_pinned_where_a_vcpu_may_run_there_only_and_on_dedicated_cpus_alone() -> None:

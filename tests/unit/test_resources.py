@@ -517,7 +517,6 @@ def test_what_a_hypervisor_is_comes_out_of_its_identity_and_capabilities() -> No
     assert resources.host_ip == identity.host_ip
     assert resources.uuid == capabilities.uuid
     assert resources.cpu_info == capabilities.cpu_info
-    assert resources.supported_instances == capabilities.supported_instances
 
 
 def test_a_host_without_cells_has_no_numa_topology() -> None:
@@ -603,7 +602,7 @@ def test_a_driver_without_memory_statistics_tells_no_use_of_memory_without_its_g
 
 def test_without_capabilities_what_they_tell_is_not_known() -> None:
     resources = compute(make_reading(capabilities=None))
-    unknown = (resources.cpu_info, resources.supported_instances, resources.numa_topology, resources.uuid)
-    assert unknown == (None, None, None, None)
+    unknown = (resources.cpu_info, resources.numa_topology, resources.uuid)
+    assert unknown == (None, None, None)
     assert resources.vcpus == 8
     assert verify_resources(resources) == ("cpu_info",)

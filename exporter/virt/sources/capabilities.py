@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from exporter.compute.source import Source
 from exporter.errors import NoAnswerError
 from exporter.model import Capabilities, NodeInfo
-from exporter.virt.capabilities import get_capabilities
+from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.connections import Connections, WaitingHypervisor
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
@@ -30,9 +30,7 @@ class HostCapabilities(Source):
     def __init__(self, connections: Connections[WaitingHypervisor], *, clock: Callable[[], float]) -> None:
         self._connections = connections
         self._clock = clock
-        self._call = SlowCall(
-            connections, get_capabilities, what="the capabilities", max_age=math.inf, clock=clock
-        )
+        self._call = SlowCall(connections, _ask, what="the capabilities", max_age=math.inf, clock=clock)
         self._known: Capabilities | None = None
         self._read_at = 0.0
         self._is_expired = False
@@ -78,7 +76,7 @@ class HostCapabilities(Source):
         :param is_libvirt_answering: whether other calls of this kind were answered
         """
         if self._known is None and is_libvirt_answering:
-            return self._keep(self._connections.run(get_capabilities), node)
+            return self._keep(self._connections.run(_ask), node)
         is_young = self._clock() - self._read_at < MAX_AGE_SECONDS and node == self._node
         if self._known is not None and is_young and not self._is_expired:
             return self._known
@@ -92,3 +90,7 @@ class HostCapabilities(Source):
         self._known, self._read_at, self._node = capabilities, self._clock(), node
         self._is_expired = False
         return capabilities
+
+
+def _ask(connection: WaitingHypervisor) -> Capabilities:
+    return parse_capabilities(connection.get_capabilities_xml())
