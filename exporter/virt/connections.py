@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from exporter.attempt import Attempt
 from exporter.errors import ConnectionLostError, DaemonError, NoAnswerError
-from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
+from exporter.virt.calls import LentHypervisor
 
 T = TypeVar("T")
 
@@ -24,50 +24,6 @@ T = TypeVar("T")
 MAX_CONNECTIONS = 7
 MAX_STORAGE_CONNECTIONS = 2
 _MAX_IDLE = 2  # storage connections are not closed while another one waits: see daemons.py
-
-
-class LentHypervisor(Protocol):
-    """The methods of every connection that is lent."""
-
-    calls: int
-
-    @property
-    def hung_openings(self) -> int: ...  # noqa: D102
-
-    def connect(self) -> bool: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-    def ask(self, name: str, call: Callable[[Any], T]) -> T: ...  # noqa: D102
-
-
-class WaitingHypervisor(LentHypervisor, Protocol):
-    """Every call that may wait for a guest, or for one of libvirtd's workers.
-
-    `exporter.virt.hypervisor.LibvirtHypervisor` describes each call. The refresh's own connection has none of
-    them (`exporter.virt.driver.NodeHypervisor`). So the type checker makes sure that a refresh does not wait.
-    """
-
-    def get_capabilities_xml(self) -> str: ...  # noqa: D102
-    def get_online_cpus(self) -> frozenset[int]: ...  # noqa: D102
-    def list_domains(self) -> tuple[DomainRecord, ...]: ...  # noqa: D102
-    def get_domain_xml(self, uuid: str) -> str: ...  # noqa: D102
-    def get_domain_info(self, uuid: str) -> DomainInfo: ...  # noqa: D102
-    def is_guest_busy(self, uuid: str) -> bool: ...  # noqa: D102
-    def get_block_size(self, uuid: str, target: str) -> ImageSize: ...  # noqa: D102
-
-
-class StorageHypervisor(LentHypervisor, Protocol):
-    """Every call that may wait for a storage pool, or for virtstoraged.
-
-    They have their own connections. So if they hang, the calls for guests still have theirs.
-    """
-
-    def get_volume_size(self, path: str) -> ImageSize: ...  # noqa: D102
-    def list_active_pools(self) -> tuple[StoragePool, ...]: ...  # noqa: D102
-    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]: ...  # noqa: D102
-
-
-class BorrowedHypervisor(WaitingHypervisor, StorageHypervisor, Protocol):
-    """Any connection that may be lent."""
 
 
 H = TypeVar("H", bound=LentHypervisor)

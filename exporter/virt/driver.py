@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from exporter.compute.source import Settings, Source
 from exporter.config.settings import HypervisorConfig
@@ -25,13 +25,15 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.recorder import Recorder
-from exporter.virt.connections import (
-    MAX_STORAGE_CONNECTIONS,
+from exporter.virt.calls import (
     BorrowedHypervisor,
-    Connections,
+    Hypervisor,
+    NodeDeviceHypervisor,
+    NodeHypervisor,
     StorageHypervisor,
     WaitingHypervisor,
 )
+from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, Connections
 from exporter.virt.contribution import Contributions
 from exporter.virt.files import HungReads
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
@@ -41,52 +43,11 @@ from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.capabilities import HostCapabilities
 from exporter.virt.sources.guests import Guests
 from exporter.virt.sources.images import Images, ImageSizes
-from exporter.virt.sources.node_devices import NodeDeviceCache, NodeDeviceHypervisor
+from exporter.virt.sources.node_devices import NodeDeviceCache
 from exporter.virt.sources.numa import NumaMemory, has_outgrown
 from exporter.virt.sources.online_cpus import OnlineCpus
 from exporter.virt.sources.storage import HostStorage
 from exporter.virt.volumes import VolumeSizes
-
-
-class NodeHypervisor(Protocol):
-    """What a refresh asks on its own connection: calls about the host, which wait for nobody.
-
-    libvirtd answers them even when all its workers wait for guests (they are of high priority in libvirt's
-    remote_protocol.x). `exporter.virt.hypervisor.LibvirtHypervisor` says how each is meant. Every other call
-    is made over connections that are lent for it (`exporter.virt.connections`).
-    """
-
-    calls: int
-    events: int
-    connects: int
-    is_lost: bool
-
-    @property
-    def hung_openings(self) -> int: ...  # noqa: D102
-
-    def connect(self) -> bool: ...  # noqa: D102
-    def watch(self, on_changed: Callable[[str], None]) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-    def get_hostname(self) -> str: ...  # noqa: D102
-    def get_type(self) -> str: ...  # noqa: D102
-    def get_version(self) -> int: ...  # noqa: D102
-    def get_libvirt_version(self) -> int: ...  # noqa: D102
-    def get_node_info(self) -> NodeInfo: ...  # noqa: D102
-    def get_node_memory(self) -> NodeMemory: ...  # noqa: D102
-    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]: ...  # noqa: D102
-    def get_free_pages(  # noqa: D102
-        self, sizes_kib: Sequence[int], first_cell: int, cells: int
-    ) -> Mapping[int, Mapping[int, int]]: ...
-
-
-class _Connection(Protocol):
-    """What all connections have, those to be lent among them."""
-
-    @property
-    def calls(self) -> int: ...
-    @property
-    def hung_openings(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class LibvirtDriver:
@@ -129,7 +90,7 @@ class LibvirtDriver:
         lent_for_storage: Connections[StorageHypervisor] = lend(
             make_connection, clock=clock, maximum=MAX_STORAGE_CONNECTIONS
         )
-        self._connections: tuple[_Connection, ...] = (
+        self._connections: tuple[Hypervisor | Connections[Any], ...] = (
             hypervisor,
             self._lent,
             lent_for_storage,

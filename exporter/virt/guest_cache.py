@@ -15,7 +15,7 @@ from functools import partial
 
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError, NoAnswerError
 from exporter.model import DomainRecord, Guest, Problem, Severity
-from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
 

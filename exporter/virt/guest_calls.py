@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from exporter.attempt import Attempt, Failure
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import Connections
 
 log = logging.getLogger(__name__)
 

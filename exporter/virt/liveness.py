@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
-from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 
 LOOK_SECONDS = 60.0

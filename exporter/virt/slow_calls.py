@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 
 from exporter.attempt import Attempt, Failure
 from exporter.errors import NoAnswerError
-from exporter.virt.connections import Connections, LentHypervisor
+from exporter.virt.calls import LentHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 
 H = TypeVar("H", bound=LentHypervisor)

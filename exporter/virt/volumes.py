@@ -11,7 +11,8 @@ from collections.abc import Collection
 from exporter.attempt import Attempt
 from exporter.errors import ConnectionLostError, DaemonError, HypervisorError
 from exporter.model import ImageSize
-from exporter.virt.connections import Connections, StorageHypervisor
+from exporter.virt.calls import StorageHypervisor
+from exporter.virt.connections import Connections
 
 TIMEOUT_SECONDS = 1.0
 

@@ -20,7 +20,7 @@ def as_nova(cell: HostNumaCell) -> dict[str, Any]:
 
 
 def simplify(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of Nova's NUMACell the exporter shows; the rest is 0 or empty in every answer, or not read."""
+    """Return what of Nova's NUMACell the exporter shows; usage and reserves are 0 in every answer."""
     data = cell["nova_object.data"]
     assert (data["cpu_usage"], data["memory_usage"], data["pinned_cpus"]) == (0, 0, [])
     pages = [each["nova_object.data"] for each in data["mempages"]]

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from exporter.errors import ConnectionLostError, DaemonError, HypervisorError, NoAnswerError
-from exporter.virt.connections import MAX_CONNECTIONS, Connections, WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
 

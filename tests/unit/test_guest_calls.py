@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
-from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob, Unanswered
 from tests.support.hosts import Clock
 from tests.support.waiting_libvirt import WaitingLibvirt

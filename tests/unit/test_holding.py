@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import Connections
 from tests.support.holding import Hold
 from tests.support.hosts import Driver
 from tests.support.waiting import wait_until

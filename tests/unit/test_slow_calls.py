@@ -8,7 +8,7 @@ import pytest
 
 from exporter.errors import HypervisorError, NoAnswerError
 from exporter.model import DomainRecord
-from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 from tests.support.hosts import Clock

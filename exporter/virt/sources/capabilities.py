@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from exporter.compute.source import Source
 from exporter.errors import NoAnswerError
 from exporter.model import Capabilities, NodeInfo
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.capabilities import parse_capabilities
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 

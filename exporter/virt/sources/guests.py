@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import DeniedError, NoAnswerError
 from exporter.model import DomainRecord, DomainsReading, Problem, Severity
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.guest_cache import GuestCache
 from exporter.virt.guest_calls import GuestCalls
 from exporter.virt.refresh_timeout import RefreshTimeout

@@ -20,7 +20,7 @@ from functools import partial
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Disk, Guest, ImageSize, UnsizedImage
-from exporter.virt.connections import WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_calls import GuestCalls, GuestJob

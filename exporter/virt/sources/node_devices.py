@@ -7,14 +7,14 @@ virtnodedevd answers, and it may be absent or hang.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from exporter.compute.source import Job, Settings, Source
 from exporter.device_spec import DeviceSpec, list_assignable, parse_device_spec
 from exporter.errors import ConnectError, ConnectionLostError, DaemonError, HypervisorError
 from exporter.model import MdevType, NodeDevices, Problem, Severity
+from exporter.virt.calls import NodeDeviceHypervisor
 from exporter.virt.daemons import NODE_DEVICES, explain_silence
 from exporter.virt.node_devices import parse_node_devices
 
@@ -30,22 +30,6 @@ RETRY_SECONDS = 5.0
 FORGET_SECONDS = 2 * MAX_AGE_SECONDS
 # No list of devices takes this long: a daemon hangs.
 TIMEOUT_SECONDS = 10.0
-
-
-class NodeDeviceHypervisor(Protocol):
-    """The calls used here; `virt.hypervisor.LibvirtHypervisor` describes them."""
-
-    calls: int
-
-    @property
-    def hung_openings(self) -> int: ...  # noqa: D102
-
-    def connect(self) -> bool: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-    def watch_node_devices(self) -> None: ...  # noqa: D102
-    def count_node_devices(self) -> int: ...  # noqa: D102
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]: ...  # noqa: D102
-    def take_node_devices_changed(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

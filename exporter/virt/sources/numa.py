@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from exporter.compute.source import Source
 from exporter.errors import ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import FreeNumaMemory, NumaCell, Problem, Severity
+from exporter.virt.calls import CellHypervisor
 
 T = TypeVar("T")
-
-
-class CellHypervisor(Protocol):
-    """The calls used here. exporter.virt.hypervisor.LibvirtHypervisor implements them."""
-
-    def get_cells_free_memory(self, first_cell: int, cells: int) -> Sequence[int]:
-        """Return the free bytes of each of these cells."""
-
-    def get_free_pages(
-        self, sizes_kib: Sequence[int], first_cell: int, cells: int
-    ) -> Mapping[int, Mapping[int, int]]:
-        """Return the number of free pages of each of these cells, by the cell's id and page size."""
 
 
 class NumaMemory(Source):

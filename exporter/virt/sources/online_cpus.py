@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from exporter.compute.source import Settings, Source
 from exporter.errors import NoAnswerError, UnsupportedError
 from exporter.model import Problem, Severity
-from exporter.virt.connections import Connections, WaitingHypervisor
+from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 

@@ -18,7 +18,8 @@ from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StoragePool
 from exporter.recorder import COMMAND, Recorder
-from exporter.virt.connections import Connections, StorageHypervisor
+from exporter.virt.calls import StorageHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.refresh_timeout import RefreshTimeout
