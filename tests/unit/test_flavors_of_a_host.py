@@ -15,7 +15,6 @@ from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     make_capabilities,
     make_cell,
-    make_cpus,
     make_guest,
     make_node,
     make_reading,
@@ -31,7 +30,7 @@ VCPU, PCPU, MEMORY_MB, DISK_GB = ResourceClass
 def make_cells(*cells: Sequence[int], memory_kib: int = 8 * GIB_KIB, pages: Any = ()) -> tuple[NumaCell, ...]:
     """Return cells of these CPUs, each with so much memory."""
     return tuple(
-        make_cell(id=number, cpus=make_cpus(cpus), memory_kib=memory_kib, pages=tuple(pages))
+        make_cell(id=number, cpus=frozenset(cpus), memory_kib=memory_kib, pages=tuple(pages))
         for number, cpus in enumerate(cells)
     )
 
@@ -48,7 +47,7 @@ def count_slots(
         capabilities=make_capabilities(cells=tuple(cells)),
         node=make_node(cells),
         node_memory=None,
-        online_cpus=frozenset(cpu.id for cell in cells for cpu in cell.cpus),
+        online_cpus=frozenset().union(*(cell.cpus for cell in cells)),
     )
     options = {"reserved_host_memory_mb": 0, **options}
     config = HypervisorConfig(uri="test:///default", flavors=(flavor,), **options)
