@@ -43,6 +43,7 @@ LEFT_OUT = (
     "layers",
     "make_venv",
     "parallel",
+    "promises",
     "run",
 )
 

@@ -523,6 +523,12 @@ def test_a_host_without_cells_has_no_numa_topology() -> None:
     assert compute(make_reading(capabilities=make_capabilities(cells=()))).numa_topology is None
 
 
+def test_a_guest_that_cannot_be_read_hides_none_that_is_listed_after_it() -> None:
+    reading = hide_xml(make_reading(guests=[make_guest(1), make_guest(2, maximum_vcpus=7)]), 1)
+    claimed = {each.resource_class: each.claimed for each in compute(reading).inventories}
+    assert claimed[ResourceClass.VCPU] == 7
+
+
 def test_all_online_cpus_may_be_dedicated() -> None:
     options = configure(cpu_dedicated_set="0-3")
     resources = compute(make_reading(online_cpus=frozenset(range(4))), options)
