@@ -17,6 +17,8 @@ from exporter.model import DriverStats, HostView, Resources
 from tests.support.holding import Hold
 from tests.support.records import make_resources
 
+WALL_CLOCK_SECONDS = 1.75e9
+
 
 @dataclass
 class Clock:
@@ -26,6 +28,9 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def make_settings(*, resync_interval: float = 60, stale_grace: float = 120, **options: Any) -> Settings:
@@ -48,7 +53,8 @@ class DueSource(Source):
 class Driver:
     """Answers with `resources`, or raises `error`. While it is held, it does not answer.
 
-    :ivar reads: how often it was asked
+    :ivar reads: how often it was asked; each time it makes 7 calls and reads 3 guests
+    :ivar on_read: called by each read
     :ivar hung: how many of its calls do not return
     :ivar settings: what it was reconfigured to
     :ivar times: what it was last told of how long things take and last
@@ -59,6 +65,7 @@ class Driver:
         self.resources = resources or make_resources()
         self.error: Exception | None = None
         self.reads = 0
+        self.on_read: Callable[[], None] = lambda: None
         self.hung = 0
         self.is_lost = False
         self.due: Mapping[str, Callable[[], None]] = {}
@@ -83,6 +90,7 @@ class Driver:
         if hold is not None:
             hold.enter()
         self.reads += 1
+        self.on_read()
         if hold is not None:
             hold.wait()
         if self.error is not None:
@@ -95,7 +103,9 @@ class Driver:
             await asyncio.sleep(0.001)
 
     def get_stats(self) -> DriverStats:
-        return DriverStats(libvirt_calls=0, guests_read=0, events=0, connects=0, hung=self.hung)
+        return DriverStats(
+            libvirt_calls=7 * self.reads, guests_read=3 * self.reads, events=0, connects=0, hung=self.hung
+        )
 
     def has_lost_connection(self) -> bool:
         return self.is_lost
@@ -120,6 +130,7 @@ class Host:
 
     :ivar retry_after: how many seconds after a failed connection it is tried again, each time
     :ivar backoff: if that is another one
+    :ivar durations: how long each refresh took
     """
 
     driver: Driver = field(default_factory=Driver)
@@ -131,19 +142,22 @@ class Host:
     settings: HypervisorConfig = field(
         default_factory=lambda: HypervisorConfig(uri="qemu:///system", name="kvm01")
     )
+    labels: tuple[tuple[str, str], ...] = ()
+    durations: list[float] = field(default_factory=list)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 
     def __post_init__(self) -> None:
         self.state = HostState(
             target=self.target,
+            labels=self.labels,
             driver=self.driver,
             config=self.config,
             slots=self.slots,
             backoff=self.backoff
             or Backoff(first=self.retry_after, maximum=self.retry_after, draw=lambda: 1.0),
-            observe_duration=lambda _seconds: None,
+            observe_duration=self.durations.append,
             clock=self.clock,
-            wall_clock=lambda: 1.75e9,
+            wall_clock=lambda: WALL_CLOCK_SECONDS,
         )
 
     async def ask(self, *, refresh: bool = False, seconds: float = 20) -> HostView:

@@ -11,8 +11,8 @@ import pytest
 from exporter.compute.host_state import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
-from exporter.model import HostView, Problem, Severity
-from tests.support.hosts import Host
+from exporter.model import HostView, Problem, RefreshCost, Severity
+from tests.support.hosts import WALL_CLOCK_SECONDS, Host
 from tests.support.records import make_resources
 
 # How long a test waits for an answer that is sure to come.
@@ -382,3 +382,89 @@ async def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs
         assert (await asyncio.wait_for(scrapes[2], PATIENCE_SECONDS)).is_up
         assert not scrapes[0].done()
     assert (await scrapes[0]).is_up
+
+
+async def test_a_view_says_what_its_last_refresh_cost() -> None:
+    host = Host(config=Config(cache_ttl=0))
+    assert host.state.get_view().refresh is None
+    host.driver.on_read = lambda: host.clock.advance(2.5)
+    for _ in range(2):
+        view = await host.ask()
+        assert view.refresh == RefreshCost(duration_seconds=2.5, libvirt_calls=7, guests_read=3)
+    host.driver.error = HypervisorError("no")
+    assert (await host.ask()).refresh == RefreshCost(duration_seconds=2.5, libvirt_calls=7, guests_read=3)
+    assert host.durations == [2.5] * 3
+
+
+async def test_a_view_says_how_old_its_numbers_are_and_since_when_all_was_well() -> None:
+    host = Host(config=Config(cache_ttl=0, stale_grace=100))
+    view = host.state.get_view()
+    assert (view.age_seconds, view.seconds_since_success) == (None, None)
+    await host.ask()
+    host.driver.resources = make_resources(memory_mb=None)
+    host.clock.advance(10)
+    await host.ask()
+    host.clock.advance(5)
+    view = host.state.get_view()
+    assert (view.age_seconds, view.seconds_since_success) == (5, 15)
+    host.clock.advance(100)
+    view = host.state.get_view()
+    assert (view.age_seconds, view.seconds_since_success) == (None, 115)
+
+
+async def test_a_snapshot_bears_its_targets_labels_and_the_time_on_the_wall() -> None:
+    host = Host(target="kvm07", labels=(("zone", "a"),))
+    view = await host.ask()
+    assert view.snapshot is not None
+    assert (view.target, view.snapshot.target, view.snapshot.labels) == ("kvm07", "kvm07", (("zone", "a"),))
+    assert view.snapshot.timestamp_seconds == WALL_CLOCK_SECONDS
+
+
+async def test_the_log_says_what_to_do_and_whom_it_concerns(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    host = Host(target="kvm07", config=Config(cache_ttl=0))
+    host.driver.error = ConnectError("nobody listens", advice="Start libvirtd")
+    await host.ask()
+    host.driver.error = None
+    await host.ask()
+    begun, over = (record for record in caplog.records if hasattr(record, "reason"))
+    assert begun.getMessage() == "nobody listens. Start libvirtd"
+    assert (begun.target, begun.reason) == ("kvm07", "connect")  # type: ignore[attr-defined]
+    assert (over.target, over.reason, over.was) == ("kvm07", "connect", "nobody listens")  # type: ignore[attr-defined]
+
+
+async def test_problems_are_shown_with_their_reason_and_what_to_do() -> None:
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.error = ConnectError("nobody listens", advice="Start libvirtd")
+    (problem,) = (await host.ask()).problems
+    assert (problem.severity, problem.reason, problem.subject) == (Severity.FATAL, "connect", "")
+    assert (problem.message, problem.advice) == ("nobody listens", "Start libvirtd")
+    host.driver.error = None
+    assert (await host.ask()).problems == ()
+    with host.driver.held():
+        (problem,) = (await host.ask(seconds=0)).problems
+        assert (problem.severity, problem.reason, problem.subject) == (Severity.FATAL, "timeout", "")
+
+
+async def test_every_reason_has_a_counter_before_anything_goes_wrong() -> None:
+    errors = Host().state.get_view().errors
+    assert set(errors.values()) == {0}
+    assert {"connect", "timeout", "guest_xml", "internal"} <= set(errors)
+
+
+async def test_what_is_being_read_between_scrapes_is_given_up_when_it_is_closed() -> None:
+    host, thawed = Host(), threading.Event()
+    await host.ask()
+    host.driver.due = {"image sizes": lambda: thawed.wait(PATIENCE_SECONDS)}
+    waiting = asyncio.create_task(host.state.finish_maintenance())
+    await asyncio.sleep(0.05)
+    host.state.close()
+    await asyncio.wait_for(waiting, 5)
+    thawed.set()
+
+
+async def test_nothing_is_read_between_scrapes_of_one_that_never_answered() -> None:
+    host, done = Host(), threading.Event()
+    host.driver.due = {"image sizes": done.set}
+    await host.state.finish_maintenance()
+    assert not await host.waits_for(done)

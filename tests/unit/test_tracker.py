@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -202,3 +203,45 @@ async def test_one_alone_can_be_asked_for() -> None:
     )
     assert [(view.target, view.is_up, view.snapshot) for view in views] == [("second", False, None)]
     assert fleet.drivers["first"].reads == 1
+
+
+async def test_maintenance_and_closing_reach_every_hypervisor() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+    await fleet.audit()
+    done = {target: threading.Event() for target in fleet.drivers}
+    for target, driver in fleet.drivers.items():
+        driver.due = {"image sizes": done[target].set}
+    fleet.tracker.maintain()
+    for event in done.values():
+        assert await asyncio.to_thread(event.wait, PATIENCE_SECONDS)
+    fleet.tracker.close()
+    for driver in fleet.drivers.values():
+        assert await asyncio.to_thread(driver.is_closed.wait, PATIENCE_SECONDS)
+
+
+async def test_what_is_due_is_waited_for_as_long_as_is_said_and_of_all_at_once() -> None:
+    fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
+    await fleet.audit()
+    thawed, done = threading.Event(), threading.Event()
+    fleet.drivers["slow"].due = {"image sizes": lambda: thawed.wait(PATIENCE_SECONDS)}
+    fleet.drivers["well"].due = {"image sizes": done.set}
+    await asyncio.wait_for(fleet.tracker.finish_maintenance(timeout=0.2), 10)
+    assert done.is_set()
+    thawed.set()
+    await fleet.tracker.finish_maintenance(timeout=PATIENCE_SECONDS)
+
+
+async def test_all_are_read_anew_where_that_is_wanted() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+    fleet.tracker.configure(replace(fleet.configuration("a", "b"), cache_ttl=60))
+    for refresh, reads in ((False, 1), (False, 1), (True, 2)):
+        deadline = fleet.clock() + PATIENCE_SECONDS
+        await fleet.tracker.update_available_resource(deadline=deadline, refresh=refresh)
+        assert {driver.reads for driver in fleet.drivers.values()} == {reads}
+
+
+async def test_a_reload_reaches_every_hypervisor() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+    fleet.tracker.configure(replace(fleet.configuration("a", "b"), resync_interval=7, stale_grace=8))
+    for driver in fleet.drivers.values():
+        assert driver.times == {"resync_interval": 7, "stale_grace": 8}
