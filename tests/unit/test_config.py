@@ -12,7 +12,14 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.config.kinds import ADDRESS, format_duration, parse_duration
+from exporter.config.kinds import (
+    ADDRESS,
+    MAX_ALLOCATION_RATIO,
+    MAX_FLAVOR_NAME_LENGTH,
+    format_duration,
+    parse_duration,
+)
+from exporter.config.libvirt_uri import quote
 from exporter.config.load import load_config
 from exporter.config.settings import (
     SECTIONS,
@@ -482,6 +489,27 @@ def test_pages_are_written_as_for_novas_hw_mem_page_size(
 ) -> None:
     text = f"flavors: {{a: {{vcpus: 1, memory_mb: 1, disk_gb: 0, pages: {pages}}}}}"
     assert directory.load_one(text).flavors[0].page_size_kib == kib
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"flavors: {{{'n' * MAX_FLAVOR_NAME_LENGTH}: {{vcpus: 1, memory_mb: 1, disk_gb: 0}}}}",
+        f"defaults: {{cpu_allocation_ratio: {MAX_ALLOCATION_RATIO}}}",
+        "stale_grace: 1y",
+        f"web: {{listen_address: ['unix:/{'p' * 106}']}}",
+        "web: {listen_address: ['[::1]:65535']}",
+        f"web: {{listen_address: ['{'a' * 63}.example.:9100']}}",
+    ],
+    ids=["flavor's name", "ratio", "duration", "socket's path", "port", "host name"],
+)
+def test_the_most_that_a_limit_allows_is_allowed(directory: Directory, text: str) -> None:
+    assert directory.load(text) != Config()
+
+
+def test_a_text_in_a_message_is_shortened_where_it_is_long() -> None:
+    assert quote("a" * 60) == f"'{'a' * 60}'"
+    assert quote("a" * 61) == f"'{'a' * 60}…'"
 
 
 def test_a_module_makes_a_hypervisor_of_a_target_with_its_own_and_the_default_options(

@@ -142,6 +142,60 @@ def test_a_reference_does_not_find_an_option_in_a_group_where_it_means_nothing(t
     assert read(tmp_path, text).connection_uri == "qemu+tcp://192.0.2.1/"
 
 
+SPECS = tuple(f'{{"vendor_id": "808{number}"}}' for number in range(5))
+TODAY, OLDER = "[pci]\ndevice_spec = ", "[pci]\npassthrough_whitelist = "
+OLDEST = "[DEFAULT]\npci_passthrough_whitelist = "
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ((TODAY, TODAY), (0, 1)),
+        ((OLDER,), (0,)),
+        ((OLDEST, OLDEST), (0, 1)),
+        ((TODAY, OLDER, TODAY, OLDER, OLDEST), (3, 1, 4, 2, 0)),
+    ],
+)
+def test_devices_may_be_specified_several_times_and_under_older_names(
+    tmp_path: Path, names: tuple[str, ...], order: tuple[int, ...]
+) -> None:
+    """What stands under the oldest name comes first."""
+    text = "".join(f"{name}{SPECS[number]}\n" for name, number in zip(names, order, strict=True))
+    assert read_options(tmp_path, text)["device_spec"] == SPECS[: len(names)]
+
+
+def test_an_empty_device_spec_is_none(tmp_path: Path) -> None:
+    assert "device_spec" not in read_options(tmp_path, "[pci]\ndevice_spec =\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [
+        ("enabled_mdev_types = nvidia-35, nvidia-36\n", ("nvidia-35", "nvidia-36")),
+        ("enabled_vgpu_types = nvidia-35,,\n", ("nvidia-35",)),
+        ("enabled_vgpu_types = nvidia-35\nenabled_mdev_types = nvidia-36\n", ("nvidia-36",)),
+        ("enabled_mdev_types = ,\n", None),
+    ],
+    ids=["today's name", "older name", "both", "none"],
+)
+def test_mdev_types_are_a_list_under_the_name_of_today_or_the_older_one(
+    tmp_path: Path, text: str, types: tuple[str, ...] | None
+) -> None:
+    assert read_options(tmp_path, f"[devices]\n{text}").get("enabled_mdev_types") == types
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_editor_ends_them(tmp_path: Path, end: str) -> None:
+    text = end.join(("[DEFAULT]", "reserved_host_cpus = 3", "my_ip = 192.0.2.7", ""))
+    options = read_options(tmp_path, text)
+    assert (options.get("reserved_host_cpus"), options.get("my_ip")) == (3, "192.0.2.7")
+
+
+def test_the_first_dot_of_a_reference_ends_its_group(tmp_path: Path) -> None:
+    text = "[libvirt]\na.b = /srv\n[DEFAULT]\ninstances_path = ${libvirt.a.b}/instances\n"
+    assert read_options(tmp_path, text)["instances_path"] == "/srv/instances"
+
+
 def test_names_of_groups_are_alike_in_upper_and_lower_case(tmp_path: Path) -> None:
     text = "[Compute]\ncpu_shared_set = 0\n[COMPUTE]\ncpu_shared_set = 1\n"
     assert read_options(tmp_path, text) == {"cpu_shared_set": "1"}

@@ -103,3 +103,12 @@ def test_a_mistake_is_answered_with_exactly_its_message(file: Path) -> None:
         load_web_file(file)
     assert [mistake.replace(f"{file.parent}/", "") for mistake in caught.value.mistakes] == [expected]
     assert "canary" not in str(caught.value)
+
+
+def test_the_most_that_a_limit_allows_is_allowed(tmp_path: Path) -> None:
+    costly = HASH.replace("$10$", "$15$")
+    file = load_web_file(
+        write(tmp_path, f"basic_auth_users: {{a: {costly}}}\nrate_limit: {{interval: 1s, burst: 1}}\n")
+    )
+    assert file.users == {"a": costly}
+    assert file.rate_limit == RateLimit(interval=1.0, burst=1)
