@@ -88,7 +88,8 @@ def _load_client_authorities(context: ssl.SSLContext, tls: TlsSettings) -> None:
     context.verify_mode = mode
     authorities = _read("client_ca", tls.client_ca_file, tls.client_ca)
     try:
-        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+        # What is not ASCII can only be a comment, or the file is not PEM. Python's ssl would raise TypeError.
+        context.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
         where = f"client_ca {tls.client_ca_file or '(inline)'}"
         raise ConfigError([f"{where}: not PEM, expected certificates of authorities"]) from error

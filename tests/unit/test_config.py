@@ -119,7 +119,7 @@ def test_every_key_refuses_a_mapping_and_says_where(directory: Directory, path: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"web:\n  telemetry_path: \xff", "config.yaml:2: found the byte 0xff, expected UTF-8"),
+        (b"web:\n  telemetry_path: \xff\nlog: {}\n", "config.yaml:2: found the byte 0xff, expected UTF-8"),
         (b"web: 1\n\x00", "config.yaml:2: not YAML: found the character U+0000"),
         ("web: {}".encode("utf-16"), "config.yaml:1: found the byte 0xff, expected UTF-8"),
     ],
