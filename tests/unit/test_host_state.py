@@ -139,8 +139,8 @@ async def test_each_refresh_is_one_line_at_debug_level(caplog: pytest.LogCapture
     await host.ask()
     lines = [vars(record) for record in caplog.records if record.getMessage() == "refreshed"]
     assert [(each["target"], each["libvirt_calls"], each["guests_read"]) for each in lines] == [
-        ("kvm01", 0, 0),
-        ("kvm01", 0, 0),
+        ("kvm01", 7, 3),
+        ("kvm01", 7, 3),
     ]
     assert [each["problems"] for each in lines] == ["none", "connect"]
     assert all(each["seconds"] >= 0 for each in lines)
