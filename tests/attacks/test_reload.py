@@ -30,9 +30,9 @@ def test_reloads_of_a_configuration_that_hangs_keep_nobody_out() -> None:
                 assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
             assert count_threads(exporter.process.pid) <= threads + 4
             # The mount is back: one that was under way and one that waited, for all who asked.
-            for _ in range(2):
+            for count in (1, 2):
                 write_to_pipe(exporter.config, settings)
-            wait_until(lambda: exporter.log.count("configuration reloaded") == 2, "two reloads")
+                wait_until(lambda n=count: exporter.log.count("configuration reloaded") == n, "a reload")
         assert exporter.scrape(seconds=10).value("hypervisor_exporter_config_last_reload_successful") == 1
 
 
