@@ -104,7 +104,7 @@ class OwnMetrics:
     def watch_web(
         self, *, is_up_to_date: Callable[[], bool], read_expiry: Callable[[], float | None]
     ) -> None:
-        """Export the state of the web configuration, read anew on each scrape.
+        """Export the state of the web configuration. It is read again on each scrape.
 
         :param read_expiry: returns when the certificate expires, in seconds since the epoch; None without one
         """

@@ -1,7 +1,7 @@
-"""A recorder of what is done to read one hypervisor: steps, calls to libvirt, files and commands.
+"""A recorder of the reads of one hypervisor: steps, calls to libvirt, files and commands.
 
-What is under way is always known, so that a call that hangs can be named. What has ended is kept only while
-somebody records.
+It always knows what is under way, so that a hung call can be named. It keeps what has ended only during a
+recording.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 
 from exporter.errors import HypervisorError
 
-# A refresh of very many guests makes one call for each. What goes beyond is counted.
+# A refresh of very many guests makes one call for each. Entries above this limit are only counted.
 MAX_ENTRIES = 10_000
 
-REFRESH = "refresh"  # the step that all others of a refresh lie in
+REFRESH = "refresh"  # the step that contains all others of a refresh
 
 STEP = "step"
 CALL = "call"  # to libvirt
 FILES = "files"
 COMMAND = "command"
-EARLIER = "earlier"  # not read now: an earlier answer counts
+EARLIER = "earlier"  # not read now: an earlier answer is used
 
 
 @dataclass(slots=True)
@@ -30,12 +30,12 @@ class Entry:
     """Something that was done, or is under way.
 
     :ivar kind: one of the above
-    :ivar name: of the step, or of libvirt's function
-    :ivar subject: what it was about: a guest, a storage pool, a path
+    :ivar name: the step, or libvirt's function
+    :ivar subject: a guest, a storage pool, a path
     :ivar thread: the name of the thread that does it
     :ivar started_at: on the recorder's clock
     :ivar ended_at: None while it is under way
-    :ivar outcome: what came of it; "ok" if nothing went wrong
+    :ivar outcome: its result; "ok" without an error
     """
 
     kind: str
@@ -48,10 +48,10 @@ class Entry:
 
 
 class Recording:
-    """What was recorded, from when it began.
+    """The entries of one recording.
 
-    :ivar began_at: on the recorder's clock
-    :ivar left_out: how many entries were more than there is room for
+    :ivar began_at: start, on the recorder's clock
+    :ivar left_out: how many entries did not fit
     """
 
     def __init__(self, began_at: float, under_way: list[Entry]) -> None:
@@ -60,19 +60,19 @@ class Recording:
         self._entries = under_way
 
     def add(self, entry: Entry) -> None:
-        """Take down what has begun. Its end is taken down in the entry."""
+        """Add an entry that has started. Its end is set in the entry."""
         if len(self._entries) < MAX_ENTRIES:
             self._entries.append(entry)
         else:
             self.left_out += 1
 
     def get_entries(self) -> list[Entry]:
-        """Return copies of all, in the order in which they began; some may be under way."""
+        """Return copies of all entries, in the order of their start. Some may be under way."""
         return [replace(entry) for entry in sorted(self._entries, key=lambda each: each.started_at)]
 
 
 class Recorder:
-    """Takes down what is done to read one hypervisor. For any thread.
+    """Records the reads of one hypervisor. Thread-safe.
 
     :param clock: monotonic seconds
     """
@@ -85,7 +85,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[Recording]:
-        """Record what is done within the block, and what is under way when it begins."""
+        """Record what is done in this block, and what is under way at its start."""
         with self._lock:
             recording = Recording(self._clock(), list(self._under_way.values()))
             self._recordings = (*self._recordings, recording)
@@ -97,13 +97,13 @@ class Recorder:
 
     @property
     def is_recording(self) -> bool:
-        """Whether somebody records."""
+        """Whether there is a recording."""
         return bool(self._recordings)
 
     def begin(self, kind: str, name: str, subject: str = "", *, started_at: float | None = None) -> Entry:
-        """Take down that something begins; `end` has to follow.
+        """Record a start; `end` has to follow.
 
-        :param started_at: on the clock, if it began before
+        :param started_at: on the clock, if it started earlier
         """
         now = self._clock() if started_at is None else started_at
         entry = Entry(kind, name, subject, threading.current_thread().name, now)
@@ -114,18 +114,18 @@ class Recorder:
         return entry
 
     def end(self, entry: Entry, outcome: str = "ok") -> None:
-        """Take down what came of it."""
+        """Record the end and the result."""
         entry.outcome = outcome
         entry.ended_at = self._clock()
         with self._lock:
             del self._under_way[id(entry)]
 
     def step(self, name: str, subject: str = "", *, kind: str = STEP) -> _Step:
-        """Take down how long a block takes, and how it ends: `with recorder.step(…)`."""
+        """Record the time and the result of a block: `with recorder.step(…)`."""
         return _Step(self, self.begin(kind, name, subject))
 
     def note_earlier(self, name: str, age_seconds: float) -> None:
-        """Take down that an earlier answer counts, and how old it is."""
+        """Record that an earlier answer is used, and its age."""
         self.end(self.begin(EARLIER, name), f"{age_seconds:.1f} s old")
 
 
@@ -146,5 +146,8 @@ class _Step:
 
 
 def _describe(error: BaseException) -> str:
-    """Return what went wrong. Another error than ours may hold a password of the URI in its message."""
+    """Return the error.
+
+    Errors of other libraries may contain a password of the URI, so their text is left out.
+    """
     return f"{error.reason}: {error}" if isinstance(error, HypervisorError) else "failed"

@@ -1,4 +1,4 @@
-"""HostState: one hypervisor as it was last read, with Nova's brief cache, and never more than one refresh.
+"""HostState: the last state of one hypervisor, with a short cache, and at most one refresh at a time.
 
 Its states: what is shown in each, and what a scrape and the maintenance between scrapes do in each.
 
@@ -19,7 +19,7 @@ Its states: what is shown in each, and what a scrape and the maintenance between
 
 - A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where
   it cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time longer.
-- *lost*: libvirt said that the connection is closed, and no refresh has met that yet.
+- *lost*: libvirt reported that the connection is closed, and no refresh has noticed it yet.
 - *being read*: shown as before. All scrapes share one refresh. *late*: a scrape's time was up before its end.
 - What maintenance has read is not shown yet: the next scrape reads the host even if it is *up*.
 
@@ -47,7 +47,7 @@ from exporter.recorder import REFRESH, STEP, Recorder, Recording
 
 log = logging.getLogger(__name__)
 
-# Every value of the label `reason`, so that each counter is there at 0 before its first increment.
+# Every value of the label `reason`, so that each counter exists with 0 before its first increment.
 REASONS = (
     "connect",
     "connection_lost",
@@ -69,50 +69,50 @@ REASONS = (
 )
 
 
-# Who takes longer only waits for an answer and keeps no processor busy, so that another may begin.
+# A refresh that is still running after this only waits for libvirt. Its slot is given to the next one.
 SLOT_SECONDS = 1.0
 
-# Not found by a refresh, which therefore cannot say that it is over, but among all targets: by HostNames.
+# HostNames finds this problem among all targets. So a refresh cannot end it.
 _DUPLICATE = ("duplicate", "")
 
 
 class Driver(MaintenanceDriver, Protocol):
-    """What HostState asks of a driver: exporter.virt.driver.LibvirtDriver."""
+    """The methods of a driver that HostState uses: exporter.virt.driver.LibvirtDriver."""
 
     def get_available_resource(self) -> Resources:
         """Read the hypervisor; may block for ever."""
 
     def get_stats(self) -> DriverStats:
-        """Return what was done so far."""
+        """Return the counters."""
 
     def has_lost_connection(self) -> bool:
-        """Whether the hypervisor is known to be gone since it was read."""
+        """Whether the connection was lost since the last read."""
 
     def configure(self, *, resync_interval: float, stale_grace: float) -> None:
-        """Go by these times from now on."""
+        """Use these times from now on."""
 
     def reconfigure(self, config: HypervisorConfig) -> None:
-        """Count by these settings from the next reading on. The URI is the same."""
+        """Use these settings from the next refresh on. The URI is the same."""
 
     def close(self) -> None:
-        """Let go of the hypervisor; may block for ever."""
+        """Release the hypervisor; may block for ever."""
 
 
 class HostState:
-    """The state of one hypervisor, refreshed in a thread of its own when somebody asks for it.
+    """The state of one hypervisor. A scrape starts a refresh in its own thread.
 
-    All methods belong to the event loop's thread.
+    All methods run in the event loop's thread.
 
-    :param target: what the hypervisor is called in the configuration
-    :param labels: that it is given there, beside its name
-    :param config: says how long things may take and last
-    :param slots: bounds how many hypervisors are refreshed at once
-    :param backoff: says when to try again to connect
-    :param observe_duration: told of each refresh's seconds
-    :param clock: monotonic seconds; ages are told by it, so that a stepped wall clock does no harm
+    :param target: the hypervisor's name in the configuration
+    :param labels: its labels in the configuration
+    :param config: has the timeouts and cache times
+    :param slots: limits how many hypervisors are refreshed at once
+    :param backoff: decides when to try to connect again
+    :param observe_duration: called with the seconds of each refresh
+    :param clock: monotonic seconds; used for ages, so that a change of the wall clock does no harm
     :param wall_clock: seconds since the epoch
-    :param recorder: takes down what is done to read the hypervisor, for whoever asks
-    :ivar hostname: the first that the hypervisor said; None before it has answered
+    :param recorder: records the reads of the hypervisor, for debugging
+    :ivar hostname: the first one that the hypervisor reported; None before its first answer
     """
 
     def __init__(
@@ -156,14 +156,16 @@ class HostState:
         self._cache_hits = 0
         self._errors = Counter(dict.fromkeys(REASONS, 0))
         self._problems: dict[tuple[str, str], Problem] = {}
-        self._told = dict(self._problems)  # those in the log whose end is not
+        self._told = dict(self._problems)  # problems whose start is in the log, but not their end
         self._has_reported_view = False
 
     async def get_host_stats(self, *, refresh: bool, deadline: float) -> None:
-        """Have the hypervisor read, if asked to or if what is known is too old; get_view then shows it.
+        """Refresh the hypervisor if `refresh` is set or the snapshot is too old.
 
-        :param deadline: on the clock: until when to wait. A refresh still under way then goes on by itself,
-            and every other caller shares it.
+        Get_view then shows the result.
+
+        :param deadline: how long to wait, on the clock. A refresh that takes longer continues, and all
+            callers share it.
         """
         if self._is_cached() and not refresh:
             self._cache_hits += 1
@@ -171,12 +173,12 @@ class HostState:
             await self._wait_for_refresh(deadline, is_forced=refresh)
 
     def recording(self) -> AbstractContextManager[Recording]:
-        """Record what is done to read the hypervisor, within a block."""
+        """Record the reads of the hypervisor in this block."""
         return self._recorder.recording()
 
     @property
     def is_shown(self) -> bool:
-        """Whether there are numbers, and not older than the grace."""
+        """Whether there are numbers that are not older than stale_grace."""
         return self._snapshot is not None and self._age <= self._config.stale_grace
 
     @property
@@ -184,9 +186,9 @@ class HostState:
         return self._clock() - self._snapshot_taken
 
     def get_view(self, *, duplicate_of: str | None = None) -> HostView:
-        """Return what is known now: the last snapshot, unless it is older than the grace.
+        """Return the current view: the last snapshot, unless it is older than stale_grace.
 
-        :param duplicate_of: the target that is shown by this host name, and why, if this one is not
+        :param duplicate_of: the target that is shown instead of this one, and why
         """
         now = self._clock()
         snapshot = self._snapshot if self.is_shown and duplicate_of is None else None
@@ -208,7 +210,7 @@ class HostState:
         )
 
     def note_duplicate(self, duplicate_of: str | None) -> None:
-        """Count and log that another target is shown by this host name (None: that none is any longer)."""
+        """Count and log that another target is shown instead of this one (None: not any more)."""
         if duplicate_of is None:
             self._tell_over({_DUPLICATE})
         else:
@@ -220,15 +222,15 @@ class HostState:
         return Problem(severity=Severity.FATAL, reason="duplicate", subject="", message=message)
 
     def configure(self, config: Config) -> None:
-        """Go by this configuration's times from now on."""
+        """Use this configuration's times from now on."""
         self._config = config
         self._driver.configure(resync_interval=config.resync_interval, stale_grace=config.stale_grace)
 
     def reconfigure(self, hypervisor: HypervisorConfig, config: Config) -> None:
-        """Take other settings for the same URI, and show nothing until it was read by them.
+        """Use other settings for the same URI, and show nothing until it was read with them.
 
-        The connections stay, and so does what is known of guests: calls that hang, hang at libvirt, whatever
-        the settings are, and are bounded and counted on.
+        The connections and what is known about guests stay. Calls that hang, hang in libvirt, whatever the
+        settings are. They stay limited and counted.
         """
         self.configure(config)
         self._driver.reconfigure(hypervisor)
@@ -238,14 +240,14 @@ class HostState:
         self._has_reported_view = False
 
     async def finish_maintenance(self) -> None:
-        """Read what is due between scrapes, if the hypervisor answers, and wait until all of it is read."""
+        """If the hypervisor answers, read what is due between scrapes, and wait until it is read."""
         if self._has_answered:
             await self._maintenance.finish()
 
     def maintain(self) -> None:
-        """Do, beside the scrapes, what is due: reconnect, or read guests, images and devices again.
+        """Do the due work between scrapes: reconnect, or read guests, images and devices again.
 
-        While a refresh is under way, libvirt may be hanging: it is done when that has ended well.
+        Do nothing while a refresh is under way, because libvirt may be hanging.
         """
         if self._refresh is not None:
             self._is_maintenance_due = True
@@ -259,14 +261,14 @@ class HostState:
         return is_lost and self._backoff.may_try(self._clock())
 
     def close(self) -> None:
-        """Let go of the hypervisor, without waiting for it."""
+        """Release the hypervisor without waiting for it."""
         if self._refresh is not None:
             self._refresh.cancel()
         self._maintenance.close()
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
 
     def _is_cached(self) -> bool:
-        """Whether the snapshot is young, and nothing was read between scrapes that it does not show."""
+        """Whether the snapshot is young, and contains everything that was read between scrapes."""
         is_young = self._clock() - self._snapshot_taken < self._config.cache_ttl
         is_latest = self._jobs_seen == self._maintenance.jobs_done
         return is_young and is_latest and self._has_answered and not self._driver.has_lost_connection()
@@ -288,7 +290,7 @@ class HostState:
         return self._refresh
 
     def _note_late(self) -> None:
-        """Take note that a scrape could not wait for the refresh; once for each refresh."""
+        """Record, once for each refresh, that a scrape could not wait for it."""
         if self._is_late:
             return
         self._is_late = True
@@ -302,7 +304,7 @@ class HostState:
         self._tell_begun(self._problems.values())
 
     async def _refresh_once(self) -> None:
-        """Read the hypervisor once, however long it takes; once more if its settings changed meanwhile."""
+        """Read the hypervisor once, however long it takes. Repeat it if its settings changed meanwhile."""
         try:
             with self._recorder.step(REFRESH):
                 outcome = await self._read_by_present_settings()
@@ -315,7 +317,7 @@ class HostState:
             self._refresh = None
         self._report_refresh()
         if self._is_maintenance_due and self._has_answered:
-            # At once, since the next refresh may follow at once: without a cache, scrapes leave no gap.
+            # Start this at once: without a cache, the next refresh may follow immediately.
             self._maintenance.start()
         self._is_maintenance_due = False
 
@@ -327,7 +329,10 @@ class HostState:
                 return outcome
 
     async def _read(self) -> Success[Resources] | Failure:
-        """Have the driver read. The slot is given back when it is slow: the hung must not starve the well."""
+        """Let the driver read.
+
+        A slow read gives its slot back, so that hung hypervisors do not block others.
+        """
         waiting = self._recorder.begin(STEP, "wait for a place among the refreshes under way")
         async with self._slots:
             self._recorder.end(waiting)
@@ -380,7 +385,7 @@ class HostState:
         self._report_hypervisor_resource_view(self._snapshot.resources)
 
     def _check_hostname(self, resources: Resources) -> list[Problem]:
-        """Keep the first host name; Nova refuses to let it change, too (Host.get_hostname)."""
+        """Keep the first host name. Nova also refuses a change (Host.get_hostname)."""
         if self.hostname is None:
             self.hostname = resources.hypervisor_hostname
         if resources.hypervisor_hostname == self.hostname:
@@ -410,25 +415,25 @@ class HostState:
         self._tell_begun(self._problems.values())
 
     def _tell_begun(self, problems: Iterable[Problem]) -> None:
-        """Say what is newly wrong, once."""
+        """Log new problems, once."""
         for problem in problems:
             key = (problem.reason, problem.subject)
             if key not in self._told:
                 level = logging.WARNING if problem.severity is Severity.NOTE else logging.ERROR
-                # Each a sentence, as the page has them one below the other.
+                # Message and advice are two sentences in the log; the page shows them separately.
                 text = f"{problem.message}. {problem.advice}" if problem.advice else problem.message
                 log.log(level, "%s", text, extra={"target": self.target, "reason": problem.reason})
             self._told[key] = problem
 
     def _tell_over(self, keys: Set[tuple[str, str]]) -> None:
-        """Say what is over, once; a refresh that fails tells it of nothing."""
+        """Log problems that have ended, once. A failed refresh ends no problem."""
         for key in [key for key in self._told if key in keys]:
             problem = self._told.pop(key)
             extra = {"target": self.target, "reason": problem.reason, "was": problem.message}
             log.info("no longer a problem", extra=extra)
 
     def _report_hypervisor_resource_view(self, resources: Resources) -> None:
-        """Log what is free (ResourceTracker._report_hypervisor_resource_view): first loud, then low."""
+        """Log what is free, first at level info, then debug (_report_hypervisor_resource_view)."""
         level = logging.DEBUG if self._has_reported_view else logging.INFO
         self._has_reported_view = True
         view = {
@@ -443,7 +448,7 @@ class HostState:
         log.log(level, "hypervisor resource view", extra=view)
 
 
-# What Nova's ResourceTracker._verify_resources asks for, and the source that each depends on.
+# The fields that Nova's ResourceTracker._verify_resources needs, and the source of each.
 _REQUIRED = {
     "vcpus": None,
     "memory_mb": None,
@@ -456,9 +461,9 @@ _REQUIRED = {
 
 
 def verify_resources(resources: Resources) -> tuple[str, ...]:
-    """Return the names of the fields that Nova's ResourceTracker._verify_resources asks for and are missing.
+    """Return the missing fields among those that Nova's ResourceTracker._verify_resources needs.
 
-    numa_topology is not among them: there, too, None says that the host has none. What nobody needs, and was
+    numa_topology is not included: in Nova too, None means that the host has none. What is not needed, and was
     therefore not read, is not missing.
     """
     return tuple(

@@ -28,8 +28,8 @@ T = TypeVar("T")
 class Kind(Generic[T]):
     """A kind of value.
 
-    `expected` completes "expected …". `parse` raises ValueError for what is not of this kind, with a detail
-    worth adding or with no text.
+    `expected` completes "expected …". `parse` raises ValueError for a value of another kind, with a useful
+    detail or without text.
     """
 
     expected: str
@@ -48,7 +48,7 @@ class Kind(Generic[T]):
 
 
 def _parse_text(value: object) -> str:
-    """Accept one line of text: it ends up in labels, logs and paths."""
+    """Accept one line of text. It is used in labels, logs and paths."""
     if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
         raise ValueError
     return value
@@ -59,7 +59,7 @@ def _parse_images_type(value: object) -> str:
 
 
 def _parse_device_spec(value: object) -> str:
-    """Accept one of Nova's specifications, or a list of them, and return it without its line ends."""
+    """Accept one or a list of Nova's specifications, and return it without line ends."""
     if not isinstance(value, str):
         raise ValueError
     parse_device_spec(value)
@@ -139,9 +139,9 @@ _DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in _MILLISE
 
 
 def parse_duration(value: object) -> float:
-    """Read a duration as Prometheus writes them ("5s", "1m30s", "500ms", "0"), and return seconds.
+    """Parse a duration in Prometheus' form ("5s", "1m30s", "500ms", "0"), and return seconds.
 
-    :raises ValueError: if it is none, or above a year: timers overflow somewhere beyond
+    :raises ValueError: if it is not a duration, or is above a year, because timers may overflow
     """
     if value == "0" or (value == 0 and type(value) is int):
         return 0.0
@@ -157,7 +157,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as the shortest duration that parse_duration reads: "1m30s"."""
+    """Return seconds as the shortest duration: "1m30s"."""
     rest = round(seconds * 1000)
     written = ""
     for unit, milliseconds in _MILLISECONDS.items():

@@ -34,7 +34,7 @@ _QUOTED_LENGTH = 60
 
 @dataclass(frozen=True, slots=True)
 class LibvirtUri:
-    """The parts of a URI that tell where the hypervisor is."""
+    """The parts of a URI that say where the hypervisor is."""
 
     driver: str
     transport: str | None
@@ -42,9 +42,9 @@ class LibvirtUri:
 
     @classmethod
     def parse(cls, uri: str) -> LibvirtUri:
-        """Take a URI apart, as in "qemu+ssh://root@kvm02/system".
+        """Parse a URI such as "qemu+ssh://root@kvm02/system".
 
-        :raises ValueError: if it is not a URI; the message is empty, so that it cannot hold a password
+        :raises ValueError: if it is not a URI; the message is empty, so that it cannot contain a password
         """
         match = _URI.fullmatch(uri)
         if match is None or " " in uri or not uri.isprintable():
@@ -61,7 +61,7 @@ class LibvirtUri:
     def is_local(self) -> bool:
         """Whether the hypervisor is this machine.
 
-        A host or a transport makes it remote, even if they lead back here: paths are then its own.
+        A host or a transport makes it remote, even if it is this machine: then paths belong to that host.
         """
         return not self.is_embedded and not self.host and self.transport in (None, "unix")
 
@@ -69,7 +69,7 @@ class LibvirtUri:
 def redact_uri(uri: str) -> str:
     """Return the URI without passwords: neither between user and host nor in a parameter.
 
-    Any text may be given, for what is no URI may still hold a password.
+    Any text is accepted, because a text that is not a URI may also contain a password.
     """
     return _replace_passwords(uri, "")
 

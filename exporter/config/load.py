@@ -1,7 +1,7 @@
-"""Loading the configuration: file, flags and each nova.conf are checked and merged; all mistakes at once.
+"""Load the configuration: check and merge file, flags and each nova.conf, and report all mistakes at once.
 
-A value that several sources give counts by rank: a flag, the hypervisor's own key, the nova.conf that the
-hypervisor names, the `defaults` key, the nova.conf that `defaults` names, the default written here.
+If several sources have a value, the first of these counts: a flag, the hypervisor's own key, the hypervisor's
+nova.conf, the `defaults` key, the nova.conf of `defaults`, the built-in default.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class _Source:
     options: Mapping[str, Any]  # for every hypervisor
     entries: tuple[_Entry, ...]
     flavors: tuple[Flavor, ...] = ()
-    modules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # each one's options, by its name
+    modules: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # the options of each module, by its name
 
 
 def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[str] = ()) -> Config:
@@ -110,7 +112,7 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
 
 
 def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
-    """Return the keys of a hypervisor, of which `labels` takes none of these names."""
+    """Return the keys of a hypervisor. `labels` accepts none of these names."""
     reserved = _PROMETHEUS_LABELS.union(labels)
     return {
         name: replace(key, reserved=reserved) if isinstance(key, LabelsKey) else key

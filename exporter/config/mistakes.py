@@ -1,4 +1,4 @@
-"""The mistakes of a configuration, collected so that whoever wrote it sees all of them at once."""
+"""The mistakes of a configuration, collected so that all of them are reported at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mistakes:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Collect what is raised as ConfigError in the block; what follows the block is executed."""
+        """Collect a ConfigError that is raised in the block. The code after the block is executed."""
         try:
             yield
         except ConfigError as error:

@@ -72,7 +72,7 @@ def read_nova_conf(path: Path) -> NovaConf:
         is of the wrong kind, references go in a circle or multiply
     """
     try:
-        # oslo.config takes the locale's encoding. A comment in an older one must not matter.
+        # oslo.config uses the locale's encoding. A comment in another encoding must not be an error.
         text = path.read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
@@ -102,7 +102,7 @@ def _read_option(conf: _ConfFile, name: str, key: NovaKey) -> object:
 
 
 def _read_allocation_ratio(conf: _ConfFile, option: Option) -> float | None:
-    """Do as ComputeDriver._get_allocation_ratios for a resource provider new to Placement."""
+    """Do the same as ComputeDriver._get_allocation_ratios for a new resource provider."""
     # Both are read, so that a mistake in either is reported. 0.0 means unset, as in old releases of Nova.
     initial = conf.read(Option(option.group, f"initial_{option.name}"), _RATIO)
     return conf.read(option, _RATIO_OR_ZERO) or initial
@@ -148,7 +148,7 @@ _READERS: Mapping[str, Callable[[_ConfFile, Option], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """An option of which only some values can be honoured."""
+    """An option with some unsupported values."""
 
     option: Option
     honoured: frozenset[str]
@@ -225,7 +225,7 @@ def _parse_ratio(value: str) -> float:
 
 
 def _parse_cpu_set(value: str) -> str:
-    # Continuation lines leave line ends in it, which would be ugly in a log.
+    # Remove the line ends of continuation lines for the log.
     return CPU_SET.parse(" ".join(value.split()))
 
 
@@ -277,7 +277,7 @@ class _ConfFile:
         return option in self._settings and bool(self._settings[option].value.strip())
 
     def read(self, option: Option, kind: Kind[T]) -> T | None:
-        """Return an option's value, or None if it is unset or wrong; what is wrong with it is noted."""
+        """Return an option's value; None if it is unset, or wrong, which is recorded as a mistake."""
         setting = self._settings.get(option)
         return None if setting is None else self._read(option, setting, kind)
 
@@ -331,7 +331,7 @@ class _ConfFile:
         self.mistakes.add(f"{self.file}:{setting.line}: {option}", mistake)
 
     def _expand(self, value: str, group: str, trail: tuple[Option, ...]) -> str:
-        """Replace the references in a value; the `trail` are the options that led to it."""
+        """Replace the references in a value. `trail` has the options that led to it."""
 
         def expand_reference(match: re.Match[str]) -> str:
             dollar, bare, braced = match.groups()
@@ -349,7 +349,7 @@ class _ConfFile:
                 raise _EndlessReferencesError
             return self._expand(text, target.group, (*trail, target))
 
-        # oslo.config takes a backslash for the dollar sign's other escape.
+        # In oslo.config a backslash also escapes the dollar sign.
         return _REFERENCE.sub(expand_reference, value.replace(r"\$", "$$"))
 
     def _find(self, name: str, group: str) -> Option | None:
@@ -396,12 +396,12 @@ def _parse_settings(file: str, text: str, mistakes: Mistakes) -> dict[Option, _S
 
 
 def _split_lines(text: str) -> list[str]:
-    """Split where Python's text files do; str.splitlines would also split at a form feed and others."""
+    """Split like Python's text files. str.splitlines would also split at a form feed and others."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _parse_group(line: str) -> str:
-    """Return the group that a line such as "[libvirt]" begins; empty if it begins none."""
+    """Return the group of a line such as "[libvirt]"; empty if it has none."""
     return _normalize_group(line[1:-1]) if line.endswith("]") else ""
 
 
@@ -410,7 +410,7 @@ def _normalize_group(name: str) -> str:
 
 
 def _parse_assignment(line: str) -> tuple[str, str]:
-    """Split at the first of `=` and `:`; the name is empty if there is neither, or nothing before it."""
+    """Split at the first `=` or `:`. The name is empty if there is neither, or nothing before it."""
     sign = re.search("[=:]", line)
     if sign is None:
         return "", ""

@@ -30,7 +30,7 @@ def read_item(item: Item, kind: Kind[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of the configuration file: what it takes, and what it means in one sentence.
+    """A key of the configuration file: its kind, and its meaning in one sentence.
 
     `nova_group` is the group of Nova's option of the same name, if the key's value may come from nova.conf.
     """
@@ -42,11 +42,11 @@ class Key:
 
     @property
     def expected(self) -> str:
-        """What the key takes, to follow "expected"."""
+        """The text after "expected"."""
         return f"{self.kind.expected}, or null" if self.nullable else self.kind.expected
 
     def read(self, item: Item) -> object:
-        """Return the value that was written.
+        """Return the value.
 
         :raises ConfigError: if it is not of the key's kind
         """
@@ -57,7 +57,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class ListKey:
-    """A key of the configuration file that takes one value or a list of them, each once.
+    """A key of the configuration file with one value or a list of different values.
 
     `nova_group` is as in `Key`.
     """
@@ -69,7 +69,7 @@ class ListKey:
 
     @property
     def expected(self) -> str:
-        """What the key takes, to follow "expected"."""
+        """The text after "expected"."""
         return f"{self.kind.expected}, or a list of these" + (", or null" if self.nullable else "")
 
     def read(self, item: Item) -> tuple[object, ...]:
@@ -118,7 +118,7 @@ class LabelsKey:
 
     @property
     def expected(self) -> str:
-        """What the key takes, to follow "expected"."""
+        """The text after "expected"."""
         return "labels such as {zone: a}"
 
     def read(self, item: Item) -> tuple[tuple[str, str], ...]:
@@ -313,7 +313,7 @@ class HypervisorConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether the hypervisor is this machine, so that paths are those seen here."""
+        """Whether the hypervisor is this machine, so that paths can be read here."""
         return LibvirtUri.parse(self.uri).is_local
 
     @property
@@ -366,7 +366,7 @@ class ModuleConfig:
     target: Annotated[
         str, Key(kinds.PATTERN, "What the whole of a probed target has to match; others are refused.")
     ]
-    options: HypervisorConfig  # of each hypervisor but for its URI and name
+    options: HypervisorConfig  # of each hypervisor, except its URI and name
 
     def make_hypervisor(self, target: str) -> HypervisorConfig:
         """Return the hypervisor of a target. The caller has checked the target."""
@@ -375,7 +375,7 @@ class ModuleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Everything that was configured. Durations are seconds."""
+    """The whole configuration. Durations are in seconds."""
 
     web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()

@@ -89,7 +89,7 @@ class HungReads:
         return not self._reads and not self._doubted
 
     def read_mounts(self) -> Mounts:
-        """Read what is mounted where now."""
+        """Read the current mounts."""
         return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
 
     def note(self, path: str, place: str, mount: Mount, attempt: Attempt[None]) -> None:

@@ -50,7 +50,7 @@ class Opener(Generic[T]):
     def open(self) -> T:
         """Return a new connection. Not thread-safe.
 
-        :raises OpeningTimeoutError: when none is there in time
+        :raises OpeningTimeoutError: if there is none in time
         :raises Exception: what opening it raised
         """
         opened = self._take_opened()

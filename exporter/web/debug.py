@@ -1,4 +1,4 @@
-"""What one scrape of one hypervisor did, for people: `/probe?target=NAME&debug=true`."""
+"""What one scrape of one hypervisor did: `/probe?target=NAME&debug=true`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from exporter.model import HostView, Severity
 from exporter.page.quantity import printable
 from exporter.recorder import EARLIER, REFRESH, Entry, Recording
 
-# A name or message is longer than this only where somebody wants it to be.
+# Only hostile names and messages are longer than this.
 MAX_CHARACTERS = 400
 
-# Of the configuration: what decides how a refresh goes, beside the hypervisor's own settings.
+# The settings that affect a refresh, besides the hypervisor's own.
 _TIMES = ("cache_ttl", "scrape_timeout", "stale_grace", "resync_interval")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Debugged:
-    """All that is known of a scrape of one hypervisor.
+    """All that is known about a scrape of one hypervisor.
 
     :ivar ended_at: when the answer was due, on the recorder's clock
     :ivar metrics: what the scrape would have returned
@@ -35,7 +35,7 @@ class Debugged:
 
 
 def render_debug(debugged: Debugged) -> bytes:
-    """Return the text. Names and messages of others have no control characters in it, and no line ends."""
+    """Return the text. Foreign names and messages are shown without control characters and line ends."""
     entries = debugged.recording.get_entries()
     sections = (
         ("", _describe_refresh(debugged, entries)),

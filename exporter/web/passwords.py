@@ -37,14 +37,14 @@ class _Waiting:
 
 
 class Passwords:
-    """Checks users' passwords, and remembers the answers. All methods belong to the event loop.
+    """Checks users' passwords, and remembers the answers. All methods run in the event loop.
 
     bcrypt takes a twentieth of a second of a core on purpose, so only MAX_WAITING passwords that are not
     remembered wait for it. Those are first from whose address the fewest wrong ones came; among these, those
     that were turned away before: guesses differ each time, and the right password comes again. So whoever
     guesses keeps it out for one attempt at most, even before it is remembered.
 
-    What is remembered is a keyed digest of name, hash and password, so none of them stays in memory.
+    The cache has only a keyed digest of name, hash and password, so none of them stays in memory.
 
     :param clock: monotonic seconds
     """
@@ -108,7 +108,7 @@ class Passwords:
         return waiting
 
     async def _work(self) -> None:
-        """Check one after the other: more at once would keep as many cores busy for whoever guesses."""
+        """Check one after the other: more at once would let guesses use more cores."""
         while self._waiting:
             checked = self._checked = min(self._waiting, key=self._rank)
             self._waiting.remove(checked)
@@ -133,7 +133,7 @@ class Passwords:
         self._wrong[address] = self._wrong.get(address, 0) + 1
 
     def _remember(self, digest: bytes, is_right: bool) -> None:
-        """Remember an answer. Guesses must not push out the passwords that are right."""
+        """Cache a result. Guesses must not push right passwords out of the cache."""
         self._known[digest] = is_right
         if len(self._known) > MAX_REMEMBERED:
             oldest_wrong = next((each for each, right in self._known.items() if not right), None)
@@ -183,9 +183,9 @@ def _network(client: str) -> str:
 
 
 def _has_hash(password: str, hashed: str) -> bool:
-    import bcrypt  # here, because few have users configured, and each module costs memory
+    import bcrypt  # imported here: few configurations have users, and each module needs memory
 
     if "\0" in password:
-        return False  # htpasswd can make none of it, and older releases of the library raise
-    # bcrypt looks at 72 bytes; newer releases of the library refuse more instead of passing them over.
+        return False  # htpasswd cannot make a hash of it, and older releases of the library raise
+    # bcrypt uses only 72 bytes. Newer releases of the library refuse more instead of ignoring them.
     return bool(bcrypt.checkpw(password.encode()[:72], hashed.encode()))

@@ -1,4 +1,4 @@
-"""Probe targets: hypervisors that Prometheus names in the request, as far as a configured module allows."""
+"""Probe targets: hypervisors that Prometheus names in the request, if a configured module allows them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from exporter.errors import ExporterError
 IDLE_SECONDS = 600.0
 MAX_TARGETS = 2000
 
-# A target becomes the host in a URI: nothing that could end the host there gets in, whatever the module's
-# pattern says.
+# A target becomes the host in a URI. So characters that could end the host are refused, whatever the module's
+# pattern is.
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
 
 
 class ProbeError(ExporterError):
-    """The request asks for what no module allows; the message says why."""
+    """No module allows the request. The message says why."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Probed:
 
 
 class ProbeTargets:
-    """The hypervisors that were probed lately; the connections of those no longer asked for are closed.
+    """The recently probed hypervisors. The connection of one that is not probed any more is closed.
 
     :param make_host: returns a new HostState
     :param clock: monotonic seconds
@@ -44,13 +44,13 @@ class ProbeTargets:
 
     @property
     def hosts(self) -> tuple[HostState, ...]:
-        """The hypervisors that are connected to at present."""
+        """The hypervisors that are probed at present."""
         return tuple(probed.host for probed in self._probed.values())
 
     def configure(self, config: Config) -> None:
-        """Go by this configuration's modules from now on.
+        """Use this configuration's modules from now on.
 
-        Targets of changed ones begin anew, over the connections that they have if their URI is unchanged.
+        Targets of changed modules start anew; with an unchanged URI they keep their connections.
         """
         for (name, target), probed in list(self._probed.items()):
             before, module = self._config.modules[name], config.modules.get(name)
@@ -63,9 +63,9 @@ class ProbeTargets:
         self._config = config
 
     def get(self, module_name: str, target: str) -> HostState:
-        """Return the hypervisor that the module makes of the target.
+        """Return the hypervisor of this target by the module.
 
-        :raises ProbeError: when there is no such module, or it does not allow the target
+        :raises ProbeError: if there is no such module, or it does not allow the target
         """
         self.close_idle()
         probed = self._probed.get((module_name, target))
@@ -80,13 +80,13 @@ class ProbeTargets:
         return self._config.modules[module_name].make_hypervisor(target)
 
     def maintain(self) -> None:
-        """Do what is due between probes."""
+        """Do the due work between probes."""
         self.close_idle()
         for host in self.hosts:
             host.maintain()
 
     def close_idle(self) -> None:
-        """Close the connections that nobody has asked for lately."""
+        """Close connections that were not used recently."""
         oldest = self._clock() - IDLE_SECONDS
         for (module, target), probed in list(self._probed.items()):
             if probed.asked_at < oldest:
@@ -109,7 +109,7 @@ class ProbeTargets:
 
 
 def _is_reached_alike(target: str, module: ModuleConfig, before: ModuleConfig) -> bool:
-    """Whether a module that has changed still allows the target, and has the same URI for it."""
+    """Whether a changed module still allows the target with the same URI."""
     is_allowed = bool(re.fullmatch(module.target, target))
     return is_allowed and module.make_hypervisor(target).uri == before.make_hypervisor(target).uri
 
@@ -126,7 +126,7 @@ def find_module(modules: Mapping[str, ModuleConfig], name: str) -> ModuleConfig:
 
 
 def check_target(module_name: str, module: ModuleConfig, target: str) -> None:
-    """Refuse a target that is no host, or not one of the module's.
+    """Refuse a target that is not a host, or that the module does not allow.
 
     :raises ProbeError: saying why
     """
