@@ -507,6 +507,12 @@ def test_the_most_that_a_limit_allows_is_allowed(directory: Directory, text: str
     assert directory.load(text) != Config()
 
 
+def test_a_folder_with_a_colon_in_its_name_hides_no_line(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    (mistake,) = Directory(tmp_path / "a:b").fail("stale_grace: 1m\nstale_grace: 2m\n")
+    assert mistake.endswith("config.yaml:2: stale_grace: written twice, first on line 1")
+
+
 def test_a_text_in_a_message_is_shortened_where_it_is_long() -> None:
     assert quote("a" * 60) == f"'{'a' * 60}'"
     assert quote("a" * 61) == f"'{'a' * 60}…'"

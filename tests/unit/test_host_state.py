@@ -29,9 +29,10 @@ async def test_a_snapshot_that_is_young_enough_is_served_again() -> None:
     await host.ask()
     host.clock.now += 4.9
     assert (await host.ask()).cache_hits == 1
+    assert (await host.ask()).cache_hits == 2
     assert host.driver.reads == 1
     host.clock.now += 0.1
-    assert (await host.ask()).cache_hits == 1
+    assert (await host.ask()).cache_hits == 2
     assert host.driver.reads == 2
 
 
@@ -290,6 +291,7 @@ async def test_the_resource_view_is_told_at_info_once_and_at_debug_after(
         await host.ask()
     views = [record for record in caplog.records if record.getMessage() == "hypervisor resource view"]
     assert [view.levelno for view in views] == [logging.INFO, logging.DEBUG, logging.DEBUG]
+    assert {getattr(view, "target") for view in views} == {"kvm01"}  # noqa: B009
     free = {key: getattr(views[0], key) for key in ("free_ram_mb", "free_disk_gb", "free_vcpus")}
     assert free == {"free_ram_mb": 70, "free_disk_gb": 42, "free_vcpus": -1}
 
@@ -468,3 +470,26 @@ async def test_nothing_is_read_between_scrapes_of_one_that_never_answered() -> N
     host.driver.due = {"image sizes": done.set}
     await host.state.finish_maintenance()
     assert not await host.waits_for(done)
+
+
+async def test_after_other_settings_the_resource_view_is_told_at_info_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    host = Host(config=Config(cache_ttl=0))
+    await host.ask()
+    host.state.reconfigure(host.settings, host.config)
+    await host.ask()
+    views = [record for record in caplog.records if record.getMessage() == "hypervisor resource view"]
+    assert [view.levelno for view in views] == [logging.INFO, logging.INFO]
+
+
+async def test_a_problem_of_the_whole_host_has_no_subject() -> None:
+    host = Host(config=Config(cache_ttl=0))
+    await host.ask()
+    host.driver.resources = make_resources(hypervisor_hostname="other", memory_mb=None)
+    problems = (await host.ask()).problems
+    assert [(problem.reason, problem.subject) for problem in problems] == [
+        ("hostname", ""),
+        ("incomplete", ""),
+    ]

@@ -234,9 +234,9 @@ async def test_what_is_due_is_waited_for_as_long_as_is_said_and_of_all_at_once()
 async def test_all_are_read_anew_where_that_is_wanted() -> None:
     fleet = Fleet({"a": "kvm01", "b": "kvm02"})
     fleet.tracker.configure(replace(fleet.configuration("a", "b"), cache_ttl=60))
-    for refresh, reads in ((False, 1), (False, 1), (True, 2)):
+    for wanted, reads in (({}, 1), ({"refresh": False}, 1), ({"refresh": True}, 2), ({}, 2)):
         deadline = fleet.clock() + PATIENCE_SECONDS
-        await fleet.tracker.update_available_resource(deadline=deadline, refresh=refresh)
+        await fleet.tracker.update_available_resource(deadline=deadline, **wanted)
         assert {driver.reads for driver in fleet.drivers.values()} == {reads}
 
 
@@ -245,3 +245,8 @@ async def test_a_reload_reaches_every_hypervisor() -> None:
     fleet.tracker.configure(replace(fleet.configuration("a", "b"), resync_interval=7, stale_grace=8))
     for driver in fleet.drivers.values():
         assert driver.times == {"resync_interval": 7, "stale_grace": 8}
+
+
+async def test_each_of_several_host_names_is_shown_once() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02", "c": "kvm01", "d": "kvm02"})
+    assert shown(await fleet.audit()) == {"a": "kvm01", "b": "kvm02"}
