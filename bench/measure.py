@@ -80,15 +80,23 @@ class Cost:
 
 
 def measure(
-    cost: Cost, scrape: Callable[[], bytes], *, scrapes: int, pid: int, libvirtd_pid: int | None = None
+    cost: Cost,
+    scrape: Callable[[], bytes],
+    *,
+    scrapes: int,
+    pid: int,
+    libvirtd_pid: int | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     """Add this number of scrapes to a contender's cost.
 
     :param pid: the process that answers
+    :param prepare: called before each scrape, and not timed
     """
     own, libvirtd = cpu_seconds([pid]), cpu_seconds([libvirtd_pid] if libvirtd_pid else [])
     text = b""
     for _ in range(scrapes):
+        prepare()
         started = time.perf_counter()
         text = scrape()
         cost.scrape_seconds.append(time.perf_counter() - started)

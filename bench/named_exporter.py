@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import PurePath
+from typing import Any
 
 from exporter import cli
 from exporter.config.settings import HypervisorConfig
@@ -20,8 +21,8 @@ from exporter.virt.hypervisor import LibvirtHypervisor
 class NamedHypervisor(LibvirtHypervisor):
     """A hypervisor of the test driver, test:///PATH/NAME.xml."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri)
+    def __init__(self, uri: str, *more: Any) -> None:
+        super().__init__(uri, *more)
         self._name = PurePath(uri).stem
 
     def get_hostname(self) -> str:

@@ -85,6 +85,7 @@ def measure_side_by_side(libvirtd: LibvirtDaemon, guests: int, effort: Effort) -
                     scrapes=scrapes,
                     pid=contender.pid,
                     libvirtd_pid=libvirtd.pid,
+                    prepare=contender.prepare,
                 )
     for name, calls in _count_calls(libvirtd).items():
         result.costs[name].libvirt_calls = calls
@@ -148,6 +149,7 @@ def _count_calls(libvirtd: LibvirtDaemon) -> dict[str, int]:
 def _calls_of(contender: Contender, counter: CallCounter) -> int:
     contender.scrape()
     before = counter.calls
+    contender.prepare()
     contender.scrape()
     return counter.calls - before
 

@@ -29,10 +29,8 @@ from exporter.log import configure_logging
 from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
-from exporter.page.document import render_json
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.page.fleet import make_fleet
-from exporter.page.table import find_medium, render_table
 from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families, list_labels
@@ -213,10 +211,15 @@ async def _once(config: Config, form: str) -> int:
 
 
 def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: str) -> str:
+    # What is for people is not loaded where the exporter serves: it takes 1 MiB.
     if form == "table":
+        from exporter.page.table import find_medium, render_table
+
         columns = shutil.get_terminal_size().columns
         return render_table(make_fleet(views), find_medium(sys.stdout, os.environ, columns=columns))
     if form == "json":
+        from exporter.page.document import render_json
+
         return render_json(make_fleet(views), now=time.time())
     return render_text(collect_families(views, _list_enabled(config), own)).decode()
 

@@ -61,8 +61,13 @@ class Metric:
     unit: str = ""
     more_labels: bool = False
     _declared: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
+    _stem: str = field(init=False, repr=False, compare=False, default="")
+    _stem_unit: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
+        stem = self.name.removesuffix("_total").removesuffix("_info")
+        object.__setattr__(self, "_stem", stem)
+        object.__setattr__(self, "_stem_unit", _find_unit(stem))
         object.__setattr__(self, "_declared", frozenset(self.labels))
         for name in (self.name, *self.labels):
             if not _NAME.fullmatch(name):
@@ -72,14 +77,11 @@ class Metric:
         if self.name.endswith("_info") != (self.type == "info"):
             raise ValueError(f"{self.name}: infos, and only they, end in _info")
         if not self.unit:
-            unit = next((unit for end, unit in _BASE_UNITS.items() if self.name.endswith(end)), "")
-            object.__setattr__(self, "unit", unit)
+            object.__setattr__(self, "unit", _find_unit(self.name))
 
     def make_family(self) -> Family:
         """Return a family of this metric, without samples yet."""
-        name = self.name.removesuffix("_total").removesuffix("_info")
-        unit = next((unit for end, unit in _BASE_UNITS.items() if name.endswith(end)), "")
-        return Family(name=name, documentation=self.help, type=self.type, unit=unit)
+        return Family(name=self._stem, documentation=self.help, type=self.type, unit=self._stem_unit)
 
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
         """Return one sample with the declared labels, or none for a value that is not known.
@@ -91,6 +93,10 @@ class Metric:
         if labels.keys() != declared and not (self.more_labels and labels.keys() > declared):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
         return () if value is None else (Sample(self, labels, float(value)),)
+
+
+def _find_unit(name: str) -> str:
+    return next((unit for end, unit in _BASE_UNITS.items() if name.endswith(end)), "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,16 +225,20 @@ class LibvirtDriver:
 
     def _read(self, refresh_timeout: RefreshTimeout) -> Reading:
         needs, step = self._is_needed, self._recorder.step
-        with step("read the host: identity, CPUs"):
+        with step("read the host: identity, CPUs, memory"):
             identity = self._get_identity()
             self._guests.note_libvirt_version(identity.libvirt_version)
+            if needs(self._guests):
+                self._guests.begin(refresh_timeout)  # libvirtd lists the domains beside these calls
             node, problems = self._get_node_info()
-        domains = self._read_domains(refresh_timeout)
-        with step("read the capabilities, if they are old"):
-            capabilities = self._read_capabilities(refresh_timeout, node, domains)
-        with step("read memory"):
             node_memory = self._get_node_memory()
-            free_numa_memory = self._read_numa_memory(capabilities) if needs(self._numa_memory) else {}
+            capabilities = self._capabilities.get(node) if needs(self._capabilities) else None
+            free_numa_memory = self._read_numa_memory(capabilities)
+        domains = self._read_domains(refresh_timeout)
+        if capabilities is None:
+            with step("read the capabilities, as they are not known or old"):
+                capabilities = self._read_capabilities(refresh_timeout, node, domains)
+                free_numa_memory = self._read_numa_memory(capabilities)
         with step("read online CPUs, if a CPU set is configured"):
             online_cpus = self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None
         with step("read storage"):
@@ -322,6 +326,8 @@ class LibvirtDriver:
         return self._capabilities.read(refresh_timeout, node, is_libvirt_answering=is_answering)
 
     def _read_numa_memory(self, capabilities: Capabilities | None) -> dict[int, FreeNumaMemory]:
+        if not self._is_needed(self._numa_memory):
+            return {}
         cells = () if capabilities is None else capabilities.cells
         free = self._numa_memory.read(cells)
         if has_outgrown(cells, free):

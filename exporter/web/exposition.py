@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exporter.metric import Family
 from exporter.web.accept import parse_weights
@@ -62,6 +63,7 @@ def render_openmetrics(families: Iterable[Family]) -> bytes:
     return _encode(lines)
 
 
+_LABELS_KEPT = 2**13  # enough for the names of 1,000 hypervisors
 _MAX_DIGITS = 6
 _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
@@ -82,7 +84,13 @@ def _sample_lines(family: Family) -> list[str]:
 def _labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
-    return "{" + ",".join([f'{name}="{_escape(value)}"' for name, value in sorted(labels.items())]) + "}"
+    return "{" + ",".join([_label(name, value) for name, value in sorted(labels.items())]) + "}"
+
+
+@lru_cache(maxsize=_LABELS_KEPT)
+def _label(name: str, value: str) -> str:
+    """Return a label with its value. Most are on many samples, and on those of the next scrape."""
+    return f'{name}="{_escape(value)}"'
 
 
 def format_number(value: float) -> str:

@@ -20,7 +20,6 @@ from exporter.config.settings import Config, HypervisorConfig
 from exporter.metric import Collector
 from exporter.model import HostView
 from exporter.own import OwnMetrics
-from exporter.page.fleet import make_fleet
 from exporter.recorder import Recording
 from exporter.scrape import collect_families
 from exporter.web.accept import parse_weights
@@ -28,7 +27,6 @@ from exporter.web.access import Access
 from exporter.web.debug import Debugged, render_debug
 from exporter.web.exposition import Format, choose_format, render_text
 from exporter.web.messages import Request, Response
-from exporter.web.page import render_page
 from exporter.web.passwords import BusyError
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.rendering import Renderings, Together
@@ -454,6 +452,10 @@ def _render_debug(
 
 
 def _render_page(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:
+    # Loaded when somebody looks, as Jinja2 is: it takes 1 MiB.
+    from exporter.page.fleet import make_fleet
+    from exporter.web.page import render_page
+
     page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
     response = Response(
         body=page.body,

@@ -197,11 +197,9 @@ def test_whoever_records_sees_the_steps_of_a_refresh_and_how_old_each_earlier_an
     entries = recording.get_entries()
     assert [each.name for each in entries if each.kind == STEP] == [
         "connect, if need be",
-        "read the host: identity, CPUs",
+        "read the host: identity, CPUs, memory",
         "read the list of domains, and new guests",
         "read images",
-        "read the capabilities, if they are old",
-        "read memory",
         "read online CPUs, if a CPU set is configured",
         "read storage",
         "compute Nova's numbers",

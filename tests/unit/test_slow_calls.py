@@ -13,6 +13,7 @@ from exporter.virt.refresh_timeout import SHORT_SECONDS, RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 from tests.support.hosts import Clock
 from tests.support.records import make_domain
+from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
 
 ONE, TWO = (make_domain(1),), (make_domain(2),)
@@ -161,6 +162,7 @@ def test_what_was_begun_in_a_refresh_is_its_present_answer_and_a_late_one_of_the
     assert len(bench.libvirt.asked) == 1
     with bench.libvirt.held("list"):
         bench.call.begin(bench.make_timeout())
+        wait_until(lambda: len(bench.libvirt.asked) == 2, "the call")
     bench.libvirt.domains = TWO
     bench.clock.now += 15
     assert bench.get() == Answer(TWO, 0.0)

@@ -65,6 +65,14 @@ class HostCapabilities(Source):
         if self._known is None:
             self._call.begin(refresh_timeout)
 
+    def get(self, node: NodeInfo | None) -> Capabilities | None:
+        """Return the capabilities without asking; None where they are to be read anew.
+
+        :param node: as it is now; they are of the node as it was when they were read
+        """
+        is_young = self._clock() - self._read_at < MAX_AGE_SECONDS and node == self._node
+        return self._known if is_young and not self._is_expired else None
+
     def read(
         self, refresh_timeout: RefreshTimeout, node: NodeInfo | None, *, is_libvirt_answering: bool
     ) -> Capabilities | None:
@@ -73,14 +81,14 @@ class HostCapabilities(Source):
         The first time they are waited for: libvirtd may have to find out about QEMU first, which takes it
         seconds, once.
 
-        :param node: as it is now; they are of the node as it was when they were read
+        :param node: as `get` has it
         :param is_libvirt_answering: whether other calls of this kind were answered
         """
         if self._known is None and is_libvirt_answering:
             return self._keep(self._connections.run(_ask), node)
-        is_young = self._clock() - self._read_at < MAX_AGE_SECONDS and node == self._node
-        if self._known is not None and is_young and not self._is_expired:
-            return self._known
+        known = self.get(node)
+        if known is not None:
+            return known
         try:
             answer = self._call.get(refresh_timeout)
         except NoAnswerError:

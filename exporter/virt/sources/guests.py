@@ -102,6 +102,10 @@ class Guests(Source):
         """Take note that a guest has changed, as libvirt's event says; for any thread."""
         self._cache.mark_changed(uuid)
 
+    def begin(self, refresh_timeout: RefreshTimeout) -> None:
+        """Ask for the list of domains, and do not wait."""
+        self._list.begin(refresh_timeout)
+
     def read(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
         """Return the domains and what is known of each, but for its images; None where no list counts.
 
