@@ -224,8 +224,29 @@ def test_the_end_of_our_certificate_is_read_from_it(lab: Lab, days: int) -> None
     certificate, _ = lab.authority.issue("other", "localhost", days=days)
     at = read_expiry(lab.settings(cert_file=str(certificate)))
     assert at == pytest.approx(time.time() + days * DAY, abs=60)
-    text = "Subject: what openssl writes above it\n" + certificate.read_text()
+    text = "Subject: what openssl writes above it\n" + certificate.read_text() + "and its key below\n"
     assert read_expiry(TlsSettings(cert=text)) == at
+
+
+def test_the_end_of_our_certificate_is_the_same_in_every_time_zone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for zone in ("UTC", "Asia/Tokyo", "UTC+5"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        seen.add(read_expiry(lab.settings()))
+    monkeypatch.undo()
+    time.tzset()
+    assert len(seen) == 1
+
+
+def test_a_certificate_that_cannot_be_read_has_no_end(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_expiry(TlsSettings(cert_file=str(tmp_path / "gone")))
+    assert list(caught.value.mistakes) == [
+        f"cert_file {tmp_path}/gone: cannot be read: No such file or directory"
+    ]
 
 
 def refuse(tls: TlsSettings) -> str:
