@@ -1,7 +1,7 @@
-"""Source: one thing that is read of a hypervisor, such as its guests, its images or its storage.
+"""Source: one part of a hypervisor that is read, such as its guests, its images or its storage.
 
-Each source keeps what it last read. Some of it is read by refreshes, some between scrapes. The latter are
-jobs, which `exporter.compute.maintenance` runs. The sources that there are lie in `exporter/virt/sources/`.
+Each source keeps what it last read. Refreshes read some of it. The rest is read between scrapes, by jobs that
+`exporter.compute.maintenance` runs. The sources are in `exporter/virt/sources/`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from exporter.model import Problem
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """Something to read between scrapes.
+    """A read between scrapes.
 
-    :ivar key: tells it from the other jobs of its source
-    :ivar run: does it, in a thread of its own
-    :ivar timeout: seconds after which it counts as hung, and the next job of its source begins beside it
-    :ivar may_hang: whether it may never end; one that cannot has no timeout
+    :ivar key: identifies the job in its source
+    :ivar run: does it, in its own thread
+    :ivar timeout: seconds after which it counts as hung, and the source's next job starts beside it
+    :ivar may_hang: whether it may never end; a job that cannot hang has no timeout
     """
 
     key: str
@@ -33,9 +33,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What sources go by: one hypervisor's configuration, and the times that are the same for all.
+    """The settings of sources: one hypervisor's configuration, and the times that all share.
 
-    :ivar resync_interval: seconds after which what may have changed unseen is read again
+    :ivar resync_interval: seconds after which values that may have changed are read again
     :ivar stale_grace: seconds for which the last answer is used while there is no new one
     """
 
@@ -45,10 +45,10 @@ class Settings:
 
 
 class Source(Protocol):
-    """One thing that is read of a hypervisor. What a source does not need, it leaves as it is here.
+    """One part of a hypervisor that is read. A source overrides only the methods that it needs.
 
-    :cvar name: of its threads, and of its age; what a collector says it needs
-    :cvar needs: the names of the sources without which this one is of no use
+    :cvar name: the name of its threads and its age; collectors name it in their `needs` :cvar needs: the
+        names of sources that this one depends on
     """
 
     name: str
@@ -56,7 +56,7 @@ class Source(Protocol):
 
     @property
     def hung(self) -> int:
-        """How many of its calls nobody waits for any more; each keeps a thread."""
+        """How many of its calls are past their timeout. Each keeps a thread."""
         return 0
 
     def get_age(self) -> float | None:
@@ -68,11 +68,11 @@ class Source(Protocol):
         return None
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return what is to be read now, between scrapes."""
+        """Return the jobs that are due now, between scrapes."""
         return ()
 
     def get_problems(self) -> Sequence[Problem]:
-        """Return what was wrong when it was last read."""
+        """Return the problems of the last read."""
         return ()
 
     def list_earlier(self) -> Sequence[tuple[str, float]]:
@@ -80,9 +80,9 @@ class Source(Protocol):
         return ()
 
     def configure(self, settings: Settings) -> None:
-        """Go by these settings from now on."""
+        """Use these settings from now on."""
         return
 
     def note_reconnected(self) -> None:
-        """Take note that the connection is a new one: nobody knows what was missed meanwhile."""
+        """Handle a new connection: events may have been missed meanwhile."""
         return

@@ -39,12 +39,12 @@ class CellHypervisor(Protocol):
     """What is free in NUMA cells; both calls read the host's /sys and wait for nobody."""
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> Sequence[int]:
-        """Return the bytes that are free in each of so many cells."""
+        """Return the free bytes of each of these cells."""
 
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]:
-        """Return how many pages are free in each of so many cells, by the cell's id and their size."""
+        """Return the number of free pages of each of these cells, by the cell's id and page size."""
 
 
 class NodeHypervisor(Hypervisor, CellHypervisor, Protocol):

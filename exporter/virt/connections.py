@@ -66,7 +66,7 @@ class Connections(Generic[H]):
             return sum(each.hung_openings for each in (*self._idle, *self._lent))
 
     def start(self, call: Callable[[H], T], *, name: str) -> Attempt[T]:
-        """Begin a call in a thread of its own.
+        """Start a call in its own thread.
 
         :param name: the thread's
         """

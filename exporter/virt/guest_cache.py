@@ -42,7 +42,7 @@ LATE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Entry:
-    """What is known of a domain.
+    """What is known about a domain.
 
     :ivar record: the row of the list when the guest was last read
     :ivar guest: None while nothing is known about it, or if its XML cannot be parsed

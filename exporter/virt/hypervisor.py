@@ -1,7 +1,7 @@
 """The libvirt boundary: the only module that imports libvirt.
 
-One `LibvirtHypervisor` is one read-only connection. Every call may block for as long as libvirtd does, so
-none of them may be made on a thread that somebody waits for without a deadline.
+One `LibvirtHypervisor` is one read-only connection. Every call may block as long as libvirtd does. So calls
+are made only in threads that are waited for with a timeout.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
 
-# A monitor that has not answered for so long is not merely answering somebody else right now.
+# A monitor that has not answered for this long is not just busy with another request.
 BUSY_MILLISECONDS = 500
 
 _GONE = {
@@ -83,16 +83,16 @@ _DENIED = {
     libvirt.VIR_ERR_OPERATION_DENIED,
 }
 
-# Nobody is asked for a name and a password. But only for those who could be, libvirt chooses a method that
-# needs them, and then it takes them out of its auth.conf first (https://libvirt.org/auth.html).
+# We never prompt for a name and a password. But only with a callback libvirt chooses a method that needs
+# them, and then it reads them from its auth.conf first (https://libvirt.org/auth.html).
 _CREDENTIALS = [
     [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE],
     lambda _credentials, _opaque: -1,
     None,
 ]
 
-# A guest's XML is read again after any of these. Hot-plugged vCPUs raise no event at all, and changes to a
-# shut-off domain's configuration (`--config`) hardly any: that is what the periodic resync is for.
+# A guest's XML is read again after any of these. Hot-plugged vCPUs send no event at all, and changes of a
+# shut-off domain's configuration (`--config`) almost none. The periodic resync finds those.
 _GUEST_EVENTS = (
     libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
     libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
@@ -121,10 +121,10 @@ _NODE_DEVICE_FLAGS = {
 
 
 def start_event_loop() -> None:
-    """Start libvirt's event loop in a thread of its own; call it once, before the first connection.
+    """Start libvirt's event loop in its own thread. Call it once, before the first connection.
 
     Events and keep-alive work only while it runs (virEventRegisterDefaultImpl, virEventRunDefaultImpl).
-    libvirt's habit of printing every error to standard error is turned off here, too: errors are raised.
+    This also stops libvirt from printing every error to standard error: errors are raised.
     """
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     libvirt.virEventRegisterDefaultImpl()
@@ -140,7 +140,7 @@ def _run_event_loop_once() -> None:
     try:
         libvirt.virEventRunDefaultImpl()
     except libvirt.libvirtError as error:
-        # It has to go on: without it no dead connection would be found any more.
+        # The loop must continue: without it dead connections are not detected.
         log.error("libvirt's event loop failed", extra={"error": _message(error)})
         time.sleep(1)
 
@@ -152,7 +152,7 @@ class LibvirtHypervisor:
     :ivar calls: libvirt calls made so far that ask the daemon something.
     :ivar events: domain events received so far.
     :ivar connects: connections opened so far.
-    :ivar is_lost: whether libvirt has said that the connection is closed.
+    :ivar is_lost: whether libvirt reported that the connection is closed.
     """
 
     def __init__(self, uri: str, recorder: Recorder | None = None) -> None:
@@ -160,8 +160,8 @@ class LibvirtHypervisor:
         self._recorder = recorder or Recorder(clock=time.monotonic)
         self._opener = Opener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
-        # libvirt's client before 10.4 (CVE-2024-4418) may crash the process where two threads are in calls on
-        # one connection: the one that is woken leaves a watch behind that points into its stack.
+        # libvirt's client before 10.4 (CVE-2024-4418) may crash the process if two threads are in calls on
+        # one connection: a woken thread leaves a watch that points into its stack.
         self._call_lock = threading.Lock()
         self._connection: libvirt.virConnect | None = None
         self._deregistrations: list[Callable[[], None]] = []
@@ -176,13 +176,13 @@ class LibvirtHypervisor:
 
     @property
     def hung_openings(self) -> int:
-        """How many connections are being opened, among them those that nobody may ever answer."""
+        """How many connections are being opened, including those that may never be answered."""
         return self._opener.hung
 
     def connect(self) -> bool:
-        """Open the connection unless it is open and alive; return whether it is a new one.
+        """Open the connection unless it is open and alive. Return whether it is new.
 
-        :raises ConnectError: when libvirt refuses or cannot be reached
+        :raises ConnectError: if libvirt refuses or cannot be reached
         """
         with self._connect_lock:
             if self._connection is not None:
@@ -205,14 +205,14 @@ class LibvirtHypervisor:
             self._connection = connection
             self.is_lost = False
             self.connects += 1
-            # Not known to every driver: those that have no connection to lose refuse both.
+            # Not every driver has these: drivers without a connection refuse both.
             with self._call_lock:
                 _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
                 _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True
 
     def watch(self, on_changed: Callable[[str], None]) -> None:
-        """Have libvirt tell of changed guests, as far as its driver can.
+        """Subscribe to events of guests, if the driver has them.
 
         :param on_changed: called with a guest's UUID, in the thread of libvirt's event loop
         """
@@ -225,7 +225,7 @@ class LibvirtHypervisor:
             self._register("virConnectDomainEventRegisterAny", register, deregister, event, self._on_event)
 
     def watch_node_devices(self) -> None:
-        """Have libvirt tell of changed node devices; this waits for the daemon that knows them."""
+        """Subscribe to events of node devices. This waits for the daemon that has them."""
         connection = self._connection
         if connection is None:
             return
@@ -240,10 +240,10 @@ class LibvirtHypervisor:
             )
 
     def close(self) -> None:
-        """Let go of the connection, dead or alive, and forget what came by it.
+        """Release the connection, dead or alive, and forget what was read over it.
 
-        It is closed when the last reference to it is gone: virConnectClose frees it even under another thread
-        that is in a call, as one that sizes images may be.
+        The last reference closes it: virConnectClose frees it even while another thread is in a call, for
+        example for the size of an image.
         """
         connection, self._connection = self._connection, None
         self._domains = {}
@@ -251,7 +251,7 @@ class LibvirtHypervisor:
             return
         deregistrations, self._deregistrations = self._deregistrations, []
         with self._call_lock:
-            # libvirt keeps a connection open for as long as one callback refers to it.
+            # libvirt keeps a connection open as long as a callback refers to it.
             for deregister in (connection.unregisterCloseCallback, *deregistrations):
                 _ignore_errors(deregister)
 
@@ -268,11 +268,11 @@ class LibvirtHypervisor:
         return int(self._ask("virConnectGetVersion", lambda connection: connection.getVersion()))
 
     def get_libvirt_version(self) -> int:
-        """Return virConnectGetLibVersion: like `get_version`, of the libvirt at the other end."""
+        """Return virConnectGetLibVersion: like `get_version`, for the libvirt on the hypervisor."""
         return int(self._ask("virConnectGetLibVersion", lambda connection: connection.getLibVersion()))
 
     def get_capabilities_xml(self) -> str:
-        """Return virConnectGetCapabilities. Slow: 0.4 s of libvirtd's time were seen."""
+        """Return virConnectGetCapabilities. Slow: it took libvirtd up to 0.4 s."""
         return str(self._ask("virConnectGetCapabilities", lambda connection: connection.getCapabilities()))
 
     def get_node_info(self) -> NodeInfo:
@@ -287,7 +287,8 @@ class LibvirtHypervisor:
     def get_node_memory(self) -> NodeMemory:
         """Return virNodeGetMemoryStats over all cells.
 
-        :raises UnsupportedError: when the driver has no such call, or tells less than Nova's arithmetic needs
+        :raises UnsupportedError: if the driver does not have the call, or gives less than Nova's formula
+            needs
         """
         stats = self._ask(
             "virNodeGetMemoryStats", lambda c: c.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
@@ -303,7 +304,7 @@ class LibvirtHypervisor:
             raise UnsupportedError(f"node memory statistics without {error}") from error
 
     def get_online_cpus(self) -> frozenset[int]:
-        """Return the online CPUs' numbers out of virNodeGetCPUMap.
+        """Return the numbers of the online CPUs (virNodeGetCPUMap).
 
         :raises UnsupportedError: when the driver has no such call
         """
@@ -311,7 +312,7 @@ class LibvirtHypervisor:
         return frozenset(cpu for cpu, online in enumerate(is_online) if online)
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
-        """Return virNodeGetCellsFreeMemory: the bytes free in each of so many NUMA cells.
+        """Return virNodeGetCellsFreeMemory: the free bytes of each of these NUMA cells.
 
         :raises UnsupportedError: when the driver has no such call
         """
@@ -325,7 +326,7 @@ class LibvirtHypervisor:
     def get_free_pages(
         self, sizes_kib: Sequence[int], first_cell: int, cells: int
     ) -> Mapping[int, Mapping[int, int]]:
-        """Return virNodeGetFreePages: by NUMA cell's id and by size in KiB, how many pages are free.
+        """Return virNodeGetFreePages: the number of free pages, by NUMA cell and by size in KiB.
 
         :raises UnsupportedError: when the driver has no such call
         """
@@ -338,8 +339,8 @@ class LibvirtHypervisor:
     def list_domains(self) -> tuple[DomainRecord, ...]:
         """Return every domain, active or not, with its state, in one call.
 
-        virConnectGetAllDomainStats asked for nothing but the state takes no guest's job lock and asks no
-        guest's monitor, so a frozen guest does not hold it up.
+        virConnectGetAllDomainStats for the state alone takes no guest's job lock and asks no guest's monitor.
+        So a frozen guest does not block it.
         """
         try:
             rows = self._ask(
@@ -365,7 +366,7 @@ class LibvirtHypervisor:
         From libvirt 11 on it waits for the guest's job, at most 30 s.
 
         :raises GoneError: when the domain vanished
-        :raises BusyError: when somebody else holds the job all the time
+        :raises BusyError: if another client holds the job all the time
         """
         domain = self._find_domain(uuid)
         return str(self._ask("virDomainGetXMLDesc", lambda _: domain.XMLDesc(), subject=_name(domain)))
@@ -387,7 +388,7 @@ class LibvirtHypervisor:
         )
 
     def is_guest_busy(self, uuid: str) -> bool:
-        """Return whether the guest's monitor has not answered somebody for a while (virDomainGetControlInfo).
+        """Return whether the guest's monitor has not answered a client for a while (virDomainGetControlInfo).
 
         It waits neither for the guest's job nor for its monitor.
 
@@ -418,12 +419,12 @@ class LibvirtHypervisor:
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         """Return the size of a domain's disk (virDomainGetBlockInfo: capacity and allocation).
 
-        Takes the guest's job and, if it runs, asks its monitor: it does not return before a frozen guest
-        thaws.
+        It takes the guest's job and, if the guest runs, asks its monitor. It does not return while the guest
+        is frozen.
 
         :param target: the disk's target/@dev
         :raises GoneError: when the domain vanished
-        :raises BusyError: when somebody else holds the job all the time
+        :raises BusyError: if another client holds the job all the time
         """
         domain = self._find_domain(uuid)
         capacity, allocation, _physical = self._ask(
@@ -432,11 +433,11 @@ class LibvirtHypervisor:
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def list_active_pools(self) -> tuple[StoragePool, ...]:
-        """Return the active storage pools with their sizes; none where the driver knows no pools."""
+        """Return the active storage pools with their sizes; none if the driver has no pools."""
         return tuple(read for pool in self._list_pools(0) if (read := self._read_pool(pool)))
 
     def list_active_pools_of(self, kind: PoolKind) -> tuple[StoragePool, ...]:
-        """Return the active storage pools of LVM or Ceph, with what they are made of.
+        """Return the active storage pools of LVM or Ceph, with their sources.
 
         One call, and two more for each such pool.
         """
@@ -447,7 +448,7 @@ class LibvirtHypervisor:
         )
 
     def count_node_devices(self) -> int:
-        """Return virNodeNumOfDevices: the cheapest question to the daemon that knows node devices."""
+        """Return virNodeNumOfDevices: the cheapest call to the daemon of node devices."""
         return int(
             self._ask(
                 "virNodeNumOfDevices",
@@ -459,7 +460,7 @@ class LibvirtHypervisor:
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
 
-        One call, and one more for each device. None where the driver knows no node devices.
+        One call, and one more for each device. No devices if the driver does not have them.
 
         :param capabilities: "mdev_types", "net", "pci" or "vdpa"
         """
@@ -475,7 +476,7 @@ class LibvirtHypervisor:
         return tuple(xml for device in devices if (xml := self._read_node_device(device)))
 
     def take_node_devices_changed(self) -> bool:
-        """Return whether an event spoke of a node device since the last call, and forget it."""
+        """Return whether a node device had an event since the last call, and reset this."""
         with self._changed_lock:
             changed, self._have_node_devices_changed = self._have_node_devices_changed, False
         return changed
@@ -489,7 +490,7 @@ class LibvirtHypervisor:
         return self._ask(name, call)
 
     def _find_domain(self, uuid: str) -> Any:
-        """Return the domain, as this connection listed it or by asking for it."""
+        """Return the domain from this connection's list, or ask for it."""
         domain = self._domains.get(uuid)
         return domain or self._ask(
             "virDomainLookupByUUIDString",
@@ -534,7 +535,7 @@ class LibvirtHypervisor:
         )
 
     def _read_node_device(self, device: Any) -> str | None:
-        """Return a device's XML; None if it vanished meanwhile."""
+        """Return a device's XML; None if it is gone."""
         try:
             return str(
                 self._ask(
@@ -565,7 +566,7 @@ class LibvirtHypervisor:
             self._deregistrations.append(partial(deregister, number))
 
     def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
-        """List the domains of a driver without bulk statistics, as `list_domains` wants them."""
+        """List the domains of a driver without bulk statistics, in the form for `list_domains`."""
         rows = []
         for domain in self._ask("virConnectListAllDomains", lambda connection: connection.listAllDomains()):
             try:
@@ -582,7 +583,7 @@ class LibvirtHypervisor:
         self._on_changed(domain.UUIDString())
 
     def _on_close(self, connection: Any, reason: int, _opaque: None) -> None:
-        """Take note that a connection was closed, be it by keep-alive (virConnectCloseReason)."""
+        """Record that a connection was closed, also by keep-alive (virConnectCloseReason)."""
         if connection is self._connection:
             self.is_lost = True
             log.debug("connection closed", extra={"reason": reason})
@@ -590,7 +591,7 @@ class LibvirtHypervisor:
     def _open(self) -> Any:
         path = find_test_file(self._uri)
         if path is not None:
-            # libxml2 writes of what is no readable file to standard error, whatever libvirt does (9.0).
+            # If the file cannot be read, libxml2 writes to standard error, whatever libvirt does (9.0).
             Path(os.fsdecode(path)).open("rb").close()
         with self._recorder.step("virConnectOpenAuth", hide_user(self._uri), kind=CALL):
             return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
@@ -621,7 +622,7 @@ class LibvirtHypervisor:
                 raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
 
     def _describe(self, error: libvirt.libvirtError) -> str:
-        """Return libvirt's message, without a password that it may quote out of the URI."""
+        """Return libvirt's message without the password that it may quote from the URI."""
         return redact_in(_message(error), self._uri)
 
 
@@ -634,8 +635,8 @@ def _translate(
 ) -> HypervisorError:
     """Return libvirt's error as ours.
 
-    What is wrong with the transport and came over a living connection is wrong behind it: between the daemon
-    connected to and the one that it asks.
+    A transport error over a living connection happened behind it: between the connected daemon and the one
+    that it asks.
     """
     code, domain = error.get_error_code(), error.get_error_domain()
     is_transport = code in _LOST or domain == libvirt.VIR_FROM_RPC
@@ -664,7 +665,7 @@ def _translate_answer(code: int, message: str) -> HypervisorError:
 
 
 def _error_number(error: libvirt.libvirtError) -> int:
-    """Return the system's error number (errno) that libvirt met; 0 if it was another kind of error."""
+    """Return the system's error number (errno) from libvirt; 0 for another kind of error."""
     return int(error.get_int1()) if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR else 0
 
 
@@ -673,7 +674,7 @@ def _message(error: libvirt.libvirtError) -> str:
 
 
 def _name(named: Any) -> str:
-    """Return a domain's or pool's name, as far as it is UTF-8: libvirt lets no other in, a liar may."""
+    """Return a domain's or pool's name. libvirt allows only UTF-8; a hostile server may send other bytes."""
     try:
         return str(named.name())
     except UnicodeDecodeError as error:
@@ -681,7 +682,7 @@ def _name(named: Any) -> str:
 
 
 def _state(number: int | None) -> DomainState:
-    """Return the state with that number; one that is newer than this program counts as no state."""
+    """Return the state with this number; NOSTATE for a number that this program does not know."""
     try:
         return DomainState(number)
     except ValueError:

@@ -205,12 +205,12 @@ def _get_pcpu_available(options: HypervisorConfig) -> frozenset[int] | None:
 
 
 def get_dedicated_cpus(options: HypervisorConfig) -> frozenset[int]:
-    """Return the CPUs of cpu_dedicated_set; none where it is not set."""
+    """Return the CPUs of cpu_dedicated_set; none if it is not set."""
     return parse_cpu_spec(options.cpu_dedicated_set) if options.cpu_dedicated_set else frozenset()
 
 
 def get_pcpu_total(reading: Reading, options: HypervisorConfig) -> int | None:
-    """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None where one is not online."""
+    """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None if one is not online."""
     dedicated = get_dedicated_cpus(options)
     if reading.online_cpus is not None and not dedicated <= reading.online_cpus:
         return None
@@ -237,7 +237,7 @@ def _check_cpu_sets(reading: Reading, options: HypervisorConfig) -> Iterator[Pro
 
 
 def get_vcpu_used(reading: DomainsReading) -> int:
-    """Return the active domains' current vCPUs (`_get_vcpu_used`); one that cannot be asked counts 1."""
+    """Return the active domains' current vCPUs (`_get_vcpu_used`); a domain without a record counts 1."""
     return sum(
         guest.vcpus if guest is not None else 1
         for domain in reading.domains

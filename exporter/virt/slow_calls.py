@@ -38,7 +38,7 @@ class SlowCall(Generic[H, T]):
     :param what: the subject of a message: "the list of domains"
     :param max_age: seconds for which the last answer is used
     :param clock: monotonic seconds
-    :ivar age_seconds: of the answer that `get` returned last; None where it returned none
+    :ivar age_seconds: of the last answer of `get`; None if there was none
     """
 
     def __init__(

@@ -34,7 +34,7 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Which devices count.
+    """The devices that count.
 
     :ivar specs: Nova's [pci] device_spec; without any, no PCI device is read
     :ivar enabled_mdev_types: Nova's [devices] enabled_mdev_types; empty for all types
@@ -95,13 +95,13 @@ class NodeDeviceCache(Source):
         return None if self.get() is None else self._clock() - self._known_at
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return the reading of the devices, where that is due."""
+        """Return the job that reads the devices, if it is due."""
         if not self.needs_reading():
             return ()
         return [Job(key="all", run=self.read, timeout=TIMEOUT_SECONDS, may_hang=True)]
 
     def note_reconnected(self) -> None:
-        """Forget everything: nobody knows what was missed."""
+        """Forget everything, because events may have been missed."""
         self._known, self._problem, self._read_at = None, None, None
 
     def configure(self, settings: Settings) -> None:
@@ -142,7 +142,7 @@ class NodeDeviceCache(Source):
     def read(self) -> None:
         """Read the devices, or check whether that is possible. Called between scrapes, by another thread.
 
-        :raises HypervisorError: when libvirt cannot be reached at all
+        :raises HypervisorError: if libvirt cannot be reached at all
         """
         self._checked_at = self._asked_at = self._clock()
         if not self._has_failed and not self._is_reading_due() and self._can_be_read():

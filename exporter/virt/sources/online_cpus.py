@@ -1,4 +1,4 @@
-"""Online CPUs by their numbers: asked for only where a CPU set is configured, to check it."""
+"""The numbers of the online CPUs. Read only to check a configured CPU set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.virt.slow_calls import SlowCall
 class OnlineCpus(Source):
     """The online CPUs of a hypervisor. Not thread-safe.
 
-    :param connections: lends the connection that they are asked over
+    :param connections: lends the connection for the call
     :param clock: monotonic seconds
     """
 
@@ -42,7 +42,7 @@ class OnlineCpus(Source):
 
     @property
     def hung(self) -> int:
-        """How many calls nobody waits for any more: 0 or 1."""
+        """How many calls are past their timeout: 0 or 1."""
         return self._call.hung
 
     def get_age(self) -> float | None:
@@ -58,21 +58,21 @@ class OnlineCpus(Source):
         return [("the online CPUs", self._call.age_seconds)] if self._call.age_seconds else ()
 
     def configure(self, settings: Settings) -> None:
-        """Ask for them where these settings have a CPU set."""
+        """Read them if these settings have a CPU set."""
         self._is_wanted = _names_cpus(settings)
         self._call.configure(max_age=settings.stale_grace)
 
     def note_reconnected(self) -> None:
-        """Leave alone a call that may be asking a hypervisor that is gone."""
+        """Abandon a call that may be asking a hypervisor that is gone."""
         self._call.abandon()
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Ask for what a refresh is going to wait for, and do not wait."""
+        """Start the call that a refresh will wait for, without waiting."""
         if self._is_wanted:
             self._call.begin(refresh_timeout)
 
     def read(self, refresh_timeout: RefreshTimeout) -> frozenset[int] | None:
-        """Return the numbers of the online CPUs; None where nobody wants them or libvirt does not tell."""
+        """Return the numbers of the online CPUs; None if not needed, or if libvirt does not give them."""
         self._problems, self._age = (), None
         if not self._is_wanted:
             return None

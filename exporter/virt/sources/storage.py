@@ -1,10 +1,9 @@
-"""Storage: the size and use of what holds the guests' images.
+"""Storage: the size and use of the storage for guests' images.
 
-That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. Of
-the last two libvirt is asked first, which may have them as a storage pool; else `vgs` or `ceph df` is run.
-
-A command may take long, or hang on a dead device or cluster. So it is run between scrapes, with a deadline of
-its own, and scrapes take what is known; only the first answer is waited for, a moment.
+That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. For
+the last two, a storage pool of libvirt is used if there is one. Otherwise `vgs` or `ceph df` is run. A
+command may take long, or hang on a dead device or cluster. So it runs between scrapes, with its own timeout.
+Scrapes use what is known. Only the first answer is waited for, for a moment.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ READ_INTERVAL_SECONDS = 30.0
 FIRST_TIMEOUT_SECONDS = 2.0
 # If the command fails, its last answer is used for this long.
 KEEP_SECONDS = 300.0
-# `vgs` is tried three times, each for COMMAND_TIMEOUT_SECONDS: what takes longer was not to be ended.
+# `vgs` is tried three times, each for COMMAND_TIMEOUT_SECONDS. If it takes longer, it could not be killed.
 COMMAND_JOB_TIMEOUT_SECONDS = 100.0
 
 
 class HostStorage(Source):
-    """The storage of a hypervisor. Not for two threads at once, but for what `list_jobs` returns.
+    """The storage of a hypervisor. Not thread-safe, except the jobs of `list_jobs`.
 
-    :param connections: lends the connection that storage pools are asked over
-    :param hung_reads: remembers reads of files that hang
+    :param connections: lends the connection for storage pools
+    :param hung_reads: remembers hung reads of files
     :param clock: monotonic seconds
     :param recorder: takes down the commands that are run
     """
@@ -81,7 +80,7 @@ class HostStorage(Source):
 
     @property
     def hung(self) -> int:
-        """How many calls nobody waits for any more: 0 or 1."""
+        """How many calls are past their timeout: 0 or 1."""
         return self._pools.hung
 
     def get_age(self) -> float | None:
@@ -89,7 +88,7 @@ class HostStorage(Source):
         return self._age
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return the asking of the command, where that is due."""
+        """Return the job that runs the command, if it is due."""
         if not self._command.needs_reading():
             return ()
         return [
@@ -97,11 +96,11 @@ class HostStorage(Source):
         ]
 
     def get_problems(self) -> Sequence[Problem]:
-        """Return what went wrong when it was last read."""
+        """Return the problems of the last read."""
         return self._problems
 
     def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return how old the pools' sizes are, and what the command said."""
+        """Return the age of the pools' sizes, and of the command's answer."""
         ages = (
             ("the storage pools", self._pools.age_seconds),
             ("the storage command", self._command.age_seconds),
@@ -120,14 +119,14 @@ class HostStorage(Source):
         self._pools.abandon()
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Ask for what a refresh is going to wait for, and do not wait."""
+        """Start the call that a refresh will wait for, without waiting."""
         if _needs_pools(self._config):
             self._pools.begin(refresh_timeout)
 
     def read(self, refresh_timeout: RefreshTimeout) -> Storage | None:
-        """Return its size and use; None where they cannot be read.
+        """Return its size and use; None if they cannot be read.
 
-        :raises ConnectionLostError: when the connection broke
+        :raises ConnectionLostError: if the connection broke
         """
         self._problems, self._age = (), None
         config = self._config
@@ -243,18 +242,18 @@ class CommandReader:
 
     @property
     def age_seconds(self) -> float | None:
-        """How long ago its answer was given; None where there is none."""
+        """The age of its last answer; None if there is none."""
         return None if self._known is None else self._clock() - self._known_at
 
     @property
     def error(self) -> str | None:
-        """What went wrong when it was last asked."""
+        """The error of the last run; None if it succeeded."""
         return self._error
 
     def get(self) -> Storage:
-        """Return what is known; the first time, ask and wait a moment.
+        """Return what is known. The first time, run the command and wait a moment.
 
-        :raises StorageError: when nothing is known, or nothing any more
+        :raises StorageError: if nothing is known, or it is too old
         """
         if self._started_at is None:
             Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
