@@ -82,7 +82,7 @@ class Reloader:
             mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
             self._own.record_refused_load()
             for mistake in mistakes:
-                log.error("configuration refused, the old one stays in force", extra={"mistake": mistake})
+                log.error("configuration refused, the old one stays in use", extra={"mistake": mistake})
             return mistakes
         self._apply(outcome.value)
         self._own.record_load(now=self._wall_clock())

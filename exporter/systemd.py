@@ -18,7 +18,7 @@ def take_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
     """
     count = environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit() or count == "0":
-        raise OSError(0, "systemd handed over no socket: --web.systemd-socket is for a socket unit")
+        raise OSError(0, "systemd passed no socket: --web.systemd-socket needs a socket unit")
     taken = [socket.socket(fileno=number) for number in range(_FIRST_SOCKET, _FIRST_SOCKET + int(count))]
     for each in taken:
         each.setblocking(False)

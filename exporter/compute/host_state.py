@@ -218,7 +218,7 @@ class HostState:
             self._tell_begun([self._make_duplicate(duplicate_of)])
 
     def _make_duplicate(self, owner: str) -> Problem:
-        message = f"host name {self.hostname} is that of target {owner}: not shown twice"
+        message = f"host name {self.hostname} belongs to target {owner}; this target is not shown"
         return Problem(severity=Severity.FATAL, reason="duplicate", subject="", message=message)
 
     def configure(self, config: Config) -> None:
@@ -299,7 +299,7 @@ class HostState:
             severity=Severity.FATAL,
             reason="timeout",
             subject="",
-            message="no answer within the scrape's deadline; still waiting, and showing the last numbers",
+            message="no answer within the scrape's deadline; the refresh goes on; the last numbers are shown",
         )
         self._tell_begun(self._problems.values())
 
@@ -477,7 +477,7 @@ def _check_complete(resources: Resources) -> list[Problem]:
     missing = verify_resources(resources)
     if not missing:
         return []
-    message = f"fields of Nova's dictionary that could not be told: {', '.join(missing)}"
+    message = f"missing fields of Nova's dictionary: {', '.join(missing)}"
     return [Problem(severity=Severity.FATAL, reason="incomplete", subject="", message=message)]
 
 

@@ -34,8 +34,8 @@ def describe_broken_metadata(guest: Guest) -> Problem | None:
         severity=Severity.ERROR,
         reason="metadata",
         subject=guest.name,
-        message=f"domain {guest.name}: its claim is that of its libvirt configuration,"
-        f" since Nova's metadata are broken: {guest.metadata_error}",
+        message=f"domain {guest.name}: its claim is taken from its libvirt configuration,"
+        f" because Nova's metadata cannot be read: {guest.metadata_error}",
     )
 
 

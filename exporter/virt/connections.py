@@ -115,7 +115,7 @@ class Connections(Generic[H]):
             if self._is_closed:
                 raise ConnectionLostError("closed")
             if len(self._lent) >= self._maximum:
-                raise NoAnswerError(f"{len(self._lent)} calls to libvirt are waiting for an answer already")
+                raise NoAnswerError(f"{len(self._lent)} calls to libvirt are already waiting for an answer")
             connection = self._idle.pop() if self._idle else self._make()
             self._lent.append(connection)
             return connection

@@ -37,8 +37,8 @@ def explain_silence(daemon: str, what: str, seconds: float) -> str:
     :param what: what was asked for: "node devices"
     """
     return (
-        f"{what}: no answer from libvirt for {seconds:.0f} s; the last answer counts. Where {daemon} runs, it"
-        f" may be what hangs: systemctl restart {daemon}"
+        f"{what}: no answer from libvirt for {seconds:.0f} s; the last answer is used. If {daemon} runs, it"
+        f" may hang: systemctl restart {daemon}"
     )
 
 

@@ -324,11 +324,15 @@ def _describe_unreadable(record: DomainRecord, error: Exception) -> Problem:
 
 
 def _describe_unanswered(entry: _Entry) -> Problem:
-    shown = "its last known configuration counts" if entry.read_at is not None else "it counts in part"
+    shown = (
+        "its last known configuration is used"
+        if entry.read_at is not None
+        else "only its vCPUs and memory are counted"
+    )
     return Problem(
         severity=Severity.NOTE,
         reason="guest_timeout",
         subject=entry.record.name,
-        message=f"domain {entry.record.name}: libvirt does not give its configuration, as the guest is frozen"
-        f" or busy, or too many others are; {shown}",
+        message=f"domain {entry.record.name}: libvirt does not give its configuration, because the guest"
+        f" is frozen or busy, or too many others are; {shown}",
     )

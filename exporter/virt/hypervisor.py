@@ -619,7 +619,7 @@ class LibvirtHypervisor:
                 message, is_alive = self._describe(error), bool(connection.isAlive())
                 raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
             except UnicodeDecodeError as error:
-                raise HypervisorError(f"an answer that is no UTF-8: {error}") from error
+                raise HypervisorError(f"an answer that is not UTF-8: {error}") from error
 
     def _describe(self, error: libvirt.libvirtError) -> str:
         """Return libvirt's message without the password that it may quote from the URI."""

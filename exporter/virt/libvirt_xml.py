@@ -42,5 +42,5 @@ def whole_number(text: str) -> int:
     """
     digits = text.strip()
     if not _WHOLE_NUMBER.fullmatch(digits):
-        raise ValueError(f"{digits[:40]!r} is no whole number of libvirt's")
+        raise ValueError(f"{digits[:40]!r} is not a whole number that libvirt writes")
     return int(digits)

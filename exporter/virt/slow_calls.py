@@ -143,5 +143,5 @@ class SlowCall(Generic[H, T]):
         value, asked_at = self._last
         age = self._clock() - asked_at
         if age > self._max_age:
-            raise NoAnswerError(f"{waiting}, and the last one is older than {self._max_age:g} s")
+            raise NoAnswerError(f"{waiting}, and the last answer is older than {self._max_age:g} s")
         return Answer(value, age)

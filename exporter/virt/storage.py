@@ -88,7 +88,9 @@ def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> 
     if missing:
         raise StorageError(f"storage_pool {', '.join(missing)}: no such active pool (active: {names})")
     if not configured and len(pools) != 1:
-        raise StorageError(f"storage_pool is not set, and not exactly one pool is active (active: {names})")
+        raise StorageError(
+            f"storage_pool is not set, and there is not exactly one active pool (active: {names})"
+        )
     chosen = [pools[name] for name in configured or pools]
     return Storage(
         size_bytes=sum(pool.capacity_bytes for pool in chosen),

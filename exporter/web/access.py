@@ -130,7 +130,7 @@ class Access:
         mistakes = error.mistakes if isinstance(error, ConfigError) else [f"unexpected: {error!r}"]
         if mistakes != self._mistakes:
             for mistake in mistakes:
-                log.error("web configuration refused, the old one stays", extra={"mistake": mistake})
+                log.error("web configuration refused, the old one stays in use", extra={"mistake": mistake})
         self._mistakes = mistakes
 
     async def authenticate(self, headers: Mapping[str, str], client: str = "") -> bool:

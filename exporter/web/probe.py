@@ -101,7 +101,7 @@ class ProbeTargets:
         module = find_module(self._config.modules, module_name)
         check_target(module_name, module, target)
         if len(self._probed) >= MAX_TARGETS:
-            raise ProbeError(f"{MAX_TARGETS} targets are being probed already")
+            raise ProbeError(f"{MAX_TARGETS} targets are already being probed")
         return self._make_host(module.make_hypervisor(target), self._config)
 
     def _forget(self, module: str, target: str) -> None:

@@ -340,7 +340,7 @@ class Web:
             return _plain(HTTPStatus.GATEWAY_TIMEOUT, text)
         mistakes = reload.result()
         if mistakes:
-            text = "\n".join(["The old configuration stays in force:", *mistakes])
+            text = "\n".join(["The old configuration stays in use:", *mistakes])
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, text)
         return _plain(HTTPStatus.OK, "Reloaded")
 

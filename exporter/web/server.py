@@ -186,7 +186,7 @@ def _is_waited_for(bound: socket.socket) -> bool:
 def _log_end(connection: Connection, error: Exception) -> None:
     """Log why a connection ended early. Errors that are not the client's are logged at a higher level."""
     if isinstance(error, OSError):
-        log.debug("connection given up", extra={"client": connection.client, "error": str(error)})
+        log.debug("connection ended early", extra={"client": connection.client, "error": str(error)})
     else:
         log.error("a response could not be sent", exc_info=error)
 

@@ -57,7 +57,7 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsSettings) -> None:
     try:
         context.set_ecdh_curve(CURVES[curve])
     except (ssl.SSLError, ValueError) as error:
-        message = f"curve_preferences: {curve} cannot be honoured: this Python's TLS does not take it"
+        message = f"curve_preferences: {curve} is not supported: this Python's TLS does not have it"
         raise ConfigError([message]) from error
 
 

@@ -71,7 +71,7 @@ def test_once_refuses_the_second_of_one_host_name(write: Path) -> None:
     assert scrape.value("hypervisor_up", target="a") == 1
     assert scrape.value("hypervisor_up", target="b") == 0
     assert scrape.value("hypervisor_refresh_errors_total", target="b", reason="duplicate") >= 1
-    assert len(re.findall("not shown twice", result.stderr)) == 1
+    assert len(re.findall("this target is not shown", result.stderr)) == 1
 
 
 def test_once_leaves_out_what_a_flag_says() -> None:

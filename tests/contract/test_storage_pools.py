@@ -45,9 +45,9 @@ def test_it_is_clear_which_pools_count(pools: list[str], configured: object, gb:
         (
             ["vms", "isos"],
             None,
-            "storage_pool is not set, and not exactly one pool is active (active: isos, vms)",
+            "storage_pool is not set, and there is not exactly one active pool (active: isos, vms)",
         ),
-        ([], None, "storage_pool is not set, and not exactly one pool is active (active: none)"),
+        ([], None, "storage_pool is not set, and there is not exactly one active pool (active: none)"),
         (["vms"], "fast", "storage_pool fast: no such active pool (active: "),
     ],
     ids=["several active", "none active", "another one configured"],

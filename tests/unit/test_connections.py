@@ -39,7 +39,7 @@ def test_each_call_that_waits_has_a_connection_of_its_own_and_there_is_a_bound()
         attempts = [connections.start(list_domains, name="list") for _ in range(MAX_CONNECTIONS)]
         wait_until(lambda: len(libvirt.asked) == MAX_CONNECTIONS, "the calls")
         assert len(libvirt.connections) == MAX_CONNECTIONS
-        with pytest.raises(NoAnswerError, match=f"{MAX_CONNECTIONS} calls to libvirt are waiting"):
+        with pytest.raises(NoAnswerError, match=f"{MAX_CONNECTIONS} calls to libvirt are already waiting"):
             connections.run(list_domains)
     assert all(attempt.is_over for attempt in attempts)
     open_ones = [connection for connection in libvirt.connections if connection.is_open]

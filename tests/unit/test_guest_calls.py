@@ -249,5 +249,5 @@ def test_without_a_connection_to_spare_nothing_is_asked() -> None:
     bench.connections = bench.libvirt.make_connections(bench.clock, maximum=0)
     bench.calls = GuestCalls(bench.connections, clock=bench.clock)
     assert bench.ask("a") == frozenset()
-    with pytest.raises(HypervisorError, match="0 calls to libvirt are waiting for an answer already"):
+    with pytest.raises(HypervisorError, match="0 calls to libvirt are already waiting for an answer"):
         bench.connections.open()

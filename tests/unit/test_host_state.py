@@ -239,9 +239,7 @@ async def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_nam
     assert not view.is_up
     assert view.errors["incomplete"] == 1
     assert view.snapshot is not None
-    assert messages(caplog, logging.ERROR) == [
-        f"fields of Nova's dictionary that could not be told: {', '.join(missing)}"
-    ]
+    assert messages(caplog, logging.ERROR) == [f"missing fields of Nova's dictionary: {', '.join(missing)}"]
 
 
 async def test_a_defect_of_this_program_is_told_with_its_traceback_once(

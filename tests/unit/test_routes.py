@@ -473,7 +473,7 @@ def test_there_are_not_more_targets_than_connections_can_be_kept() -> None:
             site.probe_targets.get("default", f"kvm{number}.example")
         response = await site.ask("/probe?target=kvm9999.example")
         assert response.status == HTTPStatus.BAD_REQUEST
-        assert text(response) == f"{MAX_TARGETS} targets are being probed already\n"
+        assert text(response) == f"{MAX_TARGETS} targets are already being probed\n"
 
     asyncio.run(run())
 
@@ -496,7 +496,7 @@ def test_a_refused_reload_says_every_mistake() -> None:
 
     response = ask("/-/reload", method="POST", site=make_site)
     assert response.status == HTTPStatus.INTERNAL_SERVER_ERROR
-    assert text(response) == "The old configuration stays in force:\na.yaml:1: first\na.yaml:2: second\n"
+    assert text(response) == "The old configuration stays in use:\na.yaml:1: first\na.yaml:2: second\n"
     assert ask("/-/reload", method="POST").status == HTTPStatus.OK
 
 

@@ -178,7 +178,7 @@ def test_the_last_answer_counts_no_longer_than_it_may() -> None:
         bench.clock.now = asked_at + 10
         assert bench.get() == Answer(ONE, 10)
         bench.clock.now += 1
-        with pytest.raises(NoAnswerError, match=r"for 11 s, and the last one is older than 10 s"):
+        with pytest.raises(NoAnswerError, match=r"for 11 s, and the last answer is older than 10 s"):
             bench.get()
         bench.call.configure(max_age=60)
         assert bench.get() == Answer(ONE, 11)

@@ -35,9 +35,9 @@ def test_several_configured_ones_add_up() -> None:
         (
             [VMS, FAST],
             [],
-            "storage_pool is not set, and not exactly one pool is active (active: fast, vms)",
+            "storage_pool is not set, and there is not exactly one active pool (active: fast, vms)",
         ),
-        ([], [], "storage_pool is not set, and not exactly one pool is active (active: none)"),
+        ([], [], "storage_pool is not set, and there is not exactly one active pool (active: none)"),
         ([VMS], ["slow"], "storage_pool slow: no such active pool (active: vms)"),
         ([VMS, FAST], ["a", "vms", "b"], "storage_pool a, b: no such active pool (active: fast, vms)"),
         ([], ["vms"], "storage_pool vms: no such active pool (active: none)"),

@@ -86,7 +86,10 @@ async def test_of_two_with_one_host_name_only_the_first_is_shown(caplog: pytest.
     assert views["second"].errors["duplicate"] == 2
     errors = [(record.levelno, record.getMessage()) for record in caplog.records]
     assert errors == [
-        (logging.ERROR, "host name kvm01 is that of target first, which had it first: not shown twice"),
+        (
+            logging.ERROR,
+            "host name kvm01 belongs to target first, which had it first; this target is not shown",
+        ),
     ]
 
 
@@ -120,7 +123,7 @@ async def test_a_host_name_is_that_of_the_target_configured_by_it(targets: tuple
     views = await fleet.audit()
     seen.append(shown(views))
     (problem,) = views["kvm01"].problems
-    assert "is that of target kvm02, which is configured by that name" in problem.message
+    assert "belongs to target kvm02, which is configured by that name" in problem.message
     assert seen == [right, wrong, right]
 
 

@@ -128,7 +128,7 @@ def test_no_answer_and_no_line_of_the_log_holds_a_secret(planted: Planted, tmp_p
         process.terminate()
         assert process.wait(timeout=20) == 0
     assert any('target="qemu+tcp://user@127.0.0.1' in answer for answer in said)
-    assert any("The old configuration stays in force" in answer for answer in said)
+    assert any("The old configuration stays in use" in answer for answer in said)
     for answer in (*said, log_file.read_text()):
         planted.assert_silent_in(answer)
 

@@ -41,7 +41,7 @@ def test_without_a_handed_over_socket_it_says_what_is_missing(tmp_path: Path) ->
     log = tmp_path / "log"
     process = start(log, "--libvirt.uri=test:///default", "--web.systemd-socket")
     assert process.wait(timeout=20) == 1
-    assert "systemd handed over no socket" in log.read_text()
+    assert "systemd passed no socket" in log.read_text()
     assert "Traceback" not in log.read_text()
 
 

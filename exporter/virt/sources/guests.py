@@ -15,8 +15,8 @@ from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 
 _WHY_NO_LIST = (
-    "libvirt waits, for one, while it ends the process of a frozen guest, which may take a minute:"
-    " look for a guest that is being destroyed"
+    "One possible reason: libvirt is ending the process of a frozen guest, which may take a minute."
+    " Look for a guest that is being destroyed"
 )
 
 
@@ -134,8 +134,8 @@ class Guests(Source):
             listed = self._list.get(refresh_timeout)
         except NoAnswerError as error:
             self._note_no_list(
-                f"{error}. Until then nobody knows the guests and what they use: only what the host itself"
-                " tells is shown"
+                f"{error}. Until then the guests and their use are not known: only the host's own"
+                " numbers are shown"
             )
             return None
         except DeniedError as error:
@@ -145,7 +145,7 @@ class Guests(Source):
             )
             return None
         if listed.age_seconds:
-            self._note_no_list("libvirt gives no list of domains now; the last list counts")
+            self._note_no_list("libvirt gives no list of domains now; the last list is used")
         self._list_age = listed.age_seconds
         return listed
 

@@ -44,8 +44,10 @@ LOOK_AGAIN_SECONDS = 1.0
 # A volume's size almost never changes, so libvirt is asked for it again only this often.
 MAX_AGE_RESYNCS = 5
 _KIND = "image sizes"
-_DOES_NOT_ANSWER = "its size is not known, as the guest does not answer"
-_MAY_NOT_ANSWER = "its size is not asked for, as other guests do not answer and this one is not seen to run"
+_DOES_NOT_ANSWER = "its size is not known, because the guest does not answer"
+_MAY_NOT_ANSWER = (
+    "its size is not asked for, because other guests do not answer and this one is not seen to run"
+)
 
 
 @dataclass(frozen=True, slots=True)

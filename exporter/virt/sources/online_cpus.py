@@ -83,7 +83,7 @@ class OnlineCpus(Source):
         except UnsupportedError as error:
             self._note(Severity.NOTE, "unsupported", "virNodeGetCPUMap", f"virNodeGetCPUMap: {error}")
         except NoAnswerError as error:
-            message = f"{error}. Until then the CPU sets count as they are configured"
+            message = f"{error}. Until then the CPU sets are used as configured"
             self._note(Severity.ERROR, error.reason, "online CPUs", message)
         return None
 

@@ -141,7 +141,7 @@ class HostStorage(Source):
         except ConnectionLostError:
             raise
         except NoAnswerError as error:
-            self._note("storage", "storage", f"{error}. Where {STORAGE} runs, it may be what hangs")
+            self._note("storage", "storage", f"{error}. If {STORAGE} runs, it may hang")
         except HypervisorError as error:
             self._note(error.reason, "storage", f"storage pools cannot be read: {error}")
         return None
@@ -181,7 +181,7 @@ class HostStorage(Source):
             names = ", ".join(str(pool.source_name) for pool in pools) or "none"
             raise StorageError(
                 f"images_volume_group {source_name}: no active storage pool has it (there are: {names}),"
-                " and vgs can be asked on the hypervisor itself only"
+                " and vgs works only on the hypervisor itself"
             )
         storage = self._command.get()
         self._age = self._command.get_age()
