@@ -17,7 +17,7 @@ import pytest
 
 from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
-from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
+from exporter.config.settings import Config, HypervisorConfig, ModuleConfig, WebConfig
 from exporter.config.web_file import RateLimit, WebFile
 from exporter.errors import ConfigError
 from exporter.metric import Collector, Metric, Sample
@@ -29,6 +29,7 @@ from exporter.web.messages import Request, Response
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
 from exporter.web.routes import (
     MANY_SAMPLES,
+    MAX_VIEWERS,
     MAX_WAITING_FOR_RELOAD,
     SCRAPE_TIMEOUT_HEADER,
     Web,
@@ -527,3 +528,88 @@ def test_health_checks_have_no_limit_of_their_rate_where_nobody_can_guess_by_the
         return [(await site.ask(path)).status for path in paths]
 
     assert asyncio.run(run()) == ([401, 429, 429, 429] if users else [200, 429, 200, 200])
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, HTTPStatus.OK),
+        ({"sec-fetch-site": "same-origin"}, HTTPStatus.OK),
+        ({"sec-fetch-site": "none"}, HTTPStatus.OK),
+        ({"sec-fetch-site": "cross-site"}, HTTPStatus.FORBIDDEN),
+        ({"sec-fetch-site": "same-site"}, HTTPStatus.FORBIDDEN),
+        ({"origin": "http://x:9177"}, HTTPStatus.OK),
+        ({"origin": "https://evil.example"}, HTTPStatus.FORBIDDEN),
+        ({"origin": "null"}, HTTPStatus.FORBIDDEN),
+        ({"sec-fetch-site": "cross-site", "origin": "http://x:9177"}, HTTPStatus.FORBIDDEN),
+    ],
+)
+async def test_a_page_of_another_site_cannot_ask_for_a_reload(
+    headers: dict[str, str], status: HTTPStatus
+) -> None:
+    """A browser sends it with the user's password. Who is no browser sends neither header."""
+    site = Site()
+    response = await site.ask("/-/reload", method="POST", **headers)
+    assert response.status == status
+    assert len(site.applied) == (status == HTTPStatus.OK)
+    told = "Reloaded\n" if status == HTTPStatus.OK else "A page of another site asks for this\n"
+    assert text(response) == told
+
+
+async def test_a_reload_that_takes_long_is_answered_with_what_happens_next() -> None:
+    site = Site()
+    site.disk_answers.clear()
+    response = await site.ask("/-/reload", method="POST")
+    site.disk_answers.set()
+    assert response.status == HTTPStatus.GATEWAY_TIMEOUT
+    assert text(response) == "Not reloaded within 0.05 s. It goes on; the log says how it ends\n"
+
+
+async def test_the_page_leads_to_the_metrics_by_the_address_that_it_was_asked_for() -> None:
+    site = Site(web=WebConfig(telemetry_path="/my/metrics"))
+    page = text(await site.ask("/"))
+    assert 'href="/my/metrics"' in page
+    assert "x:9177" in page
+
+
+async def test_the_page_is_compressed_for_those_who_accept_it() -> None:
+    site = Site()
+    plain = await site.ask("/")
+    assert "content-encoding" not in plain.headers
+    gzipped = await site.ask("/", accept_encoding="gzip")
+    assert gzipped.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(gzipped.body).startswith(b"<!doctype html>")
+
+
+async def test_the_page_does_not_wait_for_one_that_hangs() -> None:
+    site = Site()
+    await site.ask("/metrics")
+    with site.drivers["kvm01"].held():
+        site.clock.advance(3600)
+        response = await asyncio.wait_for(site.ask("/"), 8)
+        assert response.status == HTTPStatus.OK
+
+
+async def test_too_many_viewers_at_once_are_asked_to_come_again() -> None:
+    site = Site()
+    responses = await asyncio.gather(*(site.ask("/") for _ in range(MAX_VIEWERS + 1)))
+    refused = [each for each in responses if each.status != HTTPStatus.OK]
+    assert [(each.status, each.headers["retry-after"]) for each in refused] == [
+        (HTTPStatus.SERVICE_UNAVAILABLE, "2")
+    ]
+
+
+async def test_probes_of_two_targets_at_once_have_each_its_own_answer() -> None:
+    site = Site()
+    first, second = await asyncio.gather(*(site.ask(f"/probe?target=kvm0{n}") for n in (1, 2)))
+    assert 'target="kvm01"' in text(first)
+    assert 'target="kvm02"' in text(second)
+    assert 'target="kvm01"' not in text(second)
+
+
+async def test_connections_to_probed_targets_end_with_the_exporter() -> None:
+    site = Site()
+    await site.ask("/probe?target=kvm77.example")
+    site.probe_targets.close()
+    assert site.probe_targets.hosts == ()
+    assert await asyncio.to_thread(site.drivers["kvm77.example"].is_closed.wait, 20)
