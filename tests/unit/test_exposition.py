@@ -104,3 +104,10 @@ def test_a_unit_is_told_where_the_format_has_one() -> None:
 def test_openmetrics_is_for_those_who_name_it(accept: str, expected: object) -> None:
     """The headers are a browser's, curl's, and those of Prometheus 2 and 3."""
     assert choose_format(accept) is expected
+
+
+@pytest.mark.parametrize("written", ["\\", '"', "\n", "\\n", '\\"', "a\\\nb"])
+def test_what_would_end_a_line_or_a_label_is_escaped(written: str) -> None:
+    samples = [("kvm", {"label": written}, 1.0)]
+    family = Family(name="kvm", documentation=f"Help {written}.", type="gauge", samples=samples)
+    assert (render_text([family]), render_openmetrics([family])) == render_as_prometheus_client(family)
