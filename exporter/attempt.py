@@ -1,4 +1,4 @@
-"""The one place that catches every exception: around work whose failure must not take others along."""
+"""The only place that catches every exception: around work whose failure must not affect others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What was raised instead of a result."""
+    """The exception that was raised instead of a result."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Success(Generic[T]):
-    """What was returned."""
+    """The result that was returned."""
 
     value: T
 
@@ -37,7 +37,7 @@ def attempt(call: Callable[[], T]) -> Success[T] | Failure:
 
 
 async def attempt_awaiting(result: Awaitable[T]) -> Success[T] | Failure:
-    """Return what is awaited, or what that raises."""
+    """Return the awaited result, or what is raised."""
     try:
         return Success(await result)
     except Exception as error:
@@ -86,7 +86,7 @@ class Threads:
 
         :param call: raises nothing; may never return: it then keeps this one thread
         :param name: the thread's, until the call returns
-        :raises RuntimeError: when the process may have no more threads
+        :raises RuntimeError: when the process may not start more threads
         """
         try:
             thread = self._idle.pop()
@@ -119,17 +119,17 @@ _THREADS = Threads(keep=4, idle_seconds=90.0)
 
 
 class Attempt(Generic[T]):
-    """A call under way in a thread of its own, which may be given up.
+    """A call that runs in its own thread and can be abandoned.
 
-    A call into libvirt or a file system may never return: it then keeps this one thread, and nobody who waits
-    for it with a timeout. A daemon thread does not keep the process from ending either.
+    A call into libvirt or a file system may never return. Then it keeps only this thread; a caller that waits
+    with a timeout continues. It is a daemon thread, so the process can end.
 
     :param call: may never return
     :param clock: monotonic seconds
-    :param on_over: called in the thread, with the outcome, when the call has come to an end
-    :ivar started_at: when it began, on the clock
-    :ivar ended_at: when it came to an end; None while it is under way
-    :ivar outcome: what came of it; None while it is under way
+    :param on_over: called in the thread, with the outcome, when the call has ended
+    :ivar started_at: when it started, on the clock
+    :ivar ended_at: when it ended; None while it is under way
+    :ivar outcome: its result; None while it is under way
     """
 
     def __init__(
@@ -148,16 +148,16 @@ class Attempt(Generic[T]):
         self._on_over = on_over
         self._over = threading.Event()
         started = attempt(partial(_THREADS.start, self._work, name=name))
-        if isinstance(started, Failure):  # the process may have no more threads
+        if isinstance(started, Failure):  # the process may not start more threads
             self._end(started)
 
     @property
     def is_over(self) -> bool:
-        """Whether it came to an end."""
+        """Whether it has ended."""
         return self._over.is_set()
 
     def wait(self, seconds: float) -> Success[T] | Failure | None:
-        """Return what came of it; None if that takes longer."""
+        """Return its result; None if it takes longer."""
         self._over.wait(max(0.0, seconds))
         return self.outcome
 
@@ -173,7 +173,7 @@ class Attempt(Generic[T]):
 
 
 def attempt_in_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[Success[T] | Failure]:
-    """Make the call in a thread of its own, and tell the running event loop what came of it."""
+    """Make the call in its own thread, and pass its result to the running event loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Success[T] | Failure] = loop.create_future()
 

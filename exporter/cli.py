@@ -35,7 +35,7 @@ from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families, list_labels
 from exporter.service import Service
-from exporter.systemd import Notifier, take_sockets
+from exporter.systemd import Notifier, get_passed_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.web.access import Access, AccessSettings, load_access
 from exporter.web.connection import ServerLimits
@@ -173,7 +173,7 @@ def _raise_file_limit() -> None:
 
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
     if command.systemd_socket:
-        return take_sockets(os.environ)
+        return get_passed_sockets(os.environ)
     return [_bind(address) for address in config.web.listen_address]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 _FIRST_SOCKET = 3
 
 
-def take_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
+def get_passed_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
     """Return the sockets of the socket unit that started this process (sd_listen_fds(3)).
 
     :param environment: of this process

@@ -279,8 +279,8 @@ class HostState:
             return
         refresh = self._refresh or self._start_refresh()
         is_overdue = now - self._refresh_started >= self._config.scrape_timeout
-        patience = 0 if is_overdue else max(0, deadline - now)
-        done, _pending = await asyncio.wait({refresh}, timeout=patience)
+        timeout = 0 if is_overdue else max(0, deadline - now)
+        done, _pending = await asyncio.wait({refresh}, timeout=timeout)
         if not done or refresh.cancelled():
             self._note_late()
 
@@ -310,9 +310,9 @@ class HostState:
                 outcome = await self._read_by_present_settings()
             self._is_late = False
             if isinstance(outcome, Failure):
-                self._take_failure(outcome)
+                self._handle_failure(outcome)
             else:
-                self._take_resources(outcome)
+                self._handle_resources(outcome)
         finally:
             self._refresh = None
         self._report_refresh()
@@ -350,7 +350,7 @@ class HostState:
         self._observe_duration(self._cost.duration_seconds)
         return outcome
 
-    def _take_failure(self, outcome: Failure) -> None:
+    def _handle_failure(self, outcome: Failure) -> None:
         error = outcome.error
         is_expected = isinstance(error, HypervisorError)
         reason = error.reason if isinstance(error, HypervisorError) else "internal"
@@ -363,9 +363,9 @@ class HostState:
         self._is_up = False
         if isinstance(error, ConnectError):
             self._backoff.fail(self._clock())
-        self._take_problems((problem,))
+        self._update_problems((problem,))
 
-    def _take_resources(self, outcome: Success[Resources]) -> None:
+    def _handle_resources(self, outcome: Success[Resources]) -> None:
         self._backoff.reset()
         self._has_answered = True
         resources = outcome.value
@@ -380,7 +380,7 @@ class HostState:
         self._snapshot_taken = self._clock()
         if self._is_up:
             self._succeeded_at = self._snapshot_taken
-        self._take_problems(problems)
+        self._update_problems(problems)
         self._tell_over(self._told.keys() - self._problems.keys() - {_DUPLICATE})
         self._report_hypervisor_resource_view(self._snapshot.resources)
 
@@ -409,7 +409,7 @@ class HostState:
         }
         log.debug("refreshed", extra=what)
 
-    def _take_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
+    def _update_problems(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
         self._errors.update({p.reason for p in problems if p.severity is not Severity.NOTE})
         self._problems = {(problem.reason, problem.subject): problem for problem in problems}
         self._tell_begun(self._problems.values())

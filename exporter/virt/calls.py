@@ -145,5 +145,5 @@ class NodeDeviceHypervisor(Hypervisor, Protocol):
     def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
         """Return virNodeDeviceGetXMLDesc of the devices with one of these capabilities."""
 
-    def take_node_devices_changed(self) -> bool:
+    def pop_node_devices_changed(self) -> bool:
         """Return whether an event spoke of a node device since the last call."""

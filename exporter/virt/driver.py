@@ -57,12 +57,12 @@ class LibvirtDriver:
 
     :param hypervisor: the connection that refreshes use
     :param make_connection: makes another one to the same hypervisor, for calls that may wait
-    :param node_device_hypervisor: one more, for node devices and what libvirt tells of them
-    :param needs: the names of the sources to read; what they need in turn is read, too. None for all
-    :param stale_grace: seconds for which the last list of domains counts while libvirt gives no new one
+    :param node_device_hypervisor: another connection, for node devices and their events
+    :param needs: the names of the sources to read; the sources that these need are read too. None for all
+    :param stale_grace: seconds for which the last list of domains is used while libvirt gives no new one
     :param clock: monotonic seconds
     :param recorder: takes down the steps of each refresh, and what hangs
-    :param lend: makes what lends connections and begins calls over them, as `Connections` does
+    :param lend: makes an object that lends connections and starts calls over them, like `Connections`
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class LibvirtDriver:
 
     @property
     def sources(self) -> Sequence[Source]:
-        """What is read of the hypervisor, as somebody needs it."""
+        """The sources that are needed."""
         return self._sources
 
     def get_available_resource(self) -> Resources:
-        """Read the hypervisor, connecting if need be, and return Nova's resource dictionary for it.
+        """Read the hypervisor, after connecting if necessary, and return Nova's resource dictionary.
 
-        :raises HypervisorError: when it cannot be reached or does not answer what everything depends on
+        :raises HypervisorError: if it cannot be reached, or does not answer the calls that all others need
         """
         if self._next_config is not self._settings.hypervisor:
             # Only now, in the thread of the reading, so that each is by one configuration.
@@ -153,7 +153,7 @@ class LibvirtDriver:
         try:
             reading = self._read(refresh_timeout)
         except ConnectionLostError:
-            # libvirtd was restarted since the last refresh: no reason to fail.
+            # libvirtd was restarted since the last refresh. Try again.
             if is_new:
                 raise
             self._hypervisor.close()
@@ -164,7 +164,7 @@ class LibvirtDriver:
             return get_available_resource(reading, self._settings.hypervisor, self._contributions)
 
     def get_stats(self) -> DriverStats:
-        """Return what was done so far."""
+        """Return the counters."""
         hung_openings = sum(each.hung_openings for each in self._connections)
         return DriverStats(
             libvirt_calls=sum(each.calls for each in self._connections),
@@ -175,18 +175,22 @@ class LibvirtDriver:
         )
 
     def configure(self, *, resync_interval: float, stale_grace: float) -> None:
-        """Go by these times from now on, as `__init__` has them."""
+        """Use these times from now on; see `__init__`."""
         self._go_by(replace(self._settings, resync_interval=resync_interval, stale_grace=stale_grace))
 
     def reconfigure(self, config: HypervisorConfig) -> None:
-        """Go by these settings from the next reading on; they have the same URI.
+        """Use these settings from the next refresh on. They have the same URI.
 
-        What was read of libvirt is kept, and so is what waits for an answer: neither depends on them.
+        What was read from libvirt is kept, and so are calls that wait for an answer: neither depends on the
+        settings.
         """
         self._next_config = config
 
     def has_lost_connection(self) -> bool:
-        """Whether libvirt has said that the connection is closed, so that what was read by it is history."""
+        """Whether libvirt reported that the connection is closed.
+
+        Then everything that was read over it is outdated.
+        """
         return self._hypervisor.is_lost
 
     def close(self) -> None:
@@ -201,7 +205,7 @@ class LibvirtDriver:
         self._sources = self._choose_sources()
 
     def _choose_sources(self) -> tuple[Source, ...]:
-        """Return the sources that somebody needs, and those that these need."""
+        """Return the needed sources, and those that these need."""
         needs = set(self._needs)
         config = self._settings.hypervisor
         if "guests" in needs and (config.flavors_from_guests or any(f.numa_cells for f in config.flavors)):
@@ -213,7 +217,7 @@ class LibvirtDriver:
         return tuple(source for source in self._all_sources if source.name in needs)
 
     def _connect(self) -> bool:
-        """Connect if need be. Nobody knows what was missed meanwhile: everything is read anew then."""
+        """Connect if necessary. Then read everything again, because events may have been missed."""
         if not self._hypervisor.connect():
             return False
         self._hypervisor.watch(self._guests.mark_changed)
@@ -263,7 +267,7 @@ class LibvirtDriver:
         return source in self._sources
 
     def _note_earlier(self) -> None:
-        """Record, if somebody asks for it, what counts although it was not read just now."""
+        """Record, during a recording, which earlier answers are used."""
         if self._recorder.is_recording:
             for source in self._sources:
                 for name, age_seconds in source.list_earlier():
@@ -287,7 +291,7 @@ class LibvirtDriver:
         return self._identity
 
     def _get_node_info(self) -> tuple[NodeInfo | None, tuple[Problem, ...]]:
-        """Return the node's CPUs and memory; None and why not where the hypervisor's driver cannot tell."""
+        """Return the node's CPUs and memory; None and a problem if the driver does not give them."""
         call = "virNodeGetInfo"
         try:
             return self._hypervisor.get_node_info(), ()
@@ -298,7 +302,7 @@ class LibvirtDriver:
             )
 
     def _get_node_memory(self) -> NodeMemory | None:
-        """Return the memory statistics; None, without a word, from drivers that have none by design."""
+        """Return the memory statistics; None, without a problem, if the driver has none by design."""
         try:
             return self._hypervisor.get_node_memory()
         except UnsupportedError:

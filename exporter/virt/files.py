@@ -293,7 +293,7 @@ class _Run(Generic[K, T]):
         """Let other threads read what waits behind a slow read."""
         if thread.mount is not None and self._count_threads(thread.mount) >= _MAX_THREADS_OF_A_MOUNT:
             return
-        under_way, rest = thread.take_rest()
+        under_way, rest = thread.hand_over_rest()
         if under_way is None:
             return
         thread.mount = self._find_mount(under_way)
@@ -392,7 +392,7 @@ class _Thread(Generic[K, T]):
         self.time_left -= cost
         return cost
 
-    def take_rest(self) -> tuple[int | None, list[int]]:
+    def hand_over_rest(self) -> tuple[int | None, list[int]]:
         """Return the current read and the reads after it, which this thread then leaves to others.
 
         Before the first read and after the last one there is no current read: then nothing is taken.

@@ -39,13 +39,13 @@ from exporter.virt.daemons import (
     explain_unreachable,
     is_forbidden,
 )
-from exporter.virt.libvirt_log import take_libvirt_log
+from exporter.virt.libvirt_log import redirect_libvirt_log
 from exporter.virt.missing import explain_missing
 from exporter.virt.opening import Opener, OpeningTimeoutError
 from exporter.virt.storage import parse_source_name
 
 try:
-    with take_libvirt_log():
+    with redirect_libvirt_log():
         import libvirt
 except ImportError as error:
     raise LibvirtMissingError(explain_missing(error)) from error
@@ -475,7 +475,7 @@ class LibvirtHypervisor:
             return ()
         return tuple(xml for device in devices if (xml := self._read_node_device(device)))
 
-    def take_node_devices_changed(self) -> bool:
+    def pop_node_devices_changed(self) -> bool:
         """Return whether a node device had an event since the last call, and reset this."""
         with self._changed_lock:
             changed, self._have_node_devices_changed = self._have_node_devices_changed, False

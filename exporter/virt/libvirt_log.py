@@ -31,7 +31,7 @@ _LEVELS = {"warning": logging.WARNING}
 
 
 @contextmanager
-def take_libvirt_log(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+def redirect_libvirt_log(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
     """Send libvirt's log to this process's log. libvirt must be imported inside this context.
 
     If libvirt's own variables are set, libvirt's log is not changed.

@@ -53,7 +53,7 @@ class Opener(Generic[T]):
         :raises OpeningTimeoutError: if there is none in time
         :raises Exception: what opening it raised
         """
-        opened = self._take_opened()
+        opened = self._pop_opened()
         if opened is not None:
             return opened.value
         if self._may_start():
@@ -67,7 +67,7 @@ class Opener(Generic[T]):
             raise outcome.error
         return outcome.value
 
-    def _take_opened(self) -> Success[T] | None:
+    def _pop_opened(self) -> Success[T] | None:
         """Return a connection that was opened late, and forget failed attempts."""
         opened = None
         for each in tuple(self._attempts):

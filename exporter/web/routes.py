@@ -1,4 +1,4 @@
-"""The routes: which path answers what, and how a scrape's deadline and formats are negotiated."""
+"""The routes: the answer of each path, and the negotiation of a scrape's deadline and format."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from exporter.web.passwords import BusyError
 from exporter.web.probe import ProbeError, ProbeTargets
 from exporter.web.rendering import Renderings, Together
 
-# Prometheus' time-out runs from its own clock: this much is left for the way back and the rendering.
+# Prometheus measures its timeout itself. This much of it is left for rendering and the network.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 
-# A person waits no longer for the page. The audit goes on, by the deadline that a scrape has: to look at
-# the page must not make a hypervisor late that no scrape would call so.
+# The page waits no longer than this. The audit continues until the deadline of a scrape: the page must not
+# mark a hypervisor as late earlier than a scrape would.
 PAGE_TIMEOUT_SECONDS = 2.0
 MAX_VIEWERS = 32
 
-# A file system that hangs must not keep more clients than these, and none for longer.
+# If a file system hangs, at most this many clients wait, and at most this long.
 RELOAD_TIMEOUT_SECONDS = 30.0
 BUSY_PAUSE_SECONDS = 0.5
 MAX_WAITING_FOR_RELOAD = 16
@@ -49,10 +49,10 @@ MAX_WAITING_FOR_RELOAD = 16
 # everybody else waiting for longer than a thread takes to begin. 100 samples take 0.3 ms.
 MANY_SAMPLES = 500
 
-# Whoever debugs has a hypervisor read, whatever its cache says, but not more often than this.
+# A debug request reads the hypervisor even if the cache is fresh, but not more often than this.
 DEBUG_INTERVAL_SECONDS = 1.0
 
-_GZIP_LEVEL = 1  # text this repetitive gains little from more
+_GZIP_LEVEL = 1  # a higher level gains little on such text
 _GZIP_MIN_BYTES = 1024
 _READ_METHODS = ("GET", "HEAD")
 HEALTH_PATHS = ("/-/healthy", "/-/ready")
@@ -61,14 +61,14 @@ Route = Callable[[Request], Awaitable[Response]]
 
 
 class BadRequestError(Exception):
-    """The client asks for what there is not; the message says so in one line."""
+    """The request is wrong. The message says so in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Scrape:
     """How to scrape one hypervisor.
 
-    :ivar run: brings it up to date, by HostState.get_host_stats' parameters, and returns its view
+    :ivar run: refreshes it, with the parameters of HostState.get_host_stats, and returns its view
     """
 
     hypervisor: HypervisorConfig
@@ -77,7 +77,7 @@ class _Scrape:
 
 
 class _Recorded(NamedTuple):
-    """A scrape of one hypervisor, and what was done for it."""
+    """A scrape of one hypervisor, and its recording."""
 
     views: Sequence[HostView]
     recording: Recording
@@ -85,11 +85,11 @@ class _Recorded(NamedTuple):
 
 
 class Web:
-    """Answers requests out of what the tracker and the probe targets know.
+    """Answers requests from the tracker and the probe targets.
 
     :param collectors: all there are
-    :param reload: has the configuration read anew, and returns a future of its mistakes
-    :param reload_timeout: how long a client waits for that
+    :param reload: starts a reload, and returns a future of its mistakes
+    :param reload_timeout: how long a client waits for it
     :param busy_pause: how long one waits for being told that too many passwords wait already
     :param clock: the hosts' monotonic clock
     """
@@ -130,11 +130,11 @@ class Web:
         self._audit: asyncio.Task[list[HostView]] | None = None  # the page's
 
     def configure(self, config: Config) -> None:
-        """Go by this configuration from now on."""
+        """Use this configuration from now on."""
         self._config = config
 
     async def handle(self, request: Request) -> Response:
-        """Answer one request, if its sender may ask."""
+        """Answer one request, if the client has access."""
         response = await self._refuse(request) or await self._answer(request)
         configured = {name.lower(): value for name, value in self._access.settings.file.headers.items()}
         return replace(response, headers={**response.headers, **configured})
@@ -214,7 +214,10 @@ class Web:
         return _Scrape(self._probe_targets.find_settings(module, target), host, partial(_update, host))
 
     async def _debug(self, scrape: _Scrape, collectors: Sequence[Collector], request: Request) -> Response:
-        """Answer with what was done to read one hypervisor anew. Who comes while that goes on shares it."""
+        """Read one hypervisor again, and answer with a record of that.
+
+        Who comes while that goes on shares it.
+        """
         debugging = self._debugs.get(scrape.host)
         if debugging is None or debugging.done():
             debugging = asyncio.get_running_loop().create_task(self._record(scrape, request))
@@ -227,7 +230,7 @@ class Web:
         return await self._pages.get(key, render, in_thread=True)
 
     async def _record(self, scrape: _Scrape, request: Request) -> _Recorded:
-        """Scrape one hypervisor, read anew, not more than once a second."""
+        """Read and scrape one hypervisor, at most once a second."""
         now = self._clock()
         earliest = self._debugged_at.get(scrape.host, -math.inf) + DEBUG_INTERVAL_SECONDS
         if earliest > now:
@@ -283,7 +286,7 @@ class Web:
         return Response(body=json.dumps(groups).encode(), content_type="application/json")
 
     async def _page(self, request: Request) -> Response:
-        """Answer with the page for people, soon: what takes longer is shown by the next look at it.
+        """Answer with the page, soon. What takes longer is shown by the next request.
 
         People get what scrapes leave: MAX_VIEWERS requests at once, and one rendering at a time.
         """
@@ -306,7 +309,7 @@ class Web:
         if audit is None or audit.done():
             update = self._tracker.update_available_resource(deadline=self._deadline(request))
             audit = self._audit = asyncio.get_running_loop().create_task(update)
-        # While this one waits, another viewer may have begun the next audit.
+        # Another request may have started the next audit while this one waited.
         done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
         views = audit.result() if done else self._tracker.get_views()
         path, address = self._config.web.telemetry_path, request.headers.get("host", "")
@@ -321,7 +324,7 @@ class Web:
         return _plain(HTTPStatus.OK, "Healthy")
 
     async def _ready(self, _request: Request) -> Response:
-        # The port opens only after the first audit: whoever can ask is served.
+        # The port opens only after the first audit, so every request can be served.
         return _plain(HTTPStatus.OK, "Ready")
 
     async def _reload(self, request: Request) -> Response:
@@ -364,9 +367,9 @@ async def _update(host: HostState, *, refresh: bool, deadline: float) -> list[Ho
 
 
 def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
-    """Return how many seconds a scrape may take: Prometheus' header less a margin, and at most the bound.
+    """Return how many seconds a scrape may take: Prometheus' header minus a margin, at most the upper bound.
 
-    A header that is no positive number says nothing.
+    A header that is not a positive number is ignored.
     """
     try:
         promised = float(headers.get(SCRAPE_TIMEOUT_HEADER, ""))
@@ -379,10 +382,10 @@ def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
 
 
 def is_foreign(headers: Mapping[str, str]) -> bool:
-    """Whether a browser sent this request for a page that is not this exporter's (a form, a script).
+    """Whether a browser sent this request from another site's page (a form, a script).
 
-    Such a request comes with what the browser knows of passwords and certificates. Browsers name the page's
-    site in Sec-Fetch-Site or Origin; Prometheus' tools and curl send neither.
+    Such a request has the browser's passwords and certificates. Browsers name the page's site in
+    Sec-Fetch-Site or Origin; Prometheus' tools and curl send neither.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -399,7 +402,7 @@ def _parameters(request: Request) -> dict[str, list[str]]:
 
 
 def _is_debugged(parameters: Mapping[str, list[str]]) -> bool:
-    """Whether the request asks for what the scrape did instead of its metrics."""
+    """Whether the request asks for debug output instead of metrics."""
     value = _one(parameters, "debug")
     if value not in ("", "true", "false"):
         raise BadRequestError("the parameter debug is true or false")
@@ -407,7 +410,7 @@ def _is_debugged(parameters: Mapping[str, list[str]]) -> bool:
 
 
 def _one(parameters: Mapping[str, list[str]], name: str) -> str:
-    """Return the parameter's one value, or nothing where it is not given."""
+    """Return the parameter's value, or an empty text if it is not given."""
     values = parameters.get(name, [""])
     if len(values) > 1:
         raise BadRequestError(f"the parameter {name} is given more than once")
@@ -466,7 +469,7 @@ def _render_page(views: Sequence[HostView], metrics_path: str, address: str, *, 
 
 
 def _compress(response: Response) -> Response:
-    """Return the response compressed, if that is worth while."""
+    """Return the response compressed, if that is useful."""
     if len(response.body) < _GZIP_MIN_BYTES:
         return response
     return replace(

@@ -18,7 +18,7 @@ HOST_ADAPTER = '''<device><parent>scsi_host1</parent><capability type='scsi_host
 
 def wait_for_event():
     deadline = time.monotonic() + 20
-    while not hypervisor.take_node_devices_changed():
+    while not hypervisor.pop_node_devices_changed():
         if time.monotonic() > deadline:
             raise SystemExit("no event came")
         time.sleep(0.01)
@@ -27,7 +27,7 @@ start_event_loop()
 hypervisor = LibvirtHypervisor("test:///default")
 hypervisor.connect()
 hypervisor.watch_node_devices()
-if hypervisor.take_node_devices_changed():
+if hypervisor.pop_node_devices_changed():
     raise SystemExit("an event came of nothing")
 device = libvirt.open("test:///default").nodeDeviceCreateXML(HOST_ADAPTER, 0)
 wait_for_event()

@@ -173,7 +173,7 @@ class WaitingConnection:
     def watch_node_devices(self) -> None:
         """They send no events."""
 
-    def take_node_devices_changed(self) -> bool:
+    def pop_node_devices_changed(self) -> bool:
         return False
 
     def count_node_devices(self) -> int:

@@ -16,7 +16,7 @@ from tests.support.hosts import WALL_CLOCK_SECONDS, Host
 from tests.support.records import make_resources
 
 # How long a test waits for an answer that is sure to come.
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
@@ -311,7 +311,7 @@ async def test_closing_waits_for_nobody() -> None:
         await asyncio.sleep(0)
         host.state.close()
         assert not (await scrape).is_up
-    assert await asyncio.to_thread(host.driver.is_closed.wait, PATIENCE_SECONDS)
+    assert await asyncio.to_thread(host.driver.is_closed.wait, TIMEOUT_SECONDS)
 
 
 async def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() -> None:
@@ -351,7 +351,7 @@ async def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_be
         await asyncio.sleep(0.1)
         assert not done.is_set(), "nothing is asked beside a refresh that may hang"
     next_scrape = asyncio.create_task(scrape_again(host, after=scrape))
-    assert await asyncio.to_thread(done.wait, PATIENCE_SECONDS)
+    assert await asyncio.to_thread(done.wait, TIMEOUT_SECONDS)
     await next_scrape
 
 
@@ -379,7 +379,7 @@ async def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs
         while not (hung.driver.reads and also_hung.driver.reads):
             await asyncio.sleep(0.01)
         assert well.driver.reads == 0
-        assert (await asyncio.wait_for(scrapes[2], PATIENCE_SECONDS)).is_up
+        assert (await asyncio.wait_for(scrapes[2], TIMEOUT_SECONDS)).is_up
         assert not scrapes[0].done()
     assert (await scrapes[0]).is_up
 
@@ -455,7 +455,7 @@ async def test_every_reason_has_a_counter_before_anything_goes_wrong() -> None:
 async def test_what_is_being_read_between_scrapes_is_given_up_when_it_is_closed() -> None:
     host, thawed = Host(), threading.Event()
     await host.ask()
-    host.driver.due = {"image sizes": lambda: thawed.wait(PATIENCE_SECONDS)}
+    host.driver.due = {"image sizes": lambda: thawed.wait(TIMEOUT_SECONDS)}
     waiting = asyncio.create_task(host.state.finish_maintenance())
     await asyncio.sleep(0.05)
     host.state.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.libvirt_log import relay_line, take_libvirt_log
+from exporter.virt.libvirt_log import redirect_libvirt_log, relay_line
 from tests.support.waiting import wait_until
 
 HEAD = "2026-11-27 23:56:49.646+0000: 24522: "
@@ -50,7 +50,7 @@ def test_a_line_without_a_head_goes_on_as_the_one_before(caplog: pytest.LogCaptu
 def test_what_is_written_where_the_environment_says_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The variable is there while libvirt is loaded, and programs started later do not see it."""
     environment: dict[str, str] = {}
-    with take_libvirt_log(environment):
+    with redirect_libvirt_log(environment):
         level, kind, path = environment["LIBVIRT_LOG_OUTPUTS"].split(":")
         assert (level, kind) == ("3", "file")
         output = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)  # as libvirt opens it
@@ -63,5 +63,5 @@ def test_what_is_written_where_the_environment_says_is_logged(caplog: pytest.Log
 @pytest.mark.parametrize("name", ["LIBVIRT_DEBUG", "LIBVIRT_LOG_OUTPUTS", "LIBVIRT_LOG_FILTERS"])
 def test_who_asks_libvirt_for_its_log_gets_it(name: str, tmp_path: Path) -> None:
     environment = {name: f"1:file:{tmp_path}/log"}
-    with take_libvirt_log(environment):
+    with redirect_libvirt_log(environment):
         assert environment == {name: f"1:file:{tmp_path}/log"}

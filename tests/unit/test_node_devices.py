@@ -196,7 +196,7 @@ class Devices:
         }
         return tuple(xml for name in capabilities for xml in xmls[name])
 
-    def take_node_devices_changed(self) -> bool:
+    def pop_node_devices_changed(self) -> bool:
         changed, self.has_changed = self.has_changed, False
         return changed
 

@@ -18,7 +18,7 @@ from exporter.model import HostView
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Fleet:
         )
         return Config(hypervisors=hypervisors, cache_ttl=0, stale_grace=120)
 
-    async def audit(self, *, patience: float = PATIENCE_SECONDS) -> dict[str, HostView]:
+    async def audit(self, *, timeout: float = TIMEOUT_SECONDS) -> dict[str, HostView]:
         """Return every target's view after an audit."""
-        views = await self.tracker.update_available_resource(deadline=self.clock() + patience)
+        views = await self.tracker.update_available_resource(deadline=self.clock() + timeout)
         return {view.target: view for view in views}
 
     def _make_host(self, hypervisor: HypervisorConfig, config: Config) -> HostState:
@@ -71,7 +71,7 @@ async def test_one_that_does_not_answer_costs_the_others_nothing() -> None:
     fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
     await fleet.audit()
     with fleet.drivers["slow"].held():
-        views = await fleet.audit(patience=2)
+        views = await fleet.audit(timeout=2)
     assert {target: view.is_up for target, view in views.items()} == {"slow": False, "well": True}
 
 
@@ -140,7 +140,7 @@ async def test_a_hypervisor_that_is_taken_out_leaves_nothing_and_the_others_are_
     await fleet.audit()
     fleet.tracker.configure(fleet.configuration("c", "b"))
     views = await fleet.audit()
-    assert await asyncio.to_thread(fleet.drivers["a"].is_closed.wait, PATIENCE_SECONDS)
+    assert await asyncio.to_thread(fleet.drivers["a"].is_closed.wait, TIMEOUT_SECONDS)
     assert list(shown(views).items()) == [("c", "kvm03"), ("b", "kvm02")]
     assert {target: driver.reads for target, driver in fleet.drivers.items()} == {"a": 1, "b": 2, "c": 2}
 
@@ -190,7 +190,7 @@ async def test_the_page_asks_nobody_and_shows_a_host_name_once_too() -> None:
     fleet = Fleet({"first": "kvm01", "second": "kvm01"})
     assert [(view.is_up, view.snapshot) for view in fleet.tracker.get_views()] == [(False, None)] * 2
     for host in fleet.tracker.hosts:
-        await host.get_host_stats(refresh=True, deadline=fleet.clock() + PATIENCE_SECONDS)
+        await host.get_host_stats(refresh=True, deadline=fleet.clock() + TIMEOUT_SECONDS)
     views = {view.target: view for view in fleet.tracker.get_views()}
     assert shown(views) == {"first": "kvm01"}
     assert {target: view.is_up for target, view in views.items()} == {"first": True, "second": False}
@@ -202,7 +202,7 @@ async def test_one_alone_can_be_asked_for() -> None:
     fleet = Fleet({"first": "kvm01", "second": "kvm01"})
     await fleet.audit()
     views = await fleet.tracker.update_available_resource(
-        deadline=fleet.clock() + PATIENCE_SECONDS, target="second"
+        deadline=fleet.clock() + TIMEOUT_SECONDS, target="second"
     )
     assert [(view.target, view.is_up, view.snapshot) for view in views] == [("second", False, None)]
     assert fleet.drivers["first"].reads == 1
@@ -216,29 +216,29 @@ async def test_maintenance_and_closing_reach_every_hypervisor() -> None:
         driver.due = {"image sizes": done[target].set}
     fleet.tracker.maintain()
     for event in done.values():
-        assert await asyncio.to_thread(event.wait, PATIENCE_SECONDS)
+        assert await asyncio.to_thread(event.wait, TIMEOUT_SECONDS)
     fleet.tracker.close()
     for driver in fleet.drivers.values():
-        assert await asyncio.to_thread(driver.is_closed.wait, PATIENCE_SECONDS)
+        assert await asyncio.to_thread(driver.is_closed.wait, TIMEOUT_SECONDS)
 
 
 async def test_what_is_due_is_waited_for_as_long_as_is_said_and_of_all_at_once() -> None:
     fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
     await fleet.audit()
     thawed, done = threading.Event(), threading.Event()
-    fleet.drivers["slow"].due = {"image sizes": lambda: thawed.wait(PATIENCE_SECONDS)}
+    fleet.drivers["slow"].due = {"image sizes": lambda: thawed.wait(TIMEOUT_SECONDS)}
     fleet.drivers["well"].due = {"image sizes": done.set}
     await asyncio.wait_for(fleet.tracker.finish_maintenance(timeout=0.2), 10)
     assert done.is_set()
     thawed.set()
-    await fleet.tracker.finish_maintenance(timeout=PATIENCE_SECONDS)
+    await fleet.tracker.finish_maintenance(timeout=TIMEOUT_SECONDS)
 
 
 async def test_all_are_read_anew_where_that_is_wanted() -> None:
     fleet = Fleet({"a": "kvm01", "b": "kvm02"})
     fleet.tracker.configure(replace(fleet.configuration("a", "b"), cache_ttl=60))
     for wanted, reads in (({}, 1), ({"refresh": False}, 1), ({"refresh": True}, 2), ({}, 2)):
-        deadline = fleet.clock() + PATIENCE_SECONDS
+        deadline = fleet.clock() + TIMEOUT_SECONDS
         await fleet.tracker.update_available_resource(deadline=deadline, **wanted)
         assert {driver.reads for driver in fleet.drivers.values()} == {reads}
 

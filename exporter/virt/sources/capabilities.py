@@ -1,4 +1,4 @@
-"""Capabilities of the host: its CPU, its NUMA cells, its UUID. They change hardly ever."""
+"""Capabilities of the host: its CPU, its NUMA cells, its UUID. They almost never change."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MAX_AGE_SECONDS = 600
 
 
 class HostCapabilities(Source):
-    """The capabilities as they were last read. Not thread-safe.
+    """The last read capabilities. Not thread-safe.
 
-    :param connections: lends the connection that they are asked over
+    :param connections: lends the connection for the call
     :param clock: monotonic seconds
     """
 
@@ -39,7 +39,7 @@ class HostCapabilities(Source):
 
     @property
     def hung(self) -> int:
-        """How many calls nobody waits for any more: 0 or 1."""
+        """How many calls are past their timeout: 0 or 1."""
         return self._call.hung
 
     def list_earlier(self) -> Sequence[tuple[str, float]]:
@@ -57,18 +57,18 @@ class HostCapabilities(Source):
         self._call.abandon()
 
     def expire(self) -> None:
-        """Have them read again by the next refresh."""
+        """Let the next refresh read them again."""
         self._is_expired = True
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Ask for what a refresh is going to wait for, and do not wait."""
+        """Start the call that a refresh will wait for, without waiting."""
         if self._known is None:
             self._call.begin(refresh_timeout)
 
     def get(self, node: NodeInfo | None) -> Capabilities | None:
         """Return the capabilities without asking; None where they are to be read anew.
 
-        :param node: as it is now; they are of the node as it was when they were read
+        :param node: the current node; the capabilities describe the node at the time of the read
         """
         is_young = self._clock() - self._read_at < MAX_AGE_SECONDS and node == self._node
         return self._known if is_young and not self._is_expired else None
@@ -78,8 +78,7 @@ class HostCapabilities(Source):
     ) -> Capabilities | None:
         """Return the capabilities. Read them again if they are old and libvirt answers.
 
-        The first time they are waited for: libvirtd may have to find out about QEMU first, which takes it
-        seconds, once.
+        The first time, wait for them: once, libvirtd may first have to detect QEMU, which takes seconds.
 
         :param node: as `get` has it
         :param is_libvirt_answering: whether other calls of this kind were answered

@@ -1,4 +1,4 @@
-"""Guests: the list of domains, which each refresh asks for, and what was read of each guest."""
+"""Guests: the list of domains, which each refresh reads, and what was read about each guest."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _WHY_NO_LIST = (
 
 
 class Guests(Source):
-    """All domains of a hypervisor. Not for two threads at once, but for what `list_jobs` returns.
+    """All domains of a hypervisor. Not thread-safe, except the jobs of `list_jobs`.
 
-    :param connections: lends the connection that the list is asked over
+    :param connections: lends the connection for the list
     :param calls: asks about one guest at a time
     :param clock: monotonic seconds
     """
@@ -52,7 +52,7 @@ class Guests(Source):
 
     @property
     def hung(self) -> int:
-        """How many calls about guests nobody waits for any more, those for their images among them."""
+        """How many calls about guests are past their timeout, including those for their images."""
         return self._list.hung + self._calls.hung
 
     @property
@@ -89,17 +89,17 @@ class Guests(Source):
         self._cache.configure(resync_interval=settings.resync_interval)
 
     def note_reconnected(self) -> None:
-        """Have every guest read again. What was known of it, and the last list, count until then."""
+        """Read every guest again. Until then, use what was known, and the last list."""
         self._list.abandon()
         self._calls.clear()
         self._cache.expire()
 
     def note_libvirt_version(self, version: int) -> None:
-        """Take note of the hypervisor's libvirt (virConnectGetLibVersion)."""
+        """Record the version of the hypervisor's libvirt (virConnectGetLibVersion)."""
         self._cache.note_libvirt_version(version)
 
     def mark_changed(self, uuid: str) -> None:
-        """Take note that a guest has changed, as libvirt's event says; for any thread."""
+        """Record that a guest has changed, after an event of libvirt. Thread-safe."""
         self._cache.mark_changed(uuid)
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:

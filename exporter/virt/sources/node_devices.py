@@ -131,7 +131,7 @@ class NodeDeviceCache(Source):
         return self._is_reading_due() or self._clock() - self._checked_at >= CHECK_SECONDS
 
     def _is_reading_due(self) -> bool:
-        self._has_changed = self._hypervisor.take_node_devices_changed() or self._has_changed
+        self._has_changed = self._hypervisor.pop_node_devices_changed() or self._has_changed
         if self._read_at is None:
             return True
         age = self._clock() - self._read_at
