@@ -2,20 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
+from exporter.compute.host_state import HostState
 from exporter.config.libvirt_uri import hide_user
 from exporter.config.settings import Config, HypervisorConfig
+from exporter.metric import Collector
 from exporter.model import HostView, Severity
 from exporter.page.quantity import printable
 from exporter.recorder import EARLIER, REFRESH, Entry, Recording
+from exporter.scrape import collect_families
+from exporter.web.exposition import render_text
+from exporter.web.messages import BadRequestError, Response
+from exporter.web.viewers import Viewers
+
+# A debug request reads the hypervisor even if the cache is fresh, but not more often than this.
+DEBUG_INTERVAL_SECONDS = 1.0
 
 # Only hostile names and messages are longer than this.
 MAX_CHARACTERS = 400
 
 # The settings that affect a refresh, besides the hypervisor's own.
 _TIMES = ("cache_ttl", "scrape_timeout", "stale_grace", "resync_interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """How to scrape one hypervisor.
+
+    :ivar run: refreshes it, with the parameters of HostState.get_host_stats, and returns its view
+    """
+
+    hypervisor: HypervisorConfig
+    host: HostState
+    run: Callable[..., Awaitable[list[HostView]]]
+
+
+class _Recorded(NamedTuple):
+    """A scrape of one hypervisor, and its recording."""
+
+    views: Sequence[HostView]
+    recording: Recording
+    ended_at: float
+
+
+class Debugger:
+    """Answers `debug=true`: scrapes one hypervisor, and shows what was done for it.
+
+    :param clock: the hosts' monotonic clock
+    """
+
+    def __init__(self, viewers: Viewers, *, clock: Callable[[], float]) -> None:
+        self._viewers = viewers
+        self._clock = clock
+        self._debugs: WeakKeyDictionary[HostState, asyncio.Task[_Recorded]] = WeakKeyDictionary()
+        self._debugged_at: WeakKeyDictionary[HostState, float] = WeakKeyDictionary()
+
+    async def answer(
+        self, scrape: Scrape, collectors: Sequence[Collector], config: Config, *, timeout: float
+    ) -> Response:
+        """Read one hypervisor again, and answer with a record of that.
+
+        Who comes while that goes on shares it.
+        """
+        return await self._viewers.serve(self._debug(scrape, collectors, config, timeout))
+
+    async def _debug(
+        self, scrape: Scrape, collectors: Sequence[Collector], config: Config, timeout: float
+    ) -> Response:
+        debugging = self._debugs.get(scrape.host)
+        if debugging is None or debugging.done():
+            debugging = asyncio.get_running_loop().create_task(self._record(scrape, timeout))
+            self._debugs[scrape.host] = debugging
+        recorded = await asyncio.shield(debugging)
+        if not recorded.views:
+            raise BadRequestError("a reload has just taken this hypervisor out of the configuration")
+        render = partial(_make_response, recorded, scrape.hypervisor, config, collectors)
+        key = (recorded.recording, tuple(each.name for each in collectors))
+        return await self._viewers.renderings.get(key, render, in_thread=True)
+
+    async def _record(self, scrape: Scrape, timeout: float) -> _Recorded:
+        """Read and scrape one hypervisor, at most once a second."""
+        now = self._clock()
+        earliest = self._debugged_at.get(scrape.host, -math.inf) + DEBUG_INTERVAL_SECONDS
+        if earliest > now:
+            await asyncio.sleep(earliest - now)
+        self._debugged_at[scrape.host] = self._clock()
+        with scrape.host.recording() as recording:
+            views = await scrape.run(refresh=True, deadline=self._clock() + timeout)
+            return _Recorded(views, recording, self._clock())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +132,25 @@ def render_debug(debugged: Debugged) -> bytes:
         for line in (*((f"{title}:", "") if title else ()), *(list(content) or ["none"]), "", "")
     ]
     return "\n".join(lines[:-1]).encode(errors="replace")
+
+
+def _make_response(
+    recorded: _Recorded, hypervisor: HypervisorConfig, config: Config, collectors: Sequence[Collector]
+) -> Response:
+    (view,) = recorded.views
+    debugged = Debugged(
+        hypervisor=hypervisor,
+        config=config,
+        view=view,
+        recording=recorded.recording,
+        ended_at=recorded.ended_at,
+        metrics=render_text(collect_families([view], collectors)).decode(),
+    )
+    return Response(
+        body=render_debug(debugged),
+        content_type="text/plain; charset=utf-8",
+        headers={"x-content-type-options": "nosniff", "cache-control": "no-store"},
+    )
 
 
 def _describe_refresh(debugged: Debugged, entries: Sequence[Entry]) -> Iterator[str]:

@@ -43,7 +43,16 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class BadRequestError(Exception):
+    """The request is wrong. The message says so in one line."""
+
+
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_plain(status: HTTPStatus, text: str, **headers: str) -> Response:
+    """Return a response of one or more lines of text."""
+    return Response(status=status, body=f"{text}\n".encode(errors="replace"), headers=headers)
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from exporter.collectors import COLLECTORS, target
 from exporter.log import BURST_LINES, LINES_PER_SECOND
 from exporter.web.connection import ServerLimits
 from exporter.web.passwords import MAX_WAITING
-from exporter.web.routes import MAX_VIEWERS, MAX_WAITING_FOR_RELOAD, RELOAD_TIMEOUT_SECONDS
+from exporter.web.reload import MAX_WAITING_FOR_RELOAD, RELOAD_TIMEOUT_SECONDS
 from exporter.web.streams import KERNEL_BUFFER_BYTES
+from exporter.web.viewers import MAX_VIEWERS
 from scripts.generate_docs import PAGE, render_page
 from scripts.generate_manual import COMPLETION, MANUAL, render_completion, render_manual
 

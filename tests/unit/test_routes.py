@@ -26,15 +26,12 @@ from exporter.own import OwnMetrics
 from exporter.reload import Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
+from exporter.web.parameters import SCRAPE_TIMEOUT_HEADER, scrape_timeout
 from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
-from exporter.web.routes import (
-    MANY_SAMPLES,
-    MAX_VIEWERS,
-    MAX_WAITING_FOR_RELOAD,
-    SCRAPE_TIMEOUT_HEADER,
-    Web,
-    scrape_timeout,
-)
+from exporter.web.reload import MAX_WAITING_FOR_RELOAD
+from exporter.web.routes import Web
+from exporter.web.scrapes import MANY_SAMPLES
+from exporter.web.viewers import MAX_VIEWERS
 from tests.support.hosts import Clock, Driver, Host
 from tests.support.records import make_resources
 

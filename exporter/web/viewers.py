@@ -1,0 +1,102 @@
+"""People who look at the exporter: the page at `/`, and how many may look. They get what scrapes leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from exporter.compute.tracker import ResourceTracker
+from exporter.config.settings import Config
+from exporter.model import HostView
+from exporter.web.compression import accepts_gzip, compress
+from exporter.web.messages import Request, Response, make_plain
+from exporter.web.parameters import scrape_timeout
+from exporter.web.rendering import Renderings
+
+MAX_VIEWERS = 32
+
+# The page waits no longer than this. The audit continues until the deadline of a scrape: the page must not
+# mark a hypervisor as late earlier than a scrape would.
+PAGE_TIMEOUT_SECONDS = 2.0
+
+
+class Viewers:
+    """Limits what people may ask for: MAX_VIEWERS requests at once, and one rendering at a time.
+
+    :ivar renderings: makes what they look at, the page and what a debugged scrape did
+    """
+
+    def __init__(self) -> None:
+        self.renderings: Renderings[Response] = Renderings("page", rests=True)
+        self._viewers = 0
+
+    async def serve(self, answer: Coroutine[Any, Any, Response]) -> Response:
+        """Return the answer, or a refusal if there are too many viewers."""
+        if self._viewers >= MAX_VIEWERS:
+            answer.close()
+            return make_plain(
+                HTTPStatus.SERVICE_UNAVAILABLE, "Too many people look at this", **{"retry-after": "2"}
+            )
+        self._viewers += 1
+        try:
+            return await answer
+        finally:
+            self._viewers -= 1
+
+
+class PageRoute:
+    """Answers `/` with the page, soon. What takes longer is shown by the next request.
+
+    :param clock: the hosts' monotonic clock
+    """
+
+    def __init__(
+        self, config: Config, tracker: ResourceTracker, viewers: Viewers, *, clock: Callable[[], float]
+    ) -> None:
+        self._config = config
+        self._tracker = tracker
+        self._viewers = viewers
+        self._clock = clock
+        self._audit: asyncio.Task[list[HostView]] | None = None
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration from now on."""
+        self._config = config
+
+    async def answer(self, request: Request) -> Response:
+        """Answer with the page."""
+        return await self._viewers.serve(self._render_newest(request))
+
+    async def _render_newest(self, request: Request) -> Response:
+        audit = self._audit
+        if audit is None or audit.done():
+            deadline = self._clock() + scrape_timeout(request.headers, self._config.scrape_timeout)
+            update = self._tracker.update_available_resource(deadline=deadline)
+            audit = self._audit = asyncio.get_running_loop().create_task(update)
+        # Another request may have started the next audit while this one waited.
+        done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
+        views = audit.result() if done else self._tracker.get_views()
+        path, address = self._config.web.telemetry_path, request.headers.get("host", "")
+        gzipped = accepts_gzip(request)
+        return await self._viewers.renderings.get(
+            (path, address, gzipped),
+            partial(_make_response, views, path, address, gzipped=gzipped),
+            in_thread=True,
+        )
+
+
+def _make_response(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:
+    # Loaded when somebody looks, as Jinja2 is: it takes 1 MiB.
+    from exporter.page.fleet import make_fleet
+    from exporter.web.page import render_page
+
+    page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
+    response = Response(
+        body=page.body,
+        content_type="text/html; charset=utf-8",
+        headers={**page.headers, "vary": "accept-encoding"},
+    )
+    return compress(response) if gzipped else response
