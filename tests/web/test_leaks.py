@@ -19,6 +19,7 @@ from tests.web.authority import Authority, hash_password
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CANARY = "c4n4ry"
+PRIVATE = "pr1v4te"  # no password, but about a user: left out of what debug=true shows
 
 
 class Planted:
@@ -50,6 +51,11 @@ class Planted:
                     "hypervisors": [
                         {"uri": f"qemu+tcp://user:{CANARY}@127.0.0.1:{nobody_listens}/system"},
                         {"uri": f"qemu+libssh2://127.0.0.1:{nobody_listens}/system?password={CANARY}"},
+                        {
+                            "uri": f"qemu+libssh2://user:{CANARY}@127.0.0.1:{nobody_listens}/system"
+                            f"?keyfile=/srv/{PRIVATE}&known_hosts=/srv/hosts&password={CANARY}",
+                            "name": "named",
+                        },
                         {"uri": "test:///default"},
                     ],
                     "modules": {
@@ -117,6 +123,17 @@ def test_no_answer_and_no_line_of_the_log_holds_a_secret(planted: Planted, tmp_p
         ]
         said += [_ask(planted, port, path) for path in paths]
         said.append(_ask(planted, port, "/metrics", password="wrong"))
+        # A configured one, one of a module, one that no module allows, and all at once, which is refused.
+        debugged = [
+            _ask(planted, port, f"{path}debug=true")
+            for path in (
+                "/probe?target=named&",
+                "/probe?target=127.0.0.1&",
+                "/probe?target=evil&",
+                "/metrics?",
+            )
+        ]
+        said += debugged
         bad = json.loads(planted.config.read_text())
         bad["hypervisors"][0]["uri"] += " x"
         bad["hypervisors"][1]["password"] = f"{CANARY}-key"
@@ -128,6 +145,11 @@ def test_no_answer_and_no_line_of_the_log_holds_a_secret(planted: Planted, tmp_p
         process.terminate()
         assert process.wait(timeout=20) == 0
     assert any('target="qemu+tcp://user@127.0.0.1' in answer for answer in said)
+    assert "://***@127.0.0.1" in debugged[0]
+    assert "keyfile=***&known_hosts=/srv/hosts'" in debugged[0]
+    assert "uri: 'qemu+tcp://***@127.0.0.1:" in debugged[1]
+    assert [PRIVATE in answer or "user@" in answer for answer in debugged] == [False] * 4
+    assert ["does not allow this target" in answer for answer in debugged] == [False, False, True, False]
     assert any("The old configuration stays in use" in answer for answer in said)
     for answer in (*said, log_file.read_text()):
         planted.assert_silent_in(answer)

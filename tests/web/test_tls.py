@@ -138,10 +138,14 @@ def test_every_endpoint_asks_who_is_there(lab: Lab) -> None:
     file = lab.write(basic_auth_users={"prometheus": hash_password("right")})
     with serve_web(file) as served:
         base = f"https://localhost:{served.port}"
-        for path in ("/metrics", "/probe?target=x", "/sd", "/", "/-/healthy", "/-/ready", "/nothing"):
-            assert served.curl(*lab.trust, url=base + path) == "401"
+        scrapes = ("/metrics", "/probe?target=x", "/metrics?debug=true", "/probe?target=x&debug=true")
+        for path in (*scrapes, "/sd", "/", "/-/healthy", "/-/ready", "/nothing"):
+            assert served.curl(*lab.trust, url=base + path) == "401", path
         assert served.curl(*lab.trust, "--request", "POST", url=f"{base}/-/reload") == "401"
         assert served.curl(*lab.trust, "--user", "prometheus:right") == "200"
+        debug = f"{base}/metrics?debug=true"
+        assert served.curl(*lab.trust, "--user", "prometheus:right", url=debug) == "200"
+        assert served.curl(*lab.trust, "--user", "prometheus:wrong", url=debug) == "401"
         assert served.curl(*lab.trust, "--user", "prometheus:wrong") == "401"
         assert served.curl(*lab.trust, "--user", "nobody:right") == "401"
         assert served.curl(*lab.trust, "--user", "prometheus:") == "401"
