@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from exporter.deprecation import Deprecation
 from exporter.model import Snapshot
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -50,6 +51,7 @@ class Metric:
     :param name: the exposed name: a counter's ends with `_total`, an info's with `_info`
     :param more_labels: whether labels from the configuration may follow the declared ones
     :param unit: of its values; derived from the name's end (`_seconds`, `_bytes`)
+    :param deprecated: since when, and what takes its place
     :param source: the libvirt API or Nova function that it comes from, or "this exporter"; never a module
     """
 
@@ -60,6 +62,7 @@ class Metric:
     source: str
     unit: str = ""
     more_labels: bool = False
+    deprecated: Deprecation | None = None
     _declared: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
     _stem: str = field(init=False, repr=False, compare=False, default="")
     _stem_unit: str = field(init=False, repr=False, compare=False, default="")
@@ -79,9 +82,14 @@ class Metric:
         if not self.unit:
             object.__setattr__(self, "unit", _find_unit(self.name))
 
+    @property
+    def documentation(self) -> str:
+        """The help, as it is exposed and documented: a deprecation comes first."""
+        return self.help if self.deprecated is None else f"{self.deprecated}. {self.help}"
+
     def make_family(self) -> Family:
         """Return a family of this metric, without samples yet."""
-        return Family(name=self._stem, documentation=self.help, type=self.type, unit=self._stem_unit)
+        return Family(name=self._stem, documentation=self.documentation, type=self.type, unit=self._stem_unit)
 
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
         """Return one sample with the declared labels, or none for a value that is not known.

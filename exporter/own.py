@@ -72,13 +72,13 @@ class OwnMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.help, registry=self._registry)
+        build = Info(BUILD_INFO.name.removesuffix("_info"), BUILD_INFO.documentation, registry=self._registry)
         build.info(
             {"version": __version__, "revision": REVISION, "python_version": platform.python_version()}
         )
         self._refreshes = Histogram(
             REFRESH_DURATION_SECONDS.name,
-            REFRESH_DURATION_SECONDS.help,
+            REFRESH_DURATION_SECONDS.documentation,
             buckets=_REFRESH_BUCKETS_SECONDS,
             registry=self._registry,
         )
@@ -137,8 +137,8 @@ class _CertificateExpiry:
         expiry = self._read_expiry()
         if expiry is not None:
             metric = WEB_CERTIFICATE_EXPIRY
-            yield GaugeMetricFamily(metric.name, metric.help, value=expiry)
+            yield GaugeMetricFamily(metric.name, metric.documentation, value=expiry)
 
 
 def _gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
-    return Gauge(metric.name, metric.help, registry=registry)
+    return Gauge(metric.name, metric.documentation, registry=registry)

@@ -35,10 +35,11 @@ def render_page() -> str:
         *((f"Collector `{each.name}`", _describe_switch(each), each.metrics) for each in COLLECTORS),
         ("The exporter itself", "on `/metrics`, without `collect[]`", (*scrape.METRICS, *own.METRICS)),
     ]
-    return _HEAD + "".join(_section(title, note, metrics) for title, note, metrics in sections)
+    return _HEAD + "".join(render_section(title, note, metrics) for title, note, metrics in sections)
 
 
-def _section(title: str, note: str, metrics: Iterable[Metric]) -> str:
+def render_section(title: str, note: str, metrics: Iterable[Metric]) -> str:
+    """Return a section of the page, with a row for each metric."""
     rows = "".join(_row(metric) for metric in metrics)
     head = "| metric | type, unit | meaning | source |\n|---|---|---|---|\n"
     return f"\n## {title}\n\n{note[0].upper()}{note[1:]}.\n\n{head}{rows}"
@@ -48,7 +49,7 @@ def _row(metric: Metric) -> str:
     names = [*metric.labels, *(["…"] if metric.more_labels else [])]
     labels = f"{{{','.join(names)}}}" if names else ""
     kind = f"{metric.type}, {metric.unit}" if metric.unit else metric.type
-    return f"| `{metric.name}{labels}` | {kind} | {metric.help} | {metric.source} |\n"
+    return f"| `{metric.name}{labels}` | {kind} | {metric.documentation} | {metric.source} |\n"
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
     )
     _require_volume_groups(config, mistakes)
     mistakes.raise_if_any()
-    return replace(config, warnings=tuple(_find_warnings(config, nova_confs)))
+    return replace(config, warnings=(*mistakes.warnings, *_find_warnings(config, nova_confs)))
 
 
 def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:

@@ -8,10 +8,15 @@ from typing import Any, Protocol
 
 from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
+from exporter.deprecation import Deprecation
 
 
 class Readable(Protocol):
     """A declared key."""
+
+    @property
+    def deprecated(self) -> Deprecation | None:
+        """Since when it is deprecated, and what takes its place."""
 
     def read(self, item: Item) -> object:
         """Return the value.
@@ -50,11 +55,16 @@ def read_mapping(
 
 
 def read_keys(items: Mapping[str, Item], keys: Mapping[str, Readable], mistakes: Mistakes) -> dict[str, Any]:
-    """Return the values of the present keys, by name. A value of the wrong kind is a mistake."""
+    """Return the values of the present keys, by name. A value of the wrong kind is a mistake.
+
+    A deprecated key is a warning.
+    """
     values: dict[str, Any] = {}
     for name, key in keys.items():
         if name not in items:
             continue
+        if key.deprecated is not None:
+            mistakes.warn(items[name].place, str(key.deprecated))
         with mistakes.collected():
             values[name] = key.read(items[name])
     return values

@@ -11,6 +11,7 @@ from exporter.config.kinds import Kind, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
+from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
 from exporter.model import Flavor
 
@@ -39,6 +40,7 @@ class Key:
     meaning: str
     nullable: bool = False
     nova_group: str | None = None
+    deprecated: Deprecation | None = None
 
     @property
     def expected(self) -> str:
@@ -66,6 +68,7 @@ class ListKey:
     meaning: str
     nullable: bool = False
     nova_group: str | None = None
+    deprecated: Deprecation | None = None
 
     @property
     def expected(self) -> str:
@@ -115,6 +118,7 @@ class LabelsKey:
 
     meaning: str
     reserved: frozenset[str] = frozenset()
+    deprecated: Deprecation | None = None
 
     @property
     def expected(self) -> str:
@@ -466,6 +470,7 @@ class Declaration:
     path: str  # "defaults.storage_pool", "hypervisors[].uri"
     expected: str  # "a duration such as 5s or 1m30s"
     meaning: str
+    deprecated: Deprecation | None = None
 
 
 def list_declarations() -> tuple[Declaration, ...]:
@@ -479,4 +484,4 @@ def list_declarations() -> tuple[Declaration, ...]:
         **{f"hypervisors[].{name}": HYPERVISOR_KEYS[name] for name in ONE_HYPERVISOR_ONLY},
         **{f"modules.NAME.{name}": key for name, key in MODULE_ONLY_KEYS.items()},
     }
-    return tuple(Declaration(path, key.expected, key.meaning) for path, key in keys.items())
+    return tuple(Declaration(path, key.expected, key.meaning, key.deprecated) for path, key in keys.items())

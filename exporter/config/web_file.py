@@ -17,6 +17,7 @@ from exporter.config.mistakes import Mistakes
 from exporter.config.sections import read_keys, read_mapping
 from exporter.config.settings import Key, ListKey
 from exporter.config.strict_yaml import Item, read_yaml
+from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
 
 # Go's names of the cipher suites before TLS 1.3, and OpenSSL's names.
@@ -88,7 +89,7 @@ class WebFile:
     """What the file says.
 
     :ivar users: each user's bcrypt hash by name; empty if no password is needed
-    :ivar notes: valid settings without effect here, one line each
+    :ivar notes: valid settings that are deprecated, or have no effect here, one line each
     """
 
     tls: TlsSettings | None = None
@@ -103,6 +104,7 @@ class _SecretKey:
     """A key whose value no message may show."""
 
     kind: Kind[Any]
+    deprecated: Deprecation | None = None
 
     def read(self, item: Item) -> object:
         """Return the value.
@@ -222,7 +224,7 @@ def load_web_file(path: Path) -> WebFile:
         headers=read_keys(headers, _HEADER_KEYS, mistakes),
         users=users,
         rate_limit=RateLimit(**read_keys(limit, _RATE_KEYS, mistakes)),
-        notes=tuple(_list_notes(path, tls, http2)),
+        notes=(*mistakes.warnings, *_list_notes(path, tls, http2)),
     )
     if file.rate_limit.interval and "burst" not in limit:
         mistakes.add(items["rate_limit"].place, "found no burst, expected a whole number, 1 or more")

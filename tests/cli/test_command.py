@@ -176,12 +176,14 @@ def test_a_port_that_is_taken_is_one_error(write: Path) -> None:
     assert "hypervisor resource view" not in result.stderr
 
 
-def test_what_nova_conf_says_in_vain_is_in_the_log(write: Path) -> None:
-    """So that nobody believes it counts."""
+@pytest.mark.parametrize("flag", ["--once", "--config.check"])
+def test_what_the_configuration_warns_of_is_in_the_log(write: Path, flag: str) -> None:
+    """Of a nova.conf here, so that nobody believes it counts. Deprecated keys go the same way."""
     nova_conf = write.with_name("nova.conf")
     nova_conf.write_text("[libvirt]\nimages_type = sparse\nvirt_type = lxc\n")
     write.write_text("defaults: {nova_conf: nova.conf}\nhypervisors: [{uri: 'test:///default'}]\n")
-    result = run("--once", "--config.file", write)
+    result = run(flag, "--config.file", write)
+    assert result.returncode == 0
     # The host may give libvirt a reason to warn, too.
     warnings = [line for line in result.stderr.splitlines() if "level=warning source=exporter" in line]
     assert [str(nova_conf) in line for line in warnings] == [True, True]

@@ -22,7 +22,12 @@ from exporter.config.kinds import (
 from exporter.config.libvirt_uri import quote
 from exporter.config.load import load_config
 from exporter.config.settings import (
+    DEFAULTS_KEYS,
+    HYPERVISOR_KEYS,
     SECTIONS,
+    TOP_KEYS,
+    WEB_KEYS,
+    AnyKey,
     Config,
     Flags,
     HypervisorConfig,
@@ -30,6 +35,7 @@ from exporter.config.settings import (
     WebConfig,
     list_declarations,
 )
+from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
 from exporter.model import LARGE_PAGES, Flavor
 
@@ -424,6 +430,38 @@ def test_what_nova_conf_says_in_vain_is_a_warning(directory: Directory) -> None:
     )
 
 
+def test_a_deprecated_key_works_and_is_a_warning_wherever_it_is_written(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this test are; the flag of such a key is, too."""
+    deprecated: list[tuple[dict[str, AnyKey], str]] = [
+        (TOP_KEYS, "cache_ttl"),
+        (WEB_KEYS, "telemetry_path"),
+        (DEFAULTS_KEYS, "storage_pool"),
+        (HYPERVISOR_KEYS, "labels"),
+    ]
+    for keys_of_section, name in deprecated:
+        declared = replace(keys_of_section[name], deprecated=Deprecation("1.3", f"new_{name}"))
+        monkeypatch.setitem(keys_of_section, name, declared)
+    config = directory.load(
+        "cache_ttl: 7s\n"
+        "defaults: {storage_pool: vms}\n"
+        "hypervisors: [{uri: 'qemu:///system', labels: {zone: a}}]\n",
+        Flags(telemetry_path="/m"),
+    )
+    assert (config.cache_ttl, config.web.telemetry_path) == (7, "/m")
+    assert config.hypervisors[0].storage_pool == ("vms",)
+    assert config.hypervisors[0].labels == (("zone", "a"),)
+    file = directory.path / "config.yaml"
+    assert config.warnings == (
+        f"{file}:1: cache_ttl: Deprecated since 1.3, use new_cache_ttl instead",
+        f"{file}:2: defaults.storage_pool: Deprecated since 1.3, use new_storage_pool instead",
+        f"{file}:3: hypervisors[0].labels: Deprecated since 1.3, use new_labels instead",
+        "--web.telemetry-path: Deprecated since 1.3, use new_telemetry_path instead",
+    )
+    assert directory.load("stale_grace: 5s\n").warnings == ()
+
+
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
@@ -538,6 +576,11 @@ def test_the_example_has_every_key() -> None:
     found |= {key for key in document if key not in SECTIONS}
     found |= {f"{section}.{key}" for section in ("web", "log", "defaults") for key in document[section]}
     assert found == {each.path for each in list_declarations()}
+
+
+def test_the_example_says_of_each_deprecated_key_what_takes_its_place() -> None:
+    deprecated = {each.path: str(each.deprecated) for each in list_declarations() if each.deprecated}
+    assert [path for path, text in deprecated.items() if text not in EXAMPLE.read_text()] == []
 
 
 def test_the_examples_commented_hypervisor_is_valid_too(directory: Directory) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.deprecation import Deprecation
 from exporter.metric import Metric, Sample
+from exporter.web.exposition import render_text
+from scripts.generate_docs import render_section
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,14 @@ def test_what_could_not_be_told_has_no_sample_but_its_labels_are_checked() -> No
     assert metric.samples(None, target="a") == ()
     with pytest.raises(ValueError, match="hypervisor_x has the labels"):
         metric.samples(None)
+
+
+def test_a_deprecated_metric_says_so_first_and_names_what_takes_its_place() -> None:
+    deprecated = Deprecation("1.3", "hypervisor_y")
+    metric = Metric(name="hypervisor_x", help="X.", labels=(), source="a test", deprecated=deprecated)
+    text = "Deprecated since 1.3, use hypervisor_y instead. X."
+    family = metric.make_family()
+    family.samples += [(metric.name, {}, 1)]
+    assert f"# HELP hypervisor_x {text}\n" in render_text([family]).decode()
+    row = f"| `hypervisor_x` | gauge | {text} | a test |\n"
+    assert render_section("Title", "note", [metric]).endswith(row)
