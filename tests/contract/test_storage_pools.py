@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from exporter.virt.storage import get_fs_info
@@ -11,6 +12,7 @@ from tests.contract.worlds import pool_xml
 from tests.support.embedding import serve_test_driver
 from tests.support.exporter_process import Scrape, scrape_once
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.records import MIB
 
 POOL_GB = 100  # of any pool of libvirt's test driver
 
@@ -74,6 +76,26 @@ def test_a_remote_hypervisors_one_pool_is_its_storage(libvirtd: LibvirtDaemon) -
     assert scrape.value("hypervisor_storage_size_bytes") == capacity
     assert scrape.value("hypervisor_storage_used_bytes") == allocation
     assert scrape.value("hypervisor_storage_free_bytes") == available
+
+
+def test_a_pools_numbers_are_as_old_as_its_last_refresh_which_no_read_only_client_can_cause(
+    libvirtd: LibvirtDaemon,
+) -> None:
+    """Of a file that was written since; libvirt refuses before it asks whether the client is root."""
+    pool = libvirtd.define_pool("vms", libvirtd.images)
+    before = pool.info()
+    (libvirtd.images / "file").write_bytes(bytes(16 * MIB))
+    old = scrape_once([{"uri": libvirtd.uri, "storage_pool": "vms"}])
+    read_only = libvirt.openReadOnly(libvirtd.uri)
+    with pytest.raises(libvirt.libvirtError, match="read only access") as refused:
+        read_only.storagePoolLookupByName("vms").refresh()
+    assert refused.value.get_error_code() == libvirt.VIR_ERR_OPERATION_DENIED
+    read_only.close()
+    pool.refresh()
+    new = scrape_once([{"uri": libvirtd.uri, "storage_pool": "vms"}])
+    name = "hypervisor_storage_used_bytes"
+    assert (old.value(name), new.value(name)) == (before[2], pool.info()[2])
+    assert new.value(name) != old.value(name)
 
 
 def test_a_pool_may_be_configured_for_this_machine_too(libvirtd: LibvirtDaemon) -> None:

@@ -52,6 +52,16 @@ def test_every_runtime_dependency_has_its_reason() -> None:
     assert set(re.findall(r"^\| ([\w-]+) \| \w", section, re.MULTILINE)) - {"package"} == dependencies
 
 
+def test_the_oldest_python_and_libvirt_are_those_that_the_package_asks_for() -> None:
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    python = re.search(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE)
+    libvirt = re.search(r'^ +"libvirt-python>=([\d.]+)"', project, re.MULTILINE)
+    assert python is not None
+    assert libvirt is not None
+    stated = f"It needs Linux, Python {python[1]} or later, and libvirt {libvirt[1]} or later."
+    assert stated in (CHECKOUT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_metric_that_a_page_names_is_declared(page: Path) -> None:
     named = set(re.findall(r"`(hypervisor_[a-z_]+)[`{]", page.read_text()))
