@@ -1,4 +1,4 @@
-"""`/-/reload`: has the configuration read anew, and says what came of it."""
+"""`/-/reload`: starts a reload of the configuration, and answers with its mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_WAITING_FOR_RELOAD = 16
 class ReloadRoute:
     """Answers `/-/reload`.
 
-    :param reload: has the configuration read anew, and returns a future of its mistakes
+    :param reload: starts a reload, and returns a future of its mistakes
     :param timeout: how many seconds a client waits for that
     """
 
