@@ -625,6 +625,18 @@ def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counte
     assert bench.hypervisor.connects == 1
 
 
+def test_other_flavors_cost_no_connection_and_no_guest_and_show_in_the_next_refresh() -> None:
+    old, new = (Flavor(name=name, vcpus=1, memory_mb=1, disk_gb=0) for name in ("old", "new"))
+    bench = Bench(flavors=(old,))
+    bench.add_guest(1, vcpus=2)
+    assert [each.flavor for each in bench.read().flavor_slots] == ["old"]
+    bench.libvirt.take_asked()
+    bench.reconfigure(flavors=(old, new), flavors_from_guests=True)
+    assert [each.flavor for each in bench.read().flavor_slots] == ["old", "new"]
+    assert bench.libvirt.take_asked() == [("list", "")]
+    assert bench.hypervisor.connects == 1
+
+
 def test_pools_of_other_settings_are_not_taken_for_those_of_the_present_ones() -> None:
     bench = Bench(storage_pool=("vms",))
     bench.libvirt.pools = (make_pool("vms"),)
