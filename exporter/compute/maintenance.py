@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 from exporter.attempt import Failure, Success, attempt_in_thread
+from exporter.compute.driver import Driver
 from exporter.compute.source import Job, Source
 
 # The number of jobs of one source that may hang at once, each in its own thread.
 MAX_HUNG_JOBS = 2
-
-
-class Driver(Protocol):
-    """The part of a driver used here: exporter.virt.driver.LibvirtDriver."""
-
-    @property
-    def sources(self) -> Sequence[Source]:
-        """The sources of the hypervisor's numbers."""
 
 
 class Maintenance:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from exporter.collectors import COLLECTORS
-from exporter.compute.host_state import verify_resources
+from exporter.compute.resource_view import verify_resources
 from exporter.compute.source import Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import (

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from exporter.compute.host_state import verify_resources
+from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, RefreshCost, Severity

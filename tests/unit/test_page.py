@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.compute.host_state import REASONS
+from exporter.compute.problems import REASONS
 from exporter.model import FlavorSlots, HostView, Problem, ResourceClass, Severity, Storage
 from exporter.page.advice import ADVICE, UNKNOWN, get_advice
 from exporter.page.fleet import HostStatus, make_fleet, make_row

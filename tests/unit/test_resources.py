@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.compute.host_state import verify_resources
+from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     DomainState,
