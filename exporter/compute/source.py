@@ -7,7 +7,7 @@ Each source keeps what it last read. Refreshes read some of it. The rest is read
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,9 +59,9 @@ class Source(Protocol):
         """How many of its calls are past their timeout. Each keeps a thread."""
         return 0
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago the oldest of what it has was read; None where it has nothing."""
-        return None
+    def get_ages(self) -> Mapping[str, float]:
+        """Return how many seconds ago each thing was read that it has: {"the list of domains": 0.0}."""
+        return {}
 
     def get_part(self) -> object | None:
         """Return what collectors are handed of it as it is, beside what Nova's numbers are computed from."""
@@ -73,10 +73,6 @@ class Source(Protocol):
 
     def get_problems(self) -> Sequence[Problem]:
         """Return the problems of the last read."""
-        return ()
-
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return what counts although the last refresh did not read it, each with its age in seconds."""
         return ()
 
     def configure(self, settings: Settings) -> None:

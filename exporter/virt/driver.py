@@ -63,6 +63,7 @@ class LibvirtDriver:
     :param clock: monotonic seconds
     :param recorder: takes down the steps of each refresh, and what hangs
     :param lend: makes an object that lends connections and starts calls over them, like `Connections`
+    :param more_sources: are read beside its own
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class LibvirtDriver:
         stale_grace: float,
         clock: Callable[[], float],
         lend: Callable[..., Connections[Any]] = Connections,
+        more_sources: Sequence[Source] = (),
         recorder: Recorder | None = None,
     ) -> None:
         self._hypervisor = hypervisor
@@ -122,6 +124,7 @@ class LibvirtDriver:
             self._capabilities,
             self._numa_memory,
             self._storage,
+            *more_sources,
         )
         names = frozenset(source.name for source in self._all_sources)
         self._needs = names if needs is None else frozenset(needs)
@@ -260,7 +263,7 @@ class LibvirtDriver:
             problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
             left_out=frozenset(each.name for each in self._all_sources if not needs(each)),
             parts={each.name: part for each in self._sources if (part := each.get_part()) is not None},
-            ages={each.name: age for each in self._sources if (age := each.get_age()) is not None},
+            ages={each.name: max(ages.values()) for each in self._sources if (ages := each.get_ages())},
         )
 
     def _is_needed(self, source: Source) -> bool:
@@ -270,8 +273,9 @@ class LibvirtDriver:
         """Record, during a recording, which earlier answers are used."""
         if self._recorder.is_recording:
             for source in self._sources:
-                for name, age_seconds in source.list_earlier():
-                    self._recorder.note_earlier(name, age_seconds)
+                for name, age_seconds in source.get_ages().items():
+                    if age_seconds:
+                        self._recorder.note_earlier(name, age_seconds)
 
     def _begin_slow_calls(self, refresh_timeout: RefreshTimeout) -> None:
         for source in (self._capabilities, self._online_cpus, self._storage):

@@ -147,15 +147,10 @@ class GuestCache:
         """Return each domain's guest by UUID; None if nothing is known about it."""
         return {entry.record.uuid: entry.guest for entry in self._list_entries()}
 
-    def get_oldest(self) -> tuple[int, float | None]:
-        """Return of how many guests the XML was read, and how many seconds ago that of the oldest was."""
+    def get_age(self) -> float | None:
+        """Return how many seconds ago the oldest XML was read that counts; None where there is none."""
         read_at = [entry.read_at for entry in self._list_entries() if entry.read_at is not None]
-        return len(read_at), self._clock() - min(read_at) if read_at else None
-
-    def get_age(self) -> float:
-        """Return how many seconds ago the oldest XML was read that counts; 0 where there is none."""
-        now = self._clock()
-        return max((now - e.read_at for e in self._list_entries() if e.read_at is not None), default=0.0)
+        return self._clock() - min(read_at) if read_at else None
 
     def count_unread(self) -> int:
         """Return how many guests' XML was never read."""

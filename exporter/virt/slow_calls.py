@@ -38,7 +38,6 @@ class SlowCall(Generic[H, T]):
     :param what: the subject of a message: "the list of domains"
     :param max_age: seconds for which the last answer is used
     :param clock: monotonic seconds
-    :ivar age_seconds: of the last answer of `get`; None if there was none
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class SlowCall(Generic[H, T]):
         self._is_outdated = False
         self._was_late = False
         self._last: tuple[T, float] | None = None
-        self.age_seconds: float | None = None
 
     @property
     def hung(self) -> int:
@@ -99,12 +97,6 @@ class SlowCall(Generic[H, T]):
         :raises NoAnswerError: if there is no last answer, or it is too old
         :raises HypervisorError: whatever the call raised
         """
-        self.age_seconds = None
-        answer = self._get(refresh_timeout)
-        self.age_seconds = answer.age_seconds
-        return answer
-
-    def _get(self, refresh_timeout: RefreshTimeout) -> Answer[T]:
         attempt = self._begin(refresh_timeout)
         if self._begun_in is not refresh_timeout or self._is_outdated:
             return self._get_last(attempt)

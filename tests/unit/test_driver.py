@@ -129,7 +129,13 @@ class Hypervisor:
 class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand."""
 
-    def __init__(self, *, needs: Collection[str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        needs: Collection[str] | None = None,
+        more_sources: Sequence[Source] = (),
+        **options: Any,
+    ) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         self.recorder = Recorder(clock=self.clock)
         self.driver = LibvirtDriver(
@@ -142,6 +148,7 @@ class Bench:
             stale_grace=120,
             clock=self.clock,
             lend=partial(PlayedConnections, self.libvirt),
+            more_sources=more_sources,
             recorder=self.recorder,
         )
 
@@ -207,7 +214,7 @@ def test_whoever_records_sees_the_steps_of_a_refresh_and_how_old_each_earlier_an
     earlier = {each.name: each.outcome for each in entries if each.kind == EARLIER}
     assert earlier.keys() == {
         "the list of domains",
-        "the XML of 1 guests, the oldest",
+        "the oldest XML of a guest",
         "the node devices",
         "the capabilities",
         "the storage pools",
@@ -800,8 +807,7 @@ class Networks(Source):
 
 
 def test_what_only_a_collector_uses_of_a_source_is_in_the_snapshot_as_it_is() -> None:
-    bench = Bench()
-    bench.driver._sources = (*bench.driver.sources, Networks())
+    bench = Bench(more_sources=(Networks(),))
     snapshot = Snapshot(target="kvm01", resources=bench.read(), timestamp_seconds=0)
     assert snapshot.get_part("networks", int) == 3
     assert snapshot.get_part("networks", str) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from exporter.compute.source import Source
 from exporter.errors import NoAnswerError
@@ -42,14 +42,9 @@ class HostCapabilities(Source):
         """How many calls are past their timeout: 0 or 1."""
         return self._call.hung
 
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return how old the capabilities are."""
-        age = self.get_age()
-        return [("the capabilities", age)] if age else ()
-
-    def get_age(self) -> float | None:
-        """Return how many seconds ago they were read; None before that."""
-        return None if self._known is None else self._clock() - self._read_at
+    def get_ages(self) -> Mapping[str, float]:
+        """Return their age; nothing before they were read."""
+        return {} if self._known is None else {"the capabilities": self._clock() - self._read_at}
 
     def note_reconnected(self) -> None:
         """Forget the capabilities: the libvirt of a new connection may be another one."""

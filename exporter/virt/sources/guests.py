@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import DeniedError, NoAnswerError
@@ -60,11 +60,12 @@ class Guests(Source):
         """How many times the XML of a guest was read."""
         return self._cache.guests_read
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago the oldest was read: the list, or a guest's XML."""
+    def get_ages(self) -> Mapping[str, float]:
+        """Return the age of the list, and of the oldest XML; without a list nothing counts."""
         if self._list_age is None:
-            return None
-        return max(self._list_age, self._cache.get_age())
+            return {}
+        ages = {"the list of domains": self._list_age, "the oldest XML of a guest": self._cache.get_age()}
+        return {name: age for name, age in ages.items() if age is not None}
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the reading of guests that have changed, or are or soon would be too old."""
@@ -73,15 +74,6 @@ class Guests(Source):
     def get_problems(self) -> Sequence[Problem]:
         """Return why there is no new list, and which guests could not be read."""
         return (*self._list_problems, *self._cache.get_problems())
-
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return how old the list of domains is, if it is not new, and the oldest XML of a guest."""
-        count, age = self._cache.get_oldest()
-        ages = (
-            ("the list of domains", self._list.age_seconds),
-            (f"the XML of {count} guests, the oldest", age),
-        )
-        return [(name, age) for name, age in ages if age]
 
     def configure(self, settings: Settings) -> None:
         """Use these times from now on."""

@@ -105,9 +105,9 @@ class Images(Source):
         """How many calls for storage volumes are past their timeout. Guests counts those about guests."""
         return self._sizes.hung
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago libvirt told the oldest size that counts; 0 where none is libvirt's."""
-        return self._sizes.get_age()
+    def get_ages(self) -> Mapping[str, float]:
+        """Return the age of the oldest size that counts and is libvirt's; 0 where none is."""
+        return {"the oldest size of an image": self._sizes.get_age()}
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the job that asks libvirt for unknown sizes."""

@@ -7,7 +7,7 @@ virtnodedevd answers, and it may be absent or hang.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.compute.source import Job, Settings, Source
@@ -90,9 +90,9 @@ class NodeDeviceCache(Source):
         self._has_changed = False
         self._has_failed = False
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago they were read; None where none are known."""
-        return None if self.get() is None else self._clock() - self._known_at
+    def get_ages(self) -> Mapping[str, float]:
+        """Return their age; nothing where none are known. They are read between scrapes only."""
+        return {} if self.get() is None else {"the node devices": self._clock() - self._known_at}
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the job that reads the devices, if it is due."""
@@ -114,10 +114,6 @@ class NodeDeviceCache(Source):
     def get(self) -> NodeDevices | None:
         """Return the devices; None if they were not read yet, or too long ago."""
         return self._known if self._clock() - self._known_at <= FORGET_SECONDS else None
-
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return how old the devices are, which are read between scrapes only."""
-        return () if self.get() is None else [("the node devices", self._clock() - self._known_at)]
 
     def get_problems(self) -> tuple[Problem, ...]:
         """Return why they could not be read."""

@@ -30,9 +30,9 @@ class NumaMemory(Source):
         self._problems: tuple[Problem, ...] = ()
         self._has_read = False
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago it was read: each refresh reads it."""
-        return 0.0 if self._has_read else None
+    def get_ages(self) -> Mapping[str, float]:
+        """Return its age, which is 0: each refresh reads it."""
+        return {"the free memory of NUMA cells": 0.0} if self._has_read else {}
 
     def get_problems(self) -> Sequence[Problem]:
         """Return the failed calls; their numbers are missing."""

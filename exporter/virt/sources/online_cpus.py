@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from exporter.compute.source import Settings, Source
 from exporter.errors import NoAnswerError, UnsupportedError
@@ -45,17 +45,13 @@ class OnlineCpus(Source):
         """How many calls are past their timeout: 0 or 1."""
         return self._call.hung
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago libvirt was asked for them; None where they are not known."""
-        return self._age
+    def get_ages(self) -> Mapping[str, float]:
+        """Return their age; nothing where they are not known."""
+        return {} if self._age is None else {"the online CPUs": self._age}
 
     def get_problems(self) -> Sequence[Problem]:
         """Return why they could not be read."""
         return self._problems
-
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return how old the numbers of the online CPUs are."""
-        return [("the online CPUs", self._call.age_seconds)] if self._call.age_seconds else ()
 
     def configure(self, settings: Settings) -> None:
         """Read them if these settings have a CPU set."""

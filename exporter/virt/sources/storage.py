@@ -9,7 +9,7 @@ Scrapes use what is known. Only the first answer is waited for, for a moment.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from exporter.attempt import Attempt
 from exporter.compute.source import Job, Settings, Source
@@ -76,16 +76,16 @@ class HostStorage(Source):
         self._file_systems = FileReader(get_instances_info, path=_path_of, hung=hung_reads, clock=clock)
         self._command = CommandReader(self._ask_command, clock=clock)
         self._problems: tuple[Problem, ...] = ()
-        self._age: float | None = None
+        self._ages: dict[str, float] = {}
 
     @property
     def hung(self) -> int:
         """How many calls are past their timeout: 0 or 1."""
         return self._pools.hung
 
-    def get_age(self) -> float | None:
-        """Return how many seconds ago it was read; None where it is not known."""
-        return self._age
+    def get_ages(self) -> Mapping[str, float]:
+        """Return the age of each answer that counts."""
+        return self._ages
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the job that runs the command, if it is due."""
@@ -98,14 +98,6 @@ class HostStorage(Source):
     def get_problems(self) -> Sequence[Problem]:
         """Return the problems of the last read."""
         return self._problems
-
-    def list_earlier(self) -> Sequence[tuple[str, float]]:
-        """Return the age of the pools' sizes, and of the command's answer."""
-        ages = (
-            ("the storage pools", self._pools.age_seconds),
-            ("the storage command", self._command.age_seconds),
-        )
-        return [(name, age) for name, age in ages if age]
 
     def configure(self, settings: Settings) -> None:
         """Read the storage of these settings from now on."""
@@ -128,7 +120,7 @@ class HostStorage(Source):
 
         :raises ConnectionLostError: if the connection broke
         """
-        self._problems, self._age = (), None
+        self._problems, self._ages = (), {}
         config = self._config
         try:
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
@@ -155,7 +147,7 @@ class HostStorage(Source):
         if pools.age_seconds:
             silence = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
             self._note("storage", "pools", silence)
-        self._age = pools.age_seconds
+        self._ages["the storage pools"] = pools.age_seconds
         return pools.value
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
@@ -184,7 +176,7 @@ class HostStorage(Source):
                 " and vgs works only on the hypervisor itself"
             )
         storage = self._command.get()
-        self._age = self._command.get_age()
+        self._ages["the storage command"] = self._command.age_seconds
         if self._command.error is not None:
             self._note("storage", "storage command", self._command.error)
         return storage
@@ -207,7 +199,7 @@ class HostStorage(Source):
         (info,) = self._file_systems.run([self._config.instances_path], refresh_timeout)
         if isinstance(info, Hung):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
-        self._age = 0.0
+        self._ages["the instances path"] = 0.0
         return info
 
     def _note(self, reason: str, subject: str, message: str) -> None:
@@ -241,9 +233,9 @@ class CommandReader:
         self._error: str | None = None
 
     @property
-    def age_seconds(self) -> float | None:
-        """The age of its last answer; None if there is none."""
-        return None if self._known is None else self._clock() - self._known_at
+    def age_seconds(self) -> float:
+        """The age of the answer that `get` returns."""
+        return self._clock() - self._known_at
 
     @property
     def error(self) -> str | None:
@@ -263,10 +255,6 @@ class CommandReader:
         if error is not None and self._clock() - self._known_at > KEEP_SECONDS:
             raise StorageError(error)
         return known
-
-    def get_age(self) -> float | None:
-        """Return how many seconds ago the command answered; None where it never has."""
-        return None if self._known is None else self._clock() - self._known_at
 
     def needs_reading(self) -> bool:
         """Whether `read` is due: not before the first `get`, and not while one is under way."""
