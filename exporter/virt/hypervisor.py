@@ -83,6 +83,10 @@ _DENIED = {
     libvirt.VIR_ERR_OPERATION_DENIED,
 }
 
+# libvirt-python decodes in C. Where a message of libvirt is not UTF-8, its error handler fails, and Python
+# raises SystemError instead of libvirtError. Where an answer is not UTF-8, it raises UnicodeDecodeError.
+_UNDECODABLE = (SystemError, UnicodeError)
+
 # We never prompt for a name and a password. But only with a callback libvirt chooses a method that needs
 # them, and then it reads them from its auth.conf first (https://libvirt.org/auth.html).
 _CREDENTIALS = [
@@ -139,7 +143,7 @@ def _run_event_loop() -> None:
 def _run_event_loop_once() -> None:
     try:
         libvirt.virEventRunDefaultImpl()
-    except libvirt.libvirtError as error:
+    except (libvirt.libvirtError, *_UNDECODABLE) as error:
         # The loop must continue: without it dead connections are not detected.
         log.error("libvirt's event loop failed", extra={"error": _message(error)})
         time.sleep(1)
@@ -186,13 +190,14 @@ class LibvirtHypervisor:
         """
         with self._connect_lock:
             if self._connection is not None:
-                if self._connection.isAlive() and not self.is_lost:
+                if _is_alive(self._connection) and not self.is_lost:
                     return False
                 self.close()
             self.calls += 1
             try:
                 connection = self._opener.open()
-            except libvirt.libvirtError as error:
+            except (libvirt.libvirtError, SystemError, ValueError) as error:
+                # ValueError: a path with a null byte, or what is not UTF-8.
                 message = self._describe(error)
                 raise ConnectError(
                     message, advice=advise(self._uri, message, _error_number(error))
@@ -560,7 +565,7 @@ class LibvirtHypervisor:
         try:
             with self._recorder.step(name, f"event {event}", kind=CALL), self._call_lock:
                 number = register(None, event, callback, None)
-        except libvirt.libvirtError as error:
+        except (libvirt.libvirtError, *_UNDECODABLE) as error:
             log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
         else:
             self._deregistrations.append(partial(deregister, number))
@@ -616,14 +621,24 @@ class LibvirtHypervisor:
                 with self._call_lock:
                     return call(connection)
             except libvirt.libvirtError as error:
-                message, is_alive = self._describe(error), bool(connection.isAlive())
+                message, is_alive = self._describe(error), _is_alive(connection)
                 raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
-            except UnicodeDecodeError as error:
-                raise HypervisorError(f"an answer that is not UTF-8: {error}") from error
+            except _UNDECODABLE as error:
+                message = f"libvirt's answer or message is not UTF-8: {self._describe(error)}"
+                is_alive = _is_alive(connection)
+                raise (HypervisorError if is_alive else ConnectionLostError)(message) from error
 
-    def _describe(self, error: libvirt.libvirtError) -> str:
+    def _describe(self, error: Exception) -> str:
         """Return libvirt's message without the password that it may quote from the URI."""
         return redact_in(_message(error), self._uri)
+
+
+def _is_alive(connection: Any) -> bool:
+    """Return virConnectIsAlive; a connection that cannot even tell is dead."""
+    try:
+        return bool(connection.isAlive())
+    except (libvirt.libvirtError, *_UNDECODABLE):
+        return False
 
 
 def _state_of(domain: Any, _connection: Any) -> Any:
@@ -664,13 +679,21 @@ def _translate_answer(code: int, message: str) -> HypervisorError:
     return HypervisorError(message)
 
 
-def _error_number(error: libvirt.libvirtError) -> int:
+def _error_number(error: Exception) -> int:
     """Return the system's error number (errno) from libvirt; 0 for another kind of error."""
-    return int(error.get_int1()) if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR else 0
+    if isinstance(error, libvirt.libvirtError) and error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR:
+        return int(error.get_int1())
+    return 0
 
 
-def _message(error: libvirt.libvirtError) -> str:
-    return str(error.get_error_message() or error)
+def _message(error: Exception) -> str:
+    """Return libvirt's message; of one that is not UTF-8, the first line of what can be read of it."""
+    if isinstance(error, libvirt.libvirtError):
+        return str(error.get_error_message() or error)
+    cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError):
+        return cause.object.decode(errors="replace").partition("\n")[0]
+    return str(cause or error)
 
 
 def _name(named: Any) -> str:
@@ -692,5 +715,5 @@ def _state(number: int | None) -> DomainState:
 def _ignore_errors(call: Callable[..., Any], *arguments: Any) -> None:
     try:
         call(*arguments)
-    except libvirt.libvirtError as error:
+    except (libvirt.libvirtError, *_UNDECODABLE) as error:
         log.debug("libvirt refused a call that may fail", extra={"error": _message(error)})

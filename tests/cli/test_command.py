@@ -277,3 +277,23 @@ def test_a_file_that_the_test_driver_cannot_read_is_one_line() -> None:
     assert message in result.stdout
     assert "check the path" in " ".join(result.stdout.split())
     assert "virtqemud" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (b"\xff\xfe\x00 no text", "binary.xml", "Start tag expected"),
+        (b"<node>\xff\xfe</node>", "latin.xml", "Input is not proper UTF-8"),
+        (b"", "null%00byte.xml", "embedded null byte"),
+    ],
+)
+def test_a_file_that_is_no_text_for_the_test_driver_is_one_line(
+    content: bytes, name: str, message: str, tmp_path: Path
+) -> None:
+    """libvirt quotes the file, and libvirt-python cannot decode that: this is no defect of the exporter."""
+    (tmp_path / name).write_bytes(content)
+    result = run("--once", "--format=table", "--libvirt.uri", f"test://{tmp_path}/{name}")
+    (line,) = result.stderr.splitlines()
+    assert "reason=connect" in line
+    assert message in line
+    assert "check the path" in line
