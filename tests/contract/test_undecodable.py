@@ -1,4 +1,4 @@
-"""What libvirt-python raises instead of libvirtError (SystemError, in 9.0), where a message of libvirt is not UTF-8."""
+"""What libvirt-python 9.0 raises where a message of libvirt is not UTF-8: SystemError, not libvirtError."""
 
 from __future__ import annotations
 
