@@ -13,19 +13,19 @@ slow_calls.py         calls that each refresh makes, and whose last answer count
 guest_calls.py        calls about one guest, which may be frozen
 refresh_timeout.py    the second that one refresh has for all that hangs
 files.py, mounts.py   reads of files on mounts that may hang
-liveness.py           which guests are seen to run
-volumes.py            sizes of storage volumes
 
-Caches and parsers:
-guest_cache.py        guests, kept in step with the list of domains
-guests.py             a domain's XML; guest_numa.py, nova_metadata.py, memory_units.py: parts of it
-capabilities.py       the host's capabilities
-node_devices.py       node devices
-disks.py              images' headers
-storage.py            file systems and storage pools; storage_commands.py: `vgs` and `ceph df`
-numa.py               Nova's NUMA topology
-libvirt_xml.py        what all parsers of libvirt's XML share
-host_ip.py            the hypervisor's address
+What the sources are made of:
+guests                guest_cache.py: guests, kept in step with the list of domains
+                      guests.py: a domain's XML; guest_numa.py, nova_metadata.py, memory_units.py: parts of it
+images                disks.py: images' headers; volumes.py: sizes of storage volumes
+                      liveness.py: which guests are seen to run, and may be asked
+storage               storage.py: file systems and storage pools; storage_commands.py: `vgs` and `ceph df`
+capabilities, NUMA    capabilities.py: the host's capabilities; numa.py: Nova's NUMA topology
+node devices          node_devices.py
+all                   libvirt_xml.py: what all parsers of libvirt's XML share
+
+The host itself:
+host_ip.py            its address
 
 Messages:
 connecting.py, daemons.py, missing.py   what to do when libvirt, or a daemon of it, is not there
