@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from exporter.config import web_file
 from exporter.config.web_file import RateLimit, TlsSettings, load_web_file
+from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
@@ -93,6 +96,16 @@ def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
         "web.yml: http2: true has no effect, HTTP/1.1 is served",
         "web.yml: client_auth_type RequestClientCert: clients are not asked, since any answer would do",
     ]
+
+
+def test_a_deprecated_key_works_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = web_file._RATE_KEYS
+    monkeypatch.setitem(keys, "interval", replace(keys["interval"], deprecated=Deprecation("1.3", "every")))
+    file = load_web_file(write(tmp_path, "rate_limit: {interval: 2s, burst: 3}"))
+    assert file.rate_limit == RateLimit(interval=2, burst=3)
+    assert file.notes == (
+        f"{tmp_path}/web.yml:1: rate_limit.interval: Deprecated since 1.3, use every instead",
+    )
 
 
 @pytest.mark.parametrize("file", MISTAKES, ids=lambda file: file.stem)
