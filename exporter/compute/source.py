@@ -47,8 +47,8 @@ class Settings:
 class Source(Protocol):
     """One part of a hypervisor that is read. A source overrides only the methods that it needs.
 
-    :cvar name: the name of its threads and its age; collectors name it in their `needs` :cvar needs: the
-        names of sources that this one depends on
+    :cvar name: the name of its threads and its age; collectors name it in their `needs`
+    :cvar needs: the names of sources that this one depends on
     """
 
     name: str

@@ -76,8 +76,9 @@ def test_keep_alive_finds_a_dead_connection(own_libvirtd: LibvirtDaemon) -> None
     with _serve(own_libvirtd, stale_grace="2s") as exporter:
         own_libvirtd.freeze()
         try:
+            calls = exporter.scrape(seconds=HANGS).value("hypervisor_libvirt_calls_total")
             wait_until(
-                lambda: _reconnects(exporter),
+                lambda: _reconnects(exporter, calls),
                 "keep-alive to give the connection up",
                 seconds=60,
             )
@@ -177,13 +178,14 @@ def _count_timeouts(scrape: Scrape) -> float:
     return scrape.value("hypervisor_refresh_errors_total", reason="timeout")
 
 
-def _reconnects(exporter: RunningExporter) -> bool:
+def _reconnects(exporter: RunningExporter, calls: float) -> bool:
     """Whether the refresh that hung has ended, and another one is trying to connect.
 
-    That is one call that hangs, beside the refresh that is late. Other connections may be opening, too.
+    That is a new call, which hangs beside the refresh that is late. Other connections may be opening, too.
     """
     scrape = exporter.scrape(seconds=HANGS)
-    return scrape.value("hypervisor_libvirt_calls_total") > 0 and scrape.value("hypervisor_hung_calls") >= 2
+    is_trying = scrape.value("hypervisor_libvirt_calls_total") > calls
+    return is_trying and scrape.value("hypervisor_hung_calls") >= 2
 
 
 def _numbers(series: Any) -> dict[str, Any]:
