@@ -114,8 +114,9 @@ class Threads:
         return None
 
 
+MAX_IDLE_THREADS = 4
 # More than Prometheus' usual interval of a minute, so that a scrape finds the threads of the one before.
-_THREADS = Threads(keep=4, idle_seconds=90.0)
+_THREADS = Threads(keep=MAX_IDLE_THREADS, idle_seconds=90.0)
 
 
 class Attempt(Generic[T]):

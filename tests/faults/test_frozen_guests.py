@@ -17,6 +17,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from exporter.attempt import MAX_IDLE_THREADS
 from tests.support.exporter_process import RunningExporter, Scrape, scrape_once, serve
 from tests.support.frozen_guests import (
     all_workers_taken,
@@ -614,14 +615,15 @@ def _check_bounded(taken: list[Timed], before: Timed, *, list_calls: int = 0) ->
     allowed = _MAX_OUTSTANDING + list_calls
     hung = [each.scrape.value("hypervisor_hung_calls") for each in taken]
     assert max(hung) <= allowed
-    # What is under way for the scrape itself comes and goes.
-    assert max(each.threads for each in taken) <= before.threads + allowed + 3
+    # What is under way for the scrape itself comes and goes; so do the threads kept for the next call.
+    assert max(each.threads for each in taken) <= before.threads + allowed + MAX_IDLE_THREADS
     assert max(each.connections for each in taken) <= _MAX_CONNECTIONS
 
 
 def _check_nothing_is_left(exporter: RunningExporter, libvirtd: LibvirtDaemon, before: Timed) -> None:
-    """Check that what hung has ended: calls, threads, and the connections that are not kept for the next."""
+    """Check that what hung has ended: calls, threads and connections, less those that are kept for the next."""
     wait_until(lambda: exporter.scrape().value("hypervisor_hung_calls") == 0, "hung calls to end")
-    wait_until(lambda: count_threads(exporter) <= before.threads + 1, "their threads to end")
+    kept = before.threads + MAX_IDLE_THREADS
+    wait_until(lambda: count_threads(exporter) <= kept, "their threads to end")
     print(f"{count_connections(libvirtd)} connections are kept, {before.connections} before")
     assert count_connections(libvirtd) <= _KEPT_CONNECTIONS
