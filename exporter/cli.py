@@ -108,8 +108,9 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     own.watch_web(
         is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.settings.certificate_expiry
     )
-    # The page is always served, so what it shows is always read.
-    make_host = _host_maker(own, needs=_list_needs(config) | PAGE_NEEDS)
+    # The page is always served, so what it shows is always read. Only exported numbers decide on up.
+    needs = _list_needs(config)
+    make_host = _host_maker(own, needs=needs, reads=needs | PAGE_NEEDS)
     tracker = ResourceTracker(config, make_host)
     probe_targets = ProbeTargets(config, make_host, clock=time.monotonic)
 
@@ -197,7 +198,7 @@ async def _once(config: Config, form: str) -> int:
     """Print one scrape in one of flags.FORMATS; 0 if every hypervisor answered."""
     own = OwnMetrics()
     needs = _list_needs(config) if form == "metrics" else PAGE_NEEDS
-    tracker = ResourceTracker(config, _host_maker(own, needs=needs))
+    tracker = ResourceTracker(config, _host_maker(own, needs=needs, reads=needs))
     timeout = config.scrape_timeout
     await tracker.update_available_resource(deadline=time.monotonic() + timeout)
     await tracker.finish_maintenance(timeout=timeout)
@@ -241,10 +242,11 @@ def _give_up_output(error: OSError) -> int:
     return 1
 
 
-def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
+def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]) -> MakeHost:
     """Return the function that makes a HostState and all its parts. libvirt must be loaded.
 
-    :param needs: the names of the sources to read
+    :param needs: the names of the sources without which a hypervisor counts as down
+    :param reads: the names of the sources to read
     """
     from exporter.virt.hypervisor import LibvirtHypervisor
 
@@ -257,7 +259,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
             partial(LibvirtHypervisor, hypervisor.uri, recorder),
             LibvirtHypervisor(hypervisor.uri, recorder),
             hypervisor,
-            needs=needs,
+            needs=reads,
             resync_interval=config.resync_interval,
             stale_grace=config.stale_grace,
             clock=time.monotonic,
@@ -276,6 +278,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str]) -> MakeHost:
             clock=time.monotonic,
             wall_clock=time.time,
             recorder=recorder,
+            needs=needs,
         )
 
     return make_host

@@ -369,7 +369,6 @@ class Reading:
     storage: Storage | None
     domains: DomainsReading | None
     problems: tuple[Problem, ...] = ()
-    left_out: frozenset[str] = frozenset()  # the sources that were not read, because they are not needed
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
 
@@ -450,7 +449,6 @@ class Resources:
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     problems: tuple[Problem, ...] = ()
-    left_out: frozenset[str] = frozenset()  # the sources that were not read, because they are not needed
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
 

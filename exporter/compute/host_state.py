@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -63,6 +63,7 @@ class HostState:
     :param clock: monotonic seconds; used for ages, so that a change of the wall clock does no harm
     :param wall_clock: seconds since the epoch
     :param recorder: records the reads of the hypervisor, for debugging
+    :param needs: the sources that metrics need: it is down while numbers of these are missing. None for all
     :ivar hostname: the first one that the hypervisor reported; None before its first answer
     """
 
@@ -79,6 +80,7 @@ class HostState:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         recorder: Recorder | None = None,
+        needs: Collection[str] | None = None,
     ) -> None:
         self.target = target
         self.labels = labels
@@ -88,6 +90,7 @@ class HostState:
         self._clock = clock
         self._wall_clock = wall_clock
         self._recorder = recorder or Recorder(clock=clock)
+        self._needs = needs
         self._maintenance = Maintenance(driver, target=target)
         self._is_maintenance_due = False
         self._refresh = Refresh(
@@ -255,7 +258,11 @@ class HostState:
     def _handle_resources(self, resources: Resources) -> None:
         self._backoff.reset()
         self._has_answered = True
-        problems = [*resources.problems, *self._check_hostname(resources), *check_complete(resources)]
+        problems = [
+            *resources.problems,
+            *self._check_hostname(resources),
+            *check_complete(resources, needs=self._needs),
+        ]
         self._is_up = not any(problem.severity is Severity.FATAL for problem in problems)
         self._snapshot = Snapshot(
             target=self.target,

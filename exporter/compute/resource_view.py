@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from exporter.model import Problem, Resources, Severity
 
@@ -20,22 +21,23 @@ _REQUIRED = {
 }
 
 
-def verify_resources(resources: Resources) -> tuple[str, ...]:
+def verify_resources(resources: Resources, *, needs: Collection[str] | None = None) -> tuple[str, ...]:
     """Return the missing fields among those that Nova's ResourceTracker._verify_resources needs.
 
-    numa_topology is not included: in Nova too, None means that the host has none. What is not needed, and was
-    therefore not read, is not missing.
+    numa_topology is not included: in Nova too, None means that the host has none.
+
+    :param needs: the sources that the metrics need; fields of others are not missing. None for all
     """
     return tuple(
         name
         for name, source in _REQUIRED.items()
-        if getattr(resources, name) is None and source not in resources.left_out
+        if getattr(resources, name) is None and (source is None or needs is None or source in needs)
     )
 
 
-def check_complete(resources: Resources) -> list[Problem]:
+def check_complete(resources: Resources, *, needs: Collection[str] | None = None) -> list[Problem]:
     """Return the problem that fields are missing which Nova requires, if any are."""
-    missing = verify_resources(resources)
+    missing = verify_resources(resources, needs=needs)
     if not missing:
         return []
     message = f"missing fields of Nova's dictionary: {', '.join(missing)}"

@@ -261,7 +261,6 @@ class LibvirtDriver:
             storage=storage,
             domains=domains,
             problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
-            left_out=frozenset(each.name for each in self._all_sources if not needs(each)),
             parts={each.name: part for each in self._sources if (part := each.get_part()) is not None},
             ages={each.name: max(ages.values()) for each in self._sources if (ages := each.get_ages())},
         )

@@ -114,7 +114,6 @@ def get_available_resource(
         mdev_types=None if devices is None else devices.mdev_types,
         inventories=inventories,
         flavor_slots=flavor_slots,
-        left_out=reading.left_out,
         ages=reading.ages,
         parts=reading.parts,
         problems=(

@@ -621,7 +621,7 @@ def _check_bounded(taken: list[Timed], before: Timed, *, list_calls: int = 0) ->
 
 
 def _check_nothing_is_left(exporter: RunningExporter, libvirtd: LibvirtDaemon, before: Timed) -> None:
-    """Check that what hung has ended: calls, threads and connections, less those that are kept for the next."""
+    """Check that what hung has ended: calls, threads and connections, except those kept for the next call."""
     wait_until(lambda: exporter.scrape().value("hypervisor_hung_calls") == 0, "hung calls to end")
     kept = before.threads + MAX_IDLE_THREADS
     wait_until(lambda: count_threads(exporter) <= kept, "their threads to end")

@@ -145,6 +145,7 @@ class Host:
     labels: tuple[tuple[str, str], ...] = ()
     durations: list[float] = field(default_factory=list)
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+    needs: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self.state = HostState(
@@ -158,6 +159,7 @@ class Host:
             observe_duration=self.durations.append,
             clock=self.clock,
             wall_clock=lambda: WALL_CLOCK_SECONDS,
+            needs=self.needs,
         )
 
     async def ask(self, *, refresh: bool = False, seconds: float = 20) -> HostView:

@@ -718,7 +718,7 @@ def make_bench_with_everything(needs: Collection[str] | None, **options: Any) ->
 def list_calls(needs: Collection[str], **options: Any) -> set[str]:
     """Return what is asked of a hypervisor by a refresh, and by what is due after it."""
     bench = make_bench_with_everything(needs, **options)
-    assert verify_resources(bench.read()) == (), "what nobody needs is not missing"
+    assert verify_resources(bench.read(), needs=needs) == (), "what nobody needs is not missing"
     bench.do_what_is_due()
     asked = {call for call, _ in bench.libvirt.asked} | set(bench.hypervisor.asked)
     return asked & set().union(*CALLS_OF_SOURCES.values())

@@ -242,6 +242,15 @@ async def test_an_incomplete_hypervisor_is_not_up_and_its_missing_fields_are_nam
     assert messages(caplog, logging.ERROR) == [f"missing fields of Nova's dictionary: {', '.join(missing)}"]
 
 
+async def test_what_no_metric_needs_takes_no_hypervisor_down() -> None:
+    """The page shows it, and says that it is missing. Nobody is woken for it."""
+    host = Host(needs=frozenset({"guests"}))
+    host.driver.resources = make_resources(local_gb=None, local_gb_used=None, cpu_info=None)
+    assert (await host.ask()).is_up
+    host.driver.resources = make_resources(vcpus_used=None)
+    assert not (await host.ask(refresh=True)).is_up
+
+
 async def test_a_defect_of_this_program_is_told_with_its_traceback_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
