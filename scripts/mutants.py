@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
@@ -90,7 +90,7 @@ def measure(part: str, tenths: int) -> None:
     rows = {row.split("|")[1].strip(): row for row in lines[1].splitlines() if row.startswith("| `")}
     rows = {file: row for file, row in rows.items() if not file.strip("`").startswith(part)}
     rows |= {f"`{file}`": _row(f"`{file}`", states.values(), seen) for file, states in result.items()}
-    table = "\n".join((*_HEAD, *(rows[file] for file in sorted(rows))))
+    table = "\n".join((*_HEAD, *(rows[file] for file in sorted(rows)), *_sum_up(rows)))
     PAGE.write_text(_MARK.join((lines[0], f"\n{table}\n", lines[2])), encoding="utf-8")
     total = _row(part, (state for states in result.values() for state in states.values()), seen)
     print(f"{total} in {monotonic() - started:.0f} s, goal {_goal(part)} %; {copy / 'survivors.diff'}")
@@ -120,6 +120,16 @@ def _row(name: str, states: Iterable[str], seen: str) -> str:
     count: Mapping[str, int] = Counter(states)
     total, noticed = sum(count.values()), count["killed"] + count["timeout"]
     return f"| {name} | {total} | {noticed} | {total - noticed} | {100 * noticed / total:.0f} % | {seen} |"
+
+
+def _sum_up(rows: Mapping[str, str]) -> Iterator[str]:
+    """Yield a row for each part: the sums of its files, and the goal."""
+    for part, goal in GOALS.items():
+        cells = [row.split("|") for file, row in rows.items() if file.strip("`").startswith(part)]
+        total, noticed = (sum(int(each[column]) for each in cells) for column in (2, 3))
+        if total:
+            score = f"**{100 * noticed / total:.0f} %**"
+            yield f"| **{part}** | {total} | {noticed} | {total - noticed} | {score} | goal: {goal} % |"
 
 
 def _goal(part: str) -> int:
