@@ -18,6 +18,10 @@ class ConfigError(ExporterError):
         self.mistakes = mistakes
 
 
+class UnreadConfigError(ExporterError):
+    """The configuration could not be read in time: a file system hangs."""
+
+
 class LibvirtMissingError(ExporterError):
     """libvirt's library or its Python binding is missing, or cannot be loaded."""
 

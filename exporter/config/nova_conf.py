@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from exporter.config.files import read_file
 from exporter.config.kinds import COUNT, CPU_SET, DEVICE_SPEC, NAME, RATIO, URI, Kind
 from exporter.config.libvirt_uri import quote
 from exporter.config.mistakes import Mistakes
@@ -73,7 +74,7 @@ def read_nova_conf(path: Path) -> NovaConf:
     """
     try:
         # oslo.config uses the locale's encoding. A comment in another encoding must not be an error.
-        text = path.read_bytes().decode("utf-8-sig", "replace")
+        text = read_file(path).decode("utf-8-sig", "replace")
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     conf = _ConfFile(str(path), text)

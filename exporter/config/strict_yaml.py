@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from exporter.config.files import read_file
 from exporter.config.libvirt_uri import quote
 from exporter.config.mistakes import Mistakes
 
@@ -81,7 +82,7 @@ def read_yaml(path: Path, mistakes: Mistakes) -> Item:
 
 def _read_text(path: Path, mistakes: Mistakes) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_file(path).decode("utf-8-sig")
     except OSError as error:
         mistakes.add(path, f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
+from exporter.errors import UnreadConfigError
 from exporter.web.messages import Request, Response, make_plain
 
 # If a file system hangs, at most this many clients wait, and at most this long.
@@ -40,7 +41,10 @@ class ReloadRoute:
         if not done:
             text = f"Not reloaded within {self._timeout:g} s. It goes on; the log says how it ends"
             return make_plain(HTTPStatus.GATEWAY_TIMEOUT, text)
-        mistakes = reload.result()
+        try:
+            mistakes = reload.result()
+        except UnreadConfigError as error:
+            return make_plain(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
         if mistakes:
             text = "\n".join(["The old configuration stays in use:", *mistakes])
             return make_plain(HTTPStatus.INTERNAL_SERVER_ERROR, text)

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from exporter.config.files import read_file
 from exporter.config.web_file import CIPHER_SUITES, CURVES, TlsSettings
 from exporter.errors import ConfigError
 
@@ -156,7 +157,7 @@ def _read(what: str, path: str | None, text: str | None) -> bytes:
     if path is None:
         return (text or "").encode()
     try:
-        return Path(path).read_bytes()
+        return read_file(Path(path))
     except OSError as error:
         raise ConfigError([f"{what}_file {path}: cannot be read: {error.strerror}"]) from error
 

@@ -36,6 +36,23 @@ def test_reloads_of_a_configuration_that_hangs_keep_nobody_out() -> None:
         assert exporter.scrape(seconds=10).value("hypervisor_exporter_config_last_reload_successful") == 1
 
 
+def test_a_configuration_that_hangs_for_ever_does_not_stop_later_reloads() -> None:
+    """It takes 30 s until the first read is given up."""
+    with serve({"hypervisors": TEST_DRIVER}) as exporter:
+        settings = exporter.config.read_text()
+        exporter.config.unlink()
+        os.mkfifo(exporter.config)
+        exporter.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "it is still being read since" in exporter.log, "the error", seconds=50)
+        assert "level=error" in exporter.log
+        assert exporter.scrape().value("hypervisor_exporter_config_last_reload_successful") == 0
+        exporter.config.unlink()
+        exporter.config.write_text(settings)
+        assert post(get_port(exporter), b"X-Curl: yes") == 200
+        assert exporter.scrape().value("hypervisor_exporter_config_last_reload_successful") == 1
+        assert exporter.log.count("level=error") == 1
+
+
 def test_a_foreign_page_cannot_have_it_reload() -> None:
     with serve({"hypervisors": TEST_DRIVER}) as exporter:
         port = get_port(exporter)

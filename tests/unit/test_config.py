@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from exporter.config.files import MAX_MIB, read_file
 from exporter.config.kinds import (
     ADDRESS,
     MAX_ALLOCATION_RATIO,
@@ -140,6 +141,19 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
     assert fail(tmp_path / "none.yaml", Flags()) == ["none.yaml: cannot be read: No such file or directory"]
     (tmp_path / "directory.yaml").mkdir()
     assert fail(tmp_path / "directory.yaml", Flags()) == ["directory.yaml: cannot be read: Is a directory"]
+
+
+def test_a_file_without_end_is_refused_before_it_fills_the_memory() -> None:
+    assert fail(Path("/dev/zero"), Flags()) == ["zero: cannot be read: it is larger than 16 MiB"]
+
+
+def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"#" * (MAX_MIB * 1024 * 1024))
+    assert len(read_file(file)) == MAX_MIB * 1024 * 1024
+    file.write_bytes(b"#" * (MAX_MIB * 1024 * 1024 + 1))
+    with pytest.raises(OSError, match=r"it is larger than 16 MiB$"):
+        read_file(file)
 
 
 def test_an_expansion_bomb_of_aliases_is_refused_before_it_expands(directory: Directory) -> None:

@@ -420,6 +420,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         read_nova_conf(tmp_path / "nova.conf")
     with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
         read_nova_conf(tmp_path)
+    with pytest.raises(ConfigError, match=r"^/dev/zero: cannot be read: it is larger than 16 MiB$"):
+        read_nova_conf(Path("/dev/zero"))
 
 
 def test_a_comment_in_another_encoding_does_not_matter_and_a_value_does(tmp_path: Path) -> None:

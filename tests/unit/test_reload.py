@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import queue
 import threading
 import time
 
 import pytest
 
 from exporter.config.settings import Config
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, UnreadConfigError
 from exporter.own import OwnMetrics
-from exporter.reload import PAUSE_SECONDS, Loaded, Reloader
+from exporter.reload import MAX_HUNG_READS, PAUSE_SECONDS, Loaded, Reloader
 from exporter.web.access import AccessSettings
 from tests.support.hosts import Clock
 
@@ -112,3 +115,116 @@ def test_two_reloads_begin_a_second_apart() -> None:
 
     bench = Bench(make_loaded(1), make_loaded(2))
     assert asyncio.run(reload_twice()) >= PAUSE_SECONDS
+
+
+class Disk:
+    """A disk that may hang: each load waits until it is let go, in any order."""
+
+    def __init__(self) -> None:
+        self.answers: list[queue.SimpleQueue[Loaded | Exception]] = []
+
+    def load(self) -> Loaded:
+        answer: queue.SimpleQueue[Loaded | Exception] = queue.SimpleQueue()
+        self.answers.append(answer)
+        loaded = answer.get(timeout=20)
+        if isinstance(loaded, Exception):
+            raise loaded
+        return loaded
+
+
+class HangingBench(Bench):
+    """A Reloader of a disk that hangs. It waits a moment for each read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = Disk()
+        self.reloader = Reloader(
+            self.disk.load, self.applied.append, self.own, wall_clock=self.clock, read_timeout=0.05
+        )
+
+    async def refuse(self) -> str:
+        """Return why a reload is refused."""
+        with pytest.raises(UnreadConfigError) as caught:
+            await asyncio.wait_for(self.reloader.reload(), timeout=20)
+        return str(caught.value)
+
+    async def end(self, read: int, answer: Loaded | Exception) -> None:
+        """Let a read that hung end."""
+        hung = self.reloader.hung_reads
+        self.disk.answers[read].put(answer)
+        while self.reloader.hung_reads == hung:
+            await asyncio.sleep(0.01)
+
+
+SINCE = "1970-01-01T00:16:40Z"  # Clock's 1000
+UNREAD = "configuration not reloaded, the old one stays in use: "
+
+
+async def test_a_read_that_hangs_is_logged_once_and_used_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = HangingBench()
+    bench.own.record_load(now=900)
+    said = await bench.refuse()
+    assert said == f"{UNREAD}it is still being read since {SINCE}"
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [("ERROR", said)]
+    assert (bench.get("successful"), bench.get("success_timestamp_seconds")) == (0, 900)
+    await bench.end(0, make_loaded(1))
+    assert bench.applied == [make_loaded(1)]
+    assert (bench.get("successful"), bench.get("success_timestamp_seconds")) == (1, 1000)
+    assert caplog.records[1].getMessage() == "configuration reloaded"
+
+
+async def test_mistakes_that_a_read_finds_too_late_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    bench = HangingBench()
+    await bench.refuse()
+    await bench.end(0, ConfigError(["a.yaml:1: first"]))
+    assert vars(caplog.records[-1])["mistake"] == "a.yaml:1: first"
+    assert (bench.applied, bench.get("successful")) == ([], 0)
+
+
+async def test_a_reload_beside_a_read_that_hangs_is_used_and_the_older_one_ignored(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = HangingBench()
+    await bench.refuse()
+    second = bench.reloader.reload()
+    while len(bench.disk.answers) < 2:
+        await asyncio.sleep(0.01)
+    bench.disk.answers[1].put(make_loaded(2))
+    assert await asyncio.wait_for(second, timeout=20) == []
+    assert bench.get("successful") == 1
+    await bench.end(0, make_loaded(1))
+    assert bench.applied == [make_loaded(2)]
+    assert bench.get("successful") == 1
+    assert caplog.records[-1].getMessage() == "configuration read too late, a newer read has begun"
+    assert vars(caplog.records[-1])["since"] == SINCE
+
+
+async def test_at_most_two_reads_hang_and_the_next_reload_is_refused_until_one_ends() -> None:
+    bench = HangingBench()
+    await bench.refuse()
+    bench.clock.now += 60
+    await bench.refuse()
+    for _ in range(2):
+        assert await bench.refuse() == f"{UNREAD}it is being read 2 times, the first since {SINCE}"
+    assert len(bench.disk.answers) == MAX_HUNG_READS == 2
+    await bench.end(0, make_loaded(1))
+    assert bench.applied == []
+    await bench.refuse()
+    assert len(bench.disk.answers) == 3
+    for answer in bench.disk.answers[1:]:
+        answer.put(make_loaded(2))
+
+
+async def test_a_hang_that_nobody_waits_for_is_no_error_of_asyncio(caplog: pytest.LogCaptureFixture) -> None:
+    """SIGHUP: its future is dropped. Asyncio would log it with a traceback."""
+    bench = HangingBench()
+    bench.reloader.reload()
+    while not caplog.records:
+        await asyncio.sleep(0.01)
+    await bench.end(0, make_loaded(1))
+    gc.collect()
+    assert [record.name for record in caplog.records] == ["exporter.reload"]

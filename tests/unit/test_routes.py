@@ -23,7 +23,7 @@ from exporter.errors import ConfigError
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
 from exporter.own import OwnMetrics
-from exporter.reload import Loaded, Reloader
+from exporter.reload import MAX_HUNG_READS, PAUSE_SECONDS, Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.parameters import SCRAPE_TIMEOUT_HEADER, scrape_timeout
@@ -43,7 +43,9 @@ class Site:
 
     collectors: Sequence[Collector] = COLLECTORS
 
-    def __init__(self, *, names: Sequence[str] = ("kvm01", "kvm02"), **changes: object) -> None:
+    def __init__(
+        self, *, names: Sequence[str] = ("kvm01", "kvm02"), read_timeout: float = 20, **changes: object
+    ) -> None:
         self.config = Config(
             hypervisors=tuple(HypervisorConfig(name=name, uri=f"test:///{name}") for name in names),
             modules={"default": make_module()},
@@ -59,7 +61,13 @@ class Site:
         self.tracker = ResourceTracker(self.config, self._make_host)
         self.probe_targets = ProbeTargets(self.config, self._make_host, clock=self.clock)
         self.access = Access(None, AccessSettings(), clock=self.clock)
-        self.reloader = Reloader(self._load, self.applied.append, self.own, wall_clock=lambda: 1.75e9)
+        self.reloader = Reloader(
+            self._load,
+            self.applied.append,
+            self.own,
+            wall_clock=lambda: 1.75e9,
+            read_timeout=read_timeout,
+        )
         self.web = Web(
             self.config,
             tracker=self.tracker,
@@ -560,6 +568,25 @@ async def test_a_reload_that_takes_long_is_answered_with_what_happens_next() -> 
     site.disk_answers.set()
     assert response.status == HTTPStatus.GATEWAY_TIMEOUT
     assert text(response) == "Not reloaded within 0.05 s. It goes on; the log says how it ends\n"
+
+
+async def test_a_reload_beside_others_that_hang_is_refused_at_once_with_the_reason() -> None:
+    site = Site(read_timeout=0.02)
+    site.disk_answers.clear()
+    for _ in range(MAX_HUNG_READS):
+        assert (await site.ask("/-/reload", method="POST")).status in (503, 504)
+        await asyncio.sleep(PAUSE_SECONDS)
+    response = await site.ask("/-/reload", method="POST")
+    assert response.status == HTTPStatus.SERVICE_UNAVAILABLE
+    expected = (
+        "configuration not reloaded, the old one stays in use: it is being read 2 times, the first since"
+        " 2025-06-15T15:06:40Z\n"
+    )
+    assert text(response) == expected
+    site.disk_answers.set()
+    while site.reloader.hung_reads:
+        await asyncio.sleep(0.01)
+    assert len(site.applied) == 1
 
 
 async def test_the_page_leads_to_the_metrics_by_the_address_that_it_was_asked_for() -> None:

@@ -271,6 +271,8 @@ def test_what_cannot_be_used_is_named_with_its_file_and_why(lab: Lab, tmp_path: 
     assert (
         refuse(lab.settings(key_file=gone)) == f"key_file {gone}: cannot be read: No such file or directory"
     )
+    endless = refuse(lab.settings(key_file="/dev/zero"))
+    assert endless == "key_file /dev/zero: cannot be read: it is larger than 16 MiB"
     assert (
         refuse(lab.settings(key_file=str(encrypted)))
         == "the key is encrypted, expected one without a password"
