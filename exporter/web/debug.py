@@ -28,6 +28,9 @@ DEBUG_INTERVAL_SECONDS = 1.0
 # Only hostile names and messages are longer than this.
 MAX_CHARACTERS = 400
 
+# Names of users, which are not shown.
+_USERS = ("rbd_user",)
+
 # The settings that affect a refresh, besides the hypervisor's own.
 _TIMES = ("cache_ttl", "scrape_timeout", "stale_grace", "resync_interval")
 
@@ -224,7 +227,11 @@ def _list_settings(debugged: Debugged) -> Iterator[str]:
         yield f"{name}: {getattr(config, name):g}s"
     disabled = ", ".join(sorted(config.disabled_collectors)) or "none"
     yield f"disabled collectors: {disabled}"
-    shown = {field.name: getattr(hypervisor, field.name) for field in fields(hypervisor)}
+    shown = {
+        field.name: getattr(hypervisor, field.name)
+        for field in fields(hypervisor)
+        if field.name not in _USERS
+    }
     shown |= {"uri": hide_user(hypervisor.uri), "flavors": [flavor.name for flavor in hypervisor.flavors]}
     for name, value in shown.items():
         yield _clean(f"{name}: {value!r}")

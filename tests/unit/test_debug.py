@@ -99,6 +99,6 @@ def test_users_and_passwords_are_left_out() -> None:
     clock = Clock()
     uri = "qemu+ssh://root:hunter2@kvm01/system?keyfile=/root/.ssh/id&password=hunter3&no_verify=1"
     with Recorder(clock=clock).recording() as recording:
-        text = render(recording, clock, hypervisor=HypervisorConfig(uri=uri))
+        text = render(recording, clock, hypervisor=HypervisorConfig(uri=uri, rbd_user="root-of-ceph"))
     assert "uri: 'qemu+ssh://***@kvm01/system?keyfile=***&no_verify=1'" in text
-    assert not re.search("hunter|root", text)
+    assert not re.search("hunter|root|rbd_user", text)
