@@ -81,6 +81,16 @@ def test_once_leaves_out_what_a_flag_says() -> None:
     assert "hypervisor_memory_mb" in scrape.names
 
 
+def test_what_only_a_disabled_collector_needs_is_not_asked_of_libvirt() -> None:
+    calls = [
+        Scrape(text=run("--once", "--libvirt.uri", "test:///default", *flags).stdout).value(
+            "hypervisor_refresh_libvirt_calls"
+        )
+        for flags in ((), ("--no-collector.numa",))
+    ]
+    assert calls[1] < calls[0], "each NUMA cell's memory and huge pages are a call each"
+
+
 def test_once_to_a_full_disk_is_one_line_and_fails() -> None:
     """For whoever writes it to a file that something else reads."""
     with Path("/dev/full").open("w") as full:

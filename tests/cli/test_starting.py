@@ -141,3 +141,14 @@ def test_an_absent_libvirtd_delays_nothing(tmp_path: Path) -> None:
     assert scrape.value("hypervisor_up", target="kvm01") == 0
     assert scrape.value("hypervisor_refresh_errors_total", target="kvm01", reason="connect") >= 1
     assert scrape.value("hypervisor_up", target="kvm02") == 1
+
+
+def test_a_remote_hypervisor_that_is_down_is_not_tried_by_each_scrape(tmp_path: Path) -> None:
+    """Shows that a local one is: to try its socket costs almost nothing."""
+    remote, local = f"qemu+tcp://127.0.0.1:{find_free_port()}/system", "qemu:///system?socket=/nonexistent/s"
+    with started(tmp_path, remote, local, scrape_timeout="1h") as exporter:
+        wait_until(exporter.listens, "the port to open")
+        for _ in range(20):
+            scrape = exporter.scrape()
+    assert scrape.value("hypervisor_refresh_errors_total", target="kvm01", reason="connect") < 10
+    assert scrape.value("hypervisor_refresh_errors_total", target="kvm02", reason="connect") >= 20

@@ -14,7 +14,7 @@ import pytest
 
 from exporter.collectors import COLLECTORS
 from exporter.compute.resource_view import verify_resources
-from exporter.compute.source import Source
+from exporter.compute.source import Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
@@ -44,6 +44,7 @@ from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_M
 from tests.support.guests import file_disk
 from tests.support.hosts import Clock
 from tests.support.node_devices import GPU
+from tests.support.programs import write_program
 from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
 from tests.support.waiting_libvirt import UUID, PlayedConnections, WaitingConnection, WaitingLibvirt
 
@@ -327,6 +328,16 @@ def test_a_list_of_domains_counts_no_longer_than_the_grace() -> None:
         resources = bench.read()
     assert (resources.vcpus_used, resources.memory_mb) == (None, 16 * KIB)
     (problem,) = resources.problems
+    assert re.search(r"older than 0\.5 s", problem.message)
+
+
+def test_a_reload_changes_how_long_the_last_online_cpus_count() -> None:
+    bench = Bench(cpu_shared_set="0-3")
+    bench.read()
+    bench.driver.configure(resync_interval=60, stale_grace=0.5)
+    with bench.libvirt.held("online CPUs"):
+        (problem,) = bench.read().problems
+    assert (problem.reason, problem.subject) == ("timeout", "online CPUs")
     assert re.search(r"older than 0\.5 s", problem.message)
 
 
@@ -659,6 +670,42 @@ def test_pools_of_other_settings_are_not_taken_for_those_of_the_present_ones() -
     assert bench.read().local_gb is not None
 
 
+def test_the_size_of_another_volume_group_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shows that after a reload, `vgs` runs again at once."""
+    write_program(
+        tmp_path, "vgs", f"""case "$*" in *old) echo "{3 * GIB}|0";; *) echo "{5 * GIB}|0";; esac"""
+    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bench = Bench(images_type="lvm", images_volume_group="old")
+    assert bench.read().local_gb == 3
+    bench.reconfigure(images_type="lvm", images_volume_group="new")
+    assert bench.read().local_gb == 5
+
+
+def test_storage_calls_use_at_most_two_connections() -> None:
+    """Shows it for calls that hang, each of which is abandoned when the daemon has restarted."""
+    bench = Bench(storage_pool=("vms",))
+    with bench.libvirt.held("pools"):
+        for _ in range(4):
+            bench.read()
+            bench.hypervisor.close()
+        (problem,) = bench.read().problems
+        assert bench.libvirt.asked.count(("pools", "")) == 2
+    assert "2 calls to libvirt are already waiting for an answer" in problem.message
+
+
+def test_a_source_that_is_not_read_now_gets_new_settings_too() -> None:
+    """Shows it because a later reload may need the source: then it must not use old settings."""
+    networks = Networks()
+    bench = Bench(needs={"guests"}, more_sources=(networks,))
+    bench.driver.configure(resync_interval=7, stale_grace=120)
+    assert "networks" not in {each.name for each in bench.driver.sources}
+    assert networks.settings is not None
+    assert networks.settings.resync_interval == 7
+
+
 def test_another_interval_is_in_force_at_once() -> None:
     bench = Bench()
     bench.add_guest(1)
@@ -801,6 +848,10 @@ class Networks(Source):
     """What docs/design.md adds as an example."""
 
     name = "networks"
+    settings: Settings | None = None
+
+    def configure(self, settings: Settings) -> None:
+        self.settings = settings
 
     def get_part(self) -> int:
         return 3

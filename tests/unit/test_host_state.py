@@ -48,6 +48,23 @@ async def test_a_snapshot_from_before_something_was_read_is_not_served_again() -
     assert host.driver.reads == 2
 
 
+async def test_what_was_read_during_a_refresh_is_in_the_next_scrape() -> None:
+    """Shows it for a job that began before the refresh: the refresh has not seen what it read."""
+    host, may_end = Host(config=Config(cache_ttl=3600)), threading.Event()
+    await host.ask()
+    host.driver.due = {"image sizes": lambda: may_end.wait(TIMEOUT_SECONDS)}
+    host.maintain()
+    with host.driver.held():
+        scrape = asyncio.create_task(host.ask(refresh=True))
+        await host.driver.wait_until_asked(2)
+        host.driver.due = {}
+        may_end.set()
+        await host.state.finish_maintenance()
+    await scrape
+    await host.ask()
+    assert host.driver.reads == 3
+
+
 async def test_whoever_asks_for_a_refresh_gets_one() -> None:
     host = Host()
     await host.ask()
@@ -161,7 +178,26 @@ async def test_what_goes_wrong_is_said_once_and_counted_each_time(caplog: pytest
     assert messages(caplog, logging.INFO)[0] == "no longer a problem"
 
 
-async def test_while_nothing_is_known_nothing_is_over(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_end_of_a_problem_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    host = Host(config=Config(cache_ttl=0))
+    host.driver.error = ConnectError("refused")
+    await host.ask()
+    host.driver.error = None
+    for _ in range(3):
+        await host.ask()
+    assert messages(caplog, logging.INFO).count("no longer a problem") == 1
+
+
+async def test_a_problem_that_returns_is_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    host = Host(config=Config(cache_ttl=0))
+    for error in (ConnectError("refused"), None, ConnectError("refused")):
+        host.driver.error = error
+        await host.ask()
+    assert messages(caplog, logging.ERROR) == ["refused", "refused"]
+
+
+async def test_a_failed_refresh_ends_no_problem(caplog: pytest.LogCaptureFixture) -> None:
     """Shows it for a guest's problem and for a lost connection, when the host then cannot be reached."""
 
     def read_log() -> list[tuple[str, str]]:
@@ -380,7 +416,7 @@ async def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> 
 async def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> (
     None
 ):
-    """Shows that a large fleet does not cost a thread each, and that the hung do not starve the well."""
+    """Shows that not each of a large fleet costs a thread, and that one that hangs does not delay another."""
     slots = asyncio.Semaphore(2)
     hung, also_hung, well = (Host(slots=slots) for _ in range(3))
     with hung.driver.held(), also_hung.driver.held():

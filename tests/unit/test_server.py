@@ -371,11 +371,31 @@ def test_at_the_end_a_request_under_way_is_answered_and_idle_clients_are_let_go(
             await asyncio.sleep(0.01)
         closing = asyncio.create_task(server.close(end_waits=may_answer.set))
         assert await idle.is_closed()
-        _, headers, body = await busy.receive()
-        assert (headers["connection"], body) == ("close", b"GET /a")
+        assert (await busy.receive())[2] == b"GET /a"
         await closing
         with pytest.raises(ConnectionRefusedError):
             await connect()
+
+    may_answer = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=wait, shutdown_timeout=0.1, shutdown_send_timeout=PATIENCE_SECONDS)
+
+
+def test_the_last_answer_before_the_end_says_that_the_connection_closes() -> None:
+    """Shows `Connection: close`: a client that sends its next request on this connection would lose it."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        client = await connect()
+        await client.send(GET)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        closing = asyncio.create_task(server.close(end_waits=may_answer.set))
+        _, headers, _ = await client.receive()
+        assert headers["connection"] == "close"
+        await closing
 
     may_answer = asyncio.Event()
 
