@@ -108,7 +108,8 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     own.watch_web(
         is_up_to_date=lambda: access.is_up_to_date, read_expiry=lambda: access.settings.certificate_expiry
     )
-    # The page is always served, so what it shows is always read. Only exported numbers decide on up.
+    # The page is always served, so what it shows is always read.
+    # Only missing numbers that are exported set `hypervisor_up` to 0.
     needs = _list_needs(config)
     make_host = _host_maker(own, needs=needs, reads=needs | PAGE_NEEDS)
     tracker = ResourceTracker(config, make_host)
