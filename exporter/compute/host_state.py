@@ -91,7 +91,7 @@ class HostState:
         self._wall_clock = wall_clock
         self._recorder = recorder or Recorder(clock=clock)
         self._needs = needs
-        self._maintenance = Maintenance(driver, target=target)
+        self._maintenance = Maintenance(driver, target=target, clock=clock)
         self._is_maintenance_due = False
         self._refresh = Refresh(
             driver,
@@ -183,7 +183,7 @@ class HostState:
         self.configure(config)
         self._driver.reconfigure(hypervisor)
         self.target, self.labels = hypervisor.target, hypervisor.labels
-        self._problems.target = hypervisor.target
+        self._problems.target = self._maintenance.target = hypervisor.target
         self._refresh.note_reconfigured(target=hypervisor.target)
         self._snapshot, self._has_answered, self._is_up = None, False, False
         self._has_reported_view = False
@@ -260,6 +260,7 @@ class HostState:
         self._has_answered = True
         problems = [
             *resources.problems,
+            *self._list_maintenance_problems(resources),
             *self._check_hostname(resources),
             *check_complete(resources, needs=self._needs),
         ]
@@ -277,6 +278,11 @@ class HostState:
         level = logging.DEBUG if self._has_reported_view else logging.INFO
         self._has_reported_view = True
         report_hypervisor_resource_view(self.target, self._snapshot.resources, level=level)
+
+    def _list_maintenance_problems(self, resources: Resources) -> list[Problem]:
+        """Return why sources cannot be read between scrapes, unless they report it themselves."""
+        reported = {problem.subject for problem in resources.problems}
+        return [each for each in self._maintenance.get_problems() if each.subject not in reported]
 
     def _check_hostname(self, resources: Resources) -> list[Problem]:
         """Keep the first host name. Nova also refuses a change (Host.get_hostname)."""

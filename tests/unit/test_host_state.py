@@ -8,11 +8,12 @@ import threading
 
 import pytest
 
+from exporter.compute.maintenance import MAX_RETRY_SECONDS
 from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
-from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
+from exporter.errors import ConnectError, ConnectionLostError, DeniedError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, RefreshCost, Severity
-from tests.support.hosts import WALL_CLOCK_SECONDS, Host
+from tests.support.hosts import WALL_CLOCK_SECONDS, Driver, Host
 from tests.support.records import make_resources
 
 # How long a test waits for an answer that is sure to come.
@@ -63,6 +64,42 @@ async def test_what_was_read_during_a_refresh_is_in_the_next_scrape() -> None:
     await scrape
     await host.ask()
     assert host.driver.reads == 3
+
+
+def deny() -> None:
+    raise DeniedError("polkit")
+
+
+async def test_a_job_that_fails_is_logged_when_it_begins_and_ends_and_counted_by_each_refresh(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Shows that it is an error of the hypervisor, which is up all the same, and that the cache stays."""
+    caplog.set_level(logging.INFO)
+    host = Host(config=Config(cache_ttl=5))
+    await host.ask()
+    host.driver.due = {"networks": deny}
+    await host.state.finish_maintenance()
+    assert (await host.ask()).cache_hits == 1
+    for count in (1, 2):
+        view = await host.ask(refresh=True)
+        assert (view.is_up, view.errors["denied"]) == (True, count)
+        assert [(each.reason, each.subject) for each in view.problems] == [("denied", "networks")]
+    assert messages(caplog, logging.ERROR) == ["networks cannot be read: polkit"]
+    host.driver.due = {"networks": lambda: None}
+    host.clock.now += MAX_RETRY_SECONDS
+    await host.state.finish_maintenance()
+    assert (await host.ask()).problems == ()
+    assert "no longer a problem" in messages(caplog, logging.INFO)
+
+
+async def test_what_a_source_reports_itself_is_not_reported_twice() -> None:
+    own = Problem(severity=Severity.NOTE, reason="denied", subject="networks", message="by itself")
+    host = Host(config=Config(cache_ttl=0), driver=Driver(make_resources(problems=(own,))))
+    await host.ask()
+    host.driver.due = {"networks": deny}
+    await host.state.finish_maintenance()
+    view = await host.ask()
+    assert (view.problems, view.errors["denied"]) == ((own,), 0)
 
 
 async def test_whoever_asks_for_a_refresh_gets_one() -> None:

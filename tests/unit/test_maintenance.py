@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from exporter.compute.maintenance import MAX_HUNG_JOBS, Maintenance
+import pytest
+
+from exporter.compute.maintenance import (
+    FORGET_SECONDS,
+    MAX_HUNG_JOBS,
+    MAX_RETRY_SECONDS,
+    RETRY_SECONDS,
+    Maintenance,
+)
 from exporter.compute.source import Job, Source
+from exporter.errors import ConnectError, ConnectionLostError, DeniedError, UnsupportedError
+from exporter.model import Severity
+from tests.support.hosts import Clock
 from tests.support.waiting import wait_until
 
 
@@ -56,7 +69,7 @@ class Driver:
 
 async def test_what_hangs_is_not_begun_again_and_holds_up_no_other_source() -> None:
     hung, well = Guests("a", hanging=["a"]), Others("b")
-    maintenance = Maintenance(Driver(hung, well), target="kvm01")
+    maintenance = Maintenance(Driver(hung, well), target="kvm01", clock=time.monotonic)
     while len(well.begun) < 3:
         maintenance.start()
         await asyncio.sleep(0.01)
@@ -67,7 +80,7 @@ async def test_what_hangs_is_not_begun_again_and_holds_up_no_other_source() -> N
 
 async def test_what_takes_longer_than_its_timeout_is_counted_as_hung_until_it_ends() -> None:
     source = Guests("a", "b", hanging=["a"], timeout=0.05)
-    maintenance = Maintenance(Driver(source), target="kvm01")
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=time.monotonic)
     for _ in range(2):
         await maintenance.finish()
         assert maintenance.hung == 1
@@ -83,7 +96,7 @@ async def test_what_takes_longer_than_its_timeout_is_counted_as_hung_until_it_en
 async def test_few_jobs_of_a_source_may_hang_at_once() -> None:
     keys = list("abcde")
     source = Guests(*keys, hanging=keys, timeout=0.02)
-    maintenance = Maintenance(Driver(source), target="kvm01")
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=time.monotonic)
     for _ in range(3):
         await maintenance.finish()
     assert source.begun == keys[:MAX_HUNG_JOBS]
@@ -93,13 +106,13 @@ async def test_few_jobs_of_a_source_may_hang_at_once() -> None:
 
 async def test_a_job_that_cannot_hang_is_waited_for_however_long_it_takes() -> None:
     source = Guests("a", "b", timeout=0)
-    maintenance = Maintenance(Driver(source), target="kvm01")
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=time.monotonic)
     await maintenance.finish()
     assert (source.begun, maintenance.hung, maintenance.jobs_done) == (["a", "b"], 0, 2)
 
 
 async def test_what_is_not_due_is_not_read() -> None:
-    maintenance = Maintenance(Driver(Guests()), target="kvm01")
+    maintenance = Maintenance(Driver(Guests()), target="kvm01", clock=time.monotonic)
     maintenance.start()
     await maintenance.finish()
     assert maintenance.jobs_done == 0
@@ -108,6 +121,144 @@ async def test_what_is_not_due_is_not_read() -> None:
 async def test_to_finish_is_to_wait_for_all_that_is_due() -> None:
     source = Guests("a", "b", hanging=["a"])
     asyncio.get_running_loop().call_later(0.2, source.thawed.set)
-    await Maintenance(Driver(source), target="kvm01").finish()
+    await Maintenance(Driver(source), target="kvm01", clock=time.monotonic).finish()
     assert source.thawed.is_set()
     assert source.begun == ["a", "b"]
+
+
+class Failing(Source):
+    """Its job is always due, and raises `error` if there is one."""
+
+    name = "networks"
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.listing_error: Exception | None = None
+        self.runs = 0
+
+    def list_jobs(self) -> Sequence[Job]:
+        if self.listing_error is not None:
+            raise self.listing_error
+        return [Job(key="count", run=self._run)]
+
+    def _run(self) -> None:
+        self.runs += 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [DeniedError("no"), ConnectError("no"), TypeError("no")])
+async def test_a_job_that_fails_runs_again_after_pauses_that_grow_to_a_bound(error: Exception) -> None:
+    """Each pause is at least half of what it may be. A success makes the next one short again."""
+    clock, source = Clock(), Failing(error)
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=clock)
+    pauses = []
+    for runs in range(1, 9):
+        failed_at = clock.now
+        while source.runs < runs:
+            clock.now += 0.5
+            await maintenance.finish()
+        pauses.append(clock.now - failed_at)
+    for number, pause in enumerate(pauses[1:]):
+        longest = min(MAX_RETRY_SECONDS, RETRY_SECONDS * 2**number)
+        assert longest / 2 <= pause <= longest + 0.5
+    assert maintenance.jobs_done == 0, "a job that failed has read nothing"
+    source.error = None
+    clock.now += MAX_RETRY_SECONDS
+    await maintenance.finish()
+    await maintenance.finish()
+    assert (source.runs, maintenance.jobs_done) == (10, 2)
+    source.error = error
+    await maintenance.finish()
+    clock.now += RETRY_SECONDS
+    await maintenance.finish()
+    assert source.runs == 12
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "message"),
+    [
+        (UnsupportedError("no support", advice="Wait"), "unsupported", "networks cannot be read: no support"),
+        (DeniedError("polkit"), "denied", "networks cannot be read: polkit"),
+        (KeyError("user"), "internal", "networks cannot be read: unexpected KeyError: 'user'"),
+    ],
+)
+async def test_a_source_whose_job_fails_is_a_problem_until_it_does_not_fail(
+    error: Exception, reason: str, message: str
+) -> None:
+    clock, source = Clock(), Failing(error)
+    maintenance = Maintenance(Driver(source, Others("b")), target="kvm01", clock=clock)
+    await maintenance.finish()
+    (problem,) = maintenance.get_problems()
+    assert (problem.severity, problem.subject, problem.reason) == (Severity.ERROR, "networks", reason)
+    assert problem.message == message
+    assert problem.advice == getattr(error, "advice", "")
+    source.error = None
+    await maintenance.finish()
+    assert maintenance.get_problems() == (problem,), "it was not tried again yet"
+    clock.now += MAX_RETRY_SECONDS
+    await maintenance.finish()
+    assert maintenance.get_problems() == ()
+
+
+async def test_a_defect_is_one_traceback_in_the_log_until_the_job_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, source = Clock(), Failing(ZeroDivisionError("x"))
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=clock)
+    for error, records in ((source.error, 1), (source.error, 1), (None, 1), (ValueError("y"), 2)):
+        source.error = error
+        await maintenance.finish()
+        clock.now += MAX_RETRY_SECONDS
+        assert len(caplog.records) == records
+    first = caplog.records[0]
+    assert first.levelno == logging.ERROR
+    assert first.exc_info is not None
+    assert (first.__dict__["target"], first.__dict__["job"]) == ("kvm01", "networks: count")
+
+
+@pytest.mark.parametrize("error", [ConnectError("refused"), ConnectionLostError("closed")])
+async def test_a_lost_connection_is_left_to_the_refresh_once(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refresh gets the same error. After one that did not, the job runs again: then it is its own."""
+    clock, source = Clock(), Failing(error)
+    maintenance = Maintenance(Driver(source), target="kvm01", clock=clock)
+    await maintenance.finish()
+    assert maintenance.get_problems() == ()
+    clock.now += MAX_RETRY_SECONDS
+    await maintenance.finish()
+    assert [problem.subject for problem in maintenance.get_problems()] == ["networks"]
+    assert caplog.records == []
+
+
+async def test_a_source_that_cannot_list_its_jobs_is_a_problem_and_costs_no_other_source() -> None:
+    clock, source, others = Clock(), Failing(None), Others("b")
+    source.listing_error = AttributeError("x")
+    maintenance = Maintenance(Driver(source, others), target="kvm01", clock=clock)
+    await maintenance.finish()
+    assert others.begun == ["b"]
+    assert [problem.reason for problem in maintenance.get_problems()] == ["internal"]
+    source.listing_error = None
+    await maintenance.finish()
+    assert source.runs == 0, "it is asked again after a pause, too"
+    clock.now += MAX_RETRY_SECONDS
+    await maintenance.finish()
+    assert (source.runs, maintenance.get_problems()) == (1, ())
+
+
+async def test_a_failed_job_that_is_never_due_again_is_forgotten() -> None:
+    clock, source = Clock(), Failing(DeniedError("no"))
+    driver = Driver(source)
+    maintenance = Maintenance(driver, target="kvm01", clock=clock)
+    await maintenance.finish()
+    driver.sources = (Guests(),)
+    assert maintenance.get_problems() == (), "the source is not needed any more"
+    driver.sources = (source,)
+    source.list_jobs = lambda: ()  # type: ignore[method-assign]
+    clock.now += FORGET_SECONDS - 1
+    maintenance.start()
+    assert len(maintenance.get_problems()) == 1
+    clock.now += 1
+    maintenance.start()
+    assert maintenance.get_problems() == ()
