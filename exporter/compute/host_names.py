@@ -39,7 +39,7 @@ class HostNames:
         owners = {hostname: rivals[0][1] for hostname, rivals in named.items()}
         for hostname, rivals in named.items():
             if len(rivals) > 1:
-                shown = [(hypervisor, host) for hypervisor, host in rivals if host.is_shown]
+                shown = [(hypervisor, host) for hypervisor, host in rivals if host.has_usable_numbers]
                 owner, why = self._choose(hostname, shown or rivals)
                 owners[hostname] = owner
                 duplicates |= {host: f"{owner.target}, which {why}" for _, host in shown if host is not owner}

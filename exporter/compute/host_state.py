@@ -106,7 +106,7 @@ class HostState:
         self._problems = Problems(target=target)
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
-        self._has_answered = False
+        self._last_refresh_succeeded = False
         self._succeeded_at: float | None = None
         self._is_up = False
         self._is_late = False
@@ -132,7 +132,7 @@ class HostState:
         return self._recorder.recording()
 
     @property
-    def is_shown(self) -> bool:
+    def has_usable_numbers(self) -> bool:
         """Whether there are numbers that are not older than stale_grace."""
         return self._snapshot is not None and self._age <= self._config.stale_grace
 
@@ -146,7 +146,7 @@ class HostState:
         :param duplicate_of: the target that is shown instead of this one, and why
         """
         now = self._clock()
-        snapshot = self._snapshot if self.is_shown and duplicate_of is None else None
+        snapshot = self._snapshot if self.has_usable_numbers and duplicate_of is None else None
         duplicate = () if duplicate_of is None else (make_duplicate(self.hostname, duplicate_of),)
         driver = self._driver.get_stats()
         return HostView(
@@ -177,20 +177,20 @@ class HostState:
     def reconfigure(self, hypervisor: HypervisorConfig, config: Config) -> None:
         """Use other settings for the same URI, and show nothing until it was read with them.
 
-        The connections and what is known about guests stay. Calls that hang, hang in libvirt, whatever the
-        settings are. They stay limited and counted.
+        The connections and what is known about guests stay. Calls that hang depend on libvirt, not on
+        settings. They stay limited and counted.
         """
         self.configure(config)
         self._driver.reconfigure(hypervisor)
         self.target, self.labels = hypervisor.target, hypervisor.labels
         self._problems.target = self._maintenance.target = hypervisor.target
         self._refresh.note_reconfigured(target=hypervisor.target)
-        self._snapshot, self._has_answered, self._is_up = None, False, False
+        self._snapshot, self._last_refresh_succeeded, self._is_up = None, False, False
         self._has_reported_view = False
 
     async def finish_maintenance(self) -> None:
         """If the hypervisor answers, read what is due between scrapes, and wait until it is read."""
-        if self._has_answered:
+        if self._last_refresh_succeeded:
             await self._maintenance.finish()
 
     def maintain(self) -> None:
@@ -203,11 +203,13 @@ class HostState:
             self._is_maintenance_due = True
         elif self._is_to_reconnect():
             self._refresh.start()
-        elif self._has_answered:
+        elif self._last_refresh_succeeded:
             self._maintenance.start()
 
     def _is_to_reconnect(self) -> bool:
-        is_lost = self._backoff.has_failed or (self._has_answered and self._driver.has_lost_connection())
+        is_lost = self._backoff.has_failed or (
+            self._last_refresh_succeeded and self._driver.has_lost_connection()
+        )
         return is_lost and self._backoff.may_try(self._clock())
 
     def close(self) -> None:
@@ -220,7 +222,9 @@ class HostState:
         """Whether the snapshot is young, and contains everything that was read between scrapes."""
         is_young = self._clock() - self._snapshot_taken < self._config.cache_ttl
         is_latest = self._refresh.has_seen_maintenance
-        return is_young and is_latest and self._has_answered and not self._driver.has_lost_connection()
+        return (
+            is_young and is_latest and self._last_refresh_succeeded and not self._driver.has_lost_connection()
+        )
 
     async def _wait_for_refresh(self, deadline: float, *, is_forced: bool) -> None:
         is_wanted = is_forced or self._backoff.may_try(self._clock())
@@ -243,13 +247,13 @@ class HostState:
         else:
             self._handle_resources(outcome.value)
         self._report_refresh()
-        if self._is_maintenance_due and self._has_answered:
+        if self._is_maintenance_due and self._last_refresh_succeeded:
             # Start this at once: without a cache, the next refresh may follow immediately.
             self._maintenance.start()
         self._is_maintenance_due = False
 
     def _handle_failure(self, error: Exception) -> None:
-        self._has_answered = False
+        self._last_refresh_succeeded = False
         self._is_up = False
         if isinstance(error, ConnectError):
             self._backoff.fail(self._clock())
@@ -257,7 +261,7 @@ class HostState:
 
     def _handle_resources(self, resources: Resources) -> None:
         self._backoff.reset()
-        self._has_answered = True
+        self._last_refresh_succeeded = True
         problems = [
             *resources.problems,
             *self._list_maintenance_problems(resources),

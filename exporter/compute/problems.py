@@ -46,7 +46,8 @@ class Problems:
         self.target = target
         self._errors = Counter(dict.fromkeys(REASONS, 0))
         self._problems: dict[tuple[str, str], Problem] = {}
-        self._logged: dict[tuple[str, str], Problem] = {}  # whose start is in the log, but not their end
+        # Problems whose start was logged and whose end was not yet.
+        self._logged: dict[tuple[str, str], Problem] = {}
 
     def get(self) -> tuple[Problem, ...]:
         """Return what is wrong now."""
@@ -113,7 +114,7 @@ class Problems:
             self._logged[key] = problem
 
     def _log_end(self, keys: Set[tuple[str, str]]) -> None:
-        """Log problems that have ended, once."""
+        """Log each problem's end, once. A failed refresh ends no problem."""
         for key in [key for key in self._logged if key in keys]:
             problem = self._logged.pop(key)
             extra = {"target": self.target, "reason": problem.reason, "was": problem.message}

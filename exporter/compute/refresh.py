@@ -52,7 +52,7 @@ class Refresh:
         self._recorder = recorder
         self._task: asyncio.Task[None] | None = None
         self._started_at = 0.0
-        self._reconfigured = 0
+        self._reconfigurations = 0
         self._jobs_seen = 0
         self.cost: RefreshCost | None = None
 
@@ -90,7 +90,7 @@ class Refresh:
         :param target: its name from now on
         """
         self._target = target
-        self._reconfigured += 1
+        self._reconfigurations += 1
 
     def cancel(self) -> None:
         """Stop waiting for the driver."""
@@ -107,15 +107,15 @@ class Refresh:
 
     async def _read_by_present_settings(self) -> Success[Resources] | Failure:
         while True:
-            reconfigured = self._reconfigured
+            reconfigurations = self._reconfigurations
             outcome = await self._read()
-            if reconfigured == self._reconfigured:
+            if reconfigurations == self._reconfigurations:
                 return outcome
 
     async def _read(self) -> Success[Resources] | Failure:
         """Let the driver read.
 
-        A slow read gives its slot back, so that hung hypervisors do not block others.
+        After SLOT_SECONDS the slot is given back, so hypervisors that hang do not delay healthy ones.
         """
         waiting = self._recorder.begin(STEP, "wait for a place among the refreshes under way")
         async with self._slots:

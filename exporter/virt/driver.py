@@ -149,7 +149,7 @@ class LibvirtDriver:
             self._identity = None
             self._go_by(replace(self._settings, hypervisor=self._next_config))
         refresh_timeout = RefreshTimeout(clock=self._clock)
-        # When a call takes long, what this refresh is going to ask after it begins beside it.
+        # If a call takes long, start the refresh's remaining calls in parallel.
         refresh_timeout.begin_others = lambda: self._begin_slow_calls(refresh_timeout)
         with self._recorder.step("connect, if need be"):
             is_new = self._connect()

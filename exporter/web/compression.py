@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import replace
 
-from exporter.web.accept import parse_weights
+from exporter.web.accept_header import parse_weights
 from exporter.web.messages import Request, Response
 
 _GZIP_LEVEL = 1  # a higher level gains little on such text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from exporter.metric import Family
-from exporter.web.accept import parse_weights
+from exporter.web.accept_header import parse_weights
 
 
 @dataclass(frozen=True, slots=True)

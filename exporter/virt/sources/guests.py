@@ -15,7 +15,7 @@ from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 
 _WHY_NO_LIST = (
-    "One possible reason: libvirt is ending the process of a frozen guest, which may take a minute."
+    "One known cause: libvirt is ending the process of a frozen guest, which may take a minute."
     " Look for a guest that is being destroyed"
 )
 

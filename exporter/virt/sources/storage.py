@@ -39,7 +39,8 @@ READ_INTERVAL_SECONDS = 30.0
 FIRST_TIMEOUT_SECONDS = 2.0
 # If the command fails, its last answer is used for this long.
 KEEP_SECONDS = 300.0
-# `vgs` is tried three times, each for COMMAND_TIMEOUT_SECONDS. If it takes longer, it could not be killed.
+# `vgs` is tried three times, COMMAND_TIMEOUT_SECONDS each. If the job is still running then, the process
+# could not be killed.
 COMMAND_JOB_TIMEOUT_SECONDS = 100.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.web.accept import parse_weights
+from exporter.web.accept_header import parse_weights
 
 
 @pytest.mark.parametrize(
