@@ -14,9 +14,12 @@ connection is aborted: closed at once, and unsent data is discarded.
 | CLOSED | nothing | | |
 
 If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. So does
-eviction: if there are too many connections, `Server` aborts the one that entered its state first, whatever
-state that is. (If one state were evicted before another, attackers that stay in the other would keep out all
-new clients, which have to pass the first.)
+eviction: if there are too many connections, `Server` aborts one. First are those that pipeline: that have
+sent a request before the one before it was answered. No scraper and no browser does that. A client that
+pipelines and does not read changes its state all the time, so it would never be the oldest. Among them, and
+then among all others, the one that entered its state first is aborted, whatever state that is. (If one state
+were evicted before another, attackers that stay in the other would keep out all new clients, which have to
+pass the first.)
 """
 
 from __future__ import annotations
@@ -81,6 +84,7 @@ class Connection:
 
     :param context: the TLS context; None for no TLS
     :ivar since: when it entered its state, on the event loop's clock
+    :ivar is_in_turn: whether the client has always waited for an answer before it sent the next request
     :ivar unsent_bytes: of the response, until the client has taken all of it
     :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
@@ -101,6 +105,7 @@ class Connection:
         self._timeouts = _timeouts(limits)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.is_in_turn = True
         self._enter(State.HANDSHAKING)
 
     def serve_in(self, task: asyncio.Task[None]) -> None:
@@ -145,6 +150,7 @@ class Connection:
         except h11.RemoteProtocolError as error:
             raise RequestError(HTTPStatus(error.error_status_hint)) from error
         if request is not None:
+            self.is_in_turn = self.is_in_turn and not self._http.trailing_data[0]
             self._enter(State.ANSWERING)
         return request
 
@@ -182,6 +188,11 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         if self._task is not None:
             self._task.cancel()
+
+    async def wait_until_closed(self, timeout: float) -> None:
+        """Wait, after an abort, until the descriptor is released."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=timeout)
 
     def _close(self, _task: asyncio.Task[None]) -> None:
         """Release the descriptor. Data that was sent still arrives, unless there was an abort."""

@@ -28,7 +28,8 @@ _ACCEPT_PAUSE_SECONDS = 0.2
 _SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
-_get_since = attrgetter("since")
+# The first in this order is evicted first.
+_get_eviction_order = attrgetter("is_in_turn", "since")
 
 
 class Server:
@@ -92,8 +93,10 @@ class Server:
                     if loop.time() - said_at >= _SHORTAGE_SAID_SECONDS:
                         log.error("cannot accept connections for the moment: %s", error.strerror)
                         said_at = loop.time()
-                    if error.errno in _NO_DESCRIPTORS:
-                        self._evict()
+                    evicted = self._evict() if error.errno in _NO_DESCRIPTORS else None
+                    if evicted is not None:
+                        await evicted.wait_until_closed(_ACCEPT_PAUSE_SECONDS)
+                        continue
                 await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
                 continue
             self._start(client)
@@ -115,10 +118,13 @@ class Server:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _task: self._connections.discard(connection))
 
-    def _evict(self) -> None:
-        """Abort the connection that entered its state first."""
-        if self._connections:
-            self._abort(min(self._connections, key=_get_since))
+    def _evict(self) -> Connection | None:
+        """Abort the connection that is first in the order of eviction. Return it; None if there is none."""
+        if not self._connections:
+            return None
+        evicted = min(self._connections, key=_get_eviction_order)
+        self._abort(evicted)
+        return evicted
 
     def _abort(self, connection: Connection) -> None:
         self._connections.remove(connection)
@@ -129,7 +135,7 @@ class Server:
         if length <= LONG_BYTES:
             return
         unsent = sum(each.unsent_bytes for each in self._connections)
-        slow = sorted((each for each in self._connections if each.unsent_bytes), key=_get_since)
+        slow = sorted((each for each in self._connections if each.unsent_bytes), key=_get_eviction_order)
         while slow and unsent + length > self._limits.unsent_bytes:
             slowest = slow.pop(0)
             unsent -= slowest.unsent_bytes

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import multiprocessing
 import socket
 import ssl
 from collections.abc import Iterator
@@ -47,6 +49,42 @@ def many_connections(port: int, count: int, first_bytes: bytes) -> Iterator[list
                 client.sendall(first_bytes)
             clients.append(client)
         yield clients
+
+
+@contextlib.contextmanager
+def pipelining(port: int, count: int, *, again: bool) -> Iterator[None]:
+    """Have so many clients each send 20 requests five times a second and read no answer.
+
+    :param again: whether a client whose connection is closed connects again
+    """
+    clients = multiprocessing.get_context("spawn").Process(target=_pipeline_all, args=(port, count, again))
+    clients.start()
+    try:
+        yield
+    finally:
+        clients.terminate()
+        clients.join(10)
+
+
+def _pipeline_all(port: int, count: int, again: bool) -> None:
+    async def run() -> None:
+        await asyncio.gather(*(_pipeline(port, again=again) for _ in range(count)))
+
+    asyncio.run(run())
+
+
+async def _pipeline(port: int, *, again: bool) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            while not writer.is_closing():
+                writer.write(GET * 20)
+                await writer.drain()
+                await asyncio.sleep(0.2)
+        if not again:
+            return
+        await asyncio.sleep(0.05)
 
 
 def connect_tls(port: int, authority: Authority) -> ssl.SSLSocket:

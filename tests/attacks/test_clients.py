@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.attacks.clients import (
     count_descriptors,
     get_port,
     many_connections,
+    pipelining,
     read_memory_kib,
     read_response,
 )
@@ -38,6 +40,28 @@ def test_clients_that_ask_and_do_not_read_keep_nobody_out() -> None:
             for _ in range(20):
                 assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
             assert count_descriptors(exporter.process.pid) <= MAX_CONNECTIONS + OTHER_DESCRIPTORS
+
+
+@pytest.mark.parametrize(("count", "again"), [(MAX_CONNECTIONS - 7, False), (MAX_CONNECTIONS + 8, True)])
+def test_clients_that_go_on_asking_and_do_not_read_keep_no_scrape_out(count: int, again: bool) -> None:
+    """A little fewer than there may be, and more, of which the evicted ones connect again at once."""
+    with serve({"hypervisors": TEST_DRIVER}) as exporter, pipelining(get_port(exporter), count, again=again):
+        wait_until(
+            lambda: count_descriptors(exporter.process.pid) >= min(count, MAX_CONNECTIONS), "the clients"
+        )
+        for _ in range(8):
+            assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
+            time.sleep(0.1)
+        assert count_descriptors(exporter.process.pid) <= MAX_CONNECTIONS + OTHER_DESCRIPTORS
+
+
+def test_silent_clients_keep_nobody_out_of_a_process_with_few_descriptors() -> None:
+    """Each of them has to be accepted and evicted before the scrape's connection is accepted."""
+    exporter_with_few = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", sys.executable, "-m", "exporter")
+    with serve({"hypervisors": TEST_DRIVER}, command=exporter_with_few) as exporter:
+        for _ in range(2):
+            with many_connections(get_port(exporter), 400, b""):
+                assert exporter.scrape(seconds=10).value("hypervisor_up") == 1
 
 
 @pytest.fixture

@@ -315,6 +315,35 @@ def test_who_waits_for_an_answer_for_the_longest_time_is_evicted_too() -> None:
     serve(talk, handler=answer, connections=2)
 
 
+def test_whoever_pipelines_is_evicted_before_one_who_waits_for_longer() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        waiting = await connect()
+        await waiting.send(LONG)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        idle = await connect()
+        ahead = await connect()
+        await ahead.send(GET + GET)
+        for _ in range(2):
+            assert (await ahead.receive())[0] == 200
+        newcomer = await connect()
+        await newcomer.send(GET)
+        assert (await newcomer.receive())[0] == 200
+        assert await ahead.is_closed()
+        may_answer.set()
+        assert (await waiting.receive())[0] == 200
+        await idle.send(GET)
+        assert (await idle.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if request.path == "/long":
+            await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=answer, connections=3)
+
+
 def test_a_client_that_reads_nothing_is_given_up_and_its_descriptor_comes_back() -> None:
     """The client stays connected all the while; the kernel keeps nothing of the answer for it either."""
 
