@@ -448,6 +448,7 @@ class Resources:
     inventories: tuple[Inventory, ...]  # of the classes that the host offers
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
+    domains: DomainsReading | None  # what all numbers of guests were computed from, for collectors
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use

@@ -12,9 +12,10 @@ from typing import Any
 from exporter.attempt import Failure, Success, attempt, attempt_in_thread
 from exporter.compute.backoff import Backoff
 from exporter.compute.driver import Driver
+from exporter.compute.problems import make_unreadable
 from exporter.compute.source import Job, Source
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError
-from exporter.model import Problem, Severity
+from exporter.model import Problem
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Maintenance:
             source: job.error for (source, _key), job in self._failed.items() if not _is_left_to_refresh(job)
         }
         return tuple(
-            _make_problem(each.name, failed[each.name])
+            make_unreadable(each.name, failed[each.name])
             for each in self._driver.sources
             if each.name in failed
         )
@@ -160,12 +161,3 @@ def _is_left_to_refresh(job: _FailedJob) -> bool:
     is the only one that has this error.
     """
     return job.times == 1 and isinstance(job.error, ConnectError | ConnectionLostError)
-
-
-def _make_problem(source: str, error: Exception) -> Problem:
-    if isinstance(error, HypervisorError):
-        reason, text, advice = error.reason, str(error), error.advice
-    else:
-        reason, text, advice = "internal", f"unexpected {type(error).__name__}: {error}", ""
-    message = f"{source} cannot be read: {text}"
-    return Problem(severity=Severity.ERROR, reason=reason, subject=source, message=message, advice=advice)

@@ -125,3 +125,13 @@ def make_duplicate(hostname: str | None, owner: str) -> Problem:
     """Return the problem of a target that is not shown, because another is shown by its host name."""
     message = f"host name {hostname} belongs to target {owner}; this target is not shown"
     return Problem(severity=Severity.FATAL, reason="duplicate", subject="", message=message)
+
+
+def make_unreadable(source: str, error: Exception, *, severity: Severity = Severity.ERROR) -> Problem:
+    """Return the problem of a source that cannot be read."""
+    if isinstance(error, HypervisorError):
+        reason, text, advice = error.reason, str(error), error.advice
+    else:
+        reason, text, advice = "internal", f"unexpected {type(error).__name__}: {error}", ""
+    message = f"{source} cannot be read: {text}"
+    return Problem(severity=severity, reason=reason, subject=source, message=message, advice=advice)

@@ -10,6 +10,7 @@ calls.py              which calls are made over which kind of connection
 opening.py            opens connections that may never be answered
 connections.py        lends connections to calls that may wait
 slow_calls.py         calls that each refresh makes, and whose last answer counts while there is no new one
+call_source.py        a source of one such call: a new number is often one
 guest_calls.py        calls about one guest, which may be frozen
 refresh_timeout.py    the second that one refresh has for all that hangs
 files.py, mounts.py   reads of files on mounts that may hang

@@ -25,6 +25,7 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.recorder import Recorder
+from exporter.virt.call_source import CallSource
 from exporter.virt.calls import (
     BorrowedHypervisor,
     Hypervisor,
@@ -250,6 +251,9 @@ class LibvirtDriver:
             online_cpus = self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None
         with step("read storage"):
             storage = self._storage.read(refresh_timeout) if needs(self._storage) else None
+        for source in self._call_sources:
+            with step(f"read {source.name}"):
+                source.read(refresh_timeout)
         return Reading(
             identity=identity,
             capabilities=capabilities,
@@ -265,6 +269,10 @@ class LibvirtDriver:
             ages={each.name: max(ages.values()) for each in self._sources if (ages := each.get_ages())},
         )
 
+    @property
+    def _call_sources(self) -> Sequence[CallSource[Any]]:
+        return [source for source in self._sources if isinstance(source, CallSource)]
+
     def _is_needed(self, source: Source) -> bool:
         return source in self._sources
 
@@ -277,7 +285,13 @@ class LibvirtDriver:
                         self._recorder.note_earlier(name, age_seconds)
 
     def _begin_slow_calls(self, refresh_timeout: RefreshTimeout) -> None:
-        for source in (self._capabilities, self._online_cpus, self._storage):
+        sources: tuple[HostCapabilities | OnlineCpus | HostStorage | CallSource[Any], ...] = (
+            self._capabilities,
+            self._online_cpus,
+            self._storage,
+            *self._call_sources,
+        )
+        for source in sources:
             if self._is_needed(source):
                 source.begin(refresh_timeout)
 

@@ -301,6 +301,7 @@ def make_resources(**changes: Any) -> Resources:
             ),
         ),
         mdev_types=(MdevType(name="nvidia-35", available_instances=42),),
+        domains=make_domains_reading((make_guest(vcpus=81),)),
     )
     return replace(resources, **changes)
 

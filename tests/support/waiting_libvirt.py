@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
+
+import libvirt
 
 from exporter.attempt import Attempt, Failure, Success
 from exporter.errors import GoneError, HypervisorError
@@ -27,6 +29,8 @@ _PATIENCE_SECONDS = 20
 _WOKEN_LATE_SECONDS = 0.001
 
 UUID = "4c4c4544-0042-4810-8051-b4c04f4d3132"
+# What libvirt gives for the calls of `WaitingConnection.ask` that its test driver does not have.
+ANSWERS: Mapping[str, Any] = {}
 _CAPABILITIES = f"""<capabilities><host><uuid>{UUID}</uuid>
   <cpu><arch>x86_64</arch></cpu></host></capabilities>"""
 
@@ -38,6 +42,7 @@ class WaitingLibvirt:
     call about one guest ("XML " and its UUID).
 
     :ivar xml: each domain's XML, or what is raised instead
+    :ivar answers: of calls that have no method in `WaitingConnection`, by libvirt-python's name
     :ivar asked: the calls, each with what it was about
     :ivar connections: those that were made
     """
@@ -51,6 +56,7 @@ class WaitingLibvirt:
         self.pools: tuple[StoragePool, ...] | Exception = ()
         self.devices: tuple[str, ...] | Exception = ()
         self.capabilities = _CAPABILITIES
+        self.answers: dict[str, Any] = dict(ANSWERS)
         self.busy: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
@@ -188,13 +194,36 @@ class WaitingConnection:
 
 
 class _AnyCall:
-    """libvirt's own connection, which answers 1 to whatever it is asked."""
+    """libvirt's own connection. Whatever it is asked, it answers like libvirt's test driver.
+
+    An answer stays the same. A test may put another one, or an error, into `WaitingLibvirt.answers`.
+    """
 
     def __init__(self, libvirt: WaitingLibvirt) -> None:
         self._libvirt = libvirt
 
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        return lambda *_arguments: self._libvirt.answer(name, "", 1)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments: self._libvirt.answer(name, "", self._find_answer(name, arguments))
+
+    def _find_answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        answers = self._libvirt.answers
+        return answers[name] if name in answers else _ask_test_driver(name, arguments)
+
+
+@cache
+def _ask_test_driver(name: str, arguments: tuple[Any, ...]) -> Any:
+    try:
+        return getattr(_open_test_driver(), name)(*arguments)
+    except libvirt.libvirtError as error:
+        raise LookupError(
+            f"libvirt's test driver has no answer to {name} ({error}):"
+            " add one to ANSWERS in tests/support/waiting_libvirt.py"
+        ) from error
+
+
+@cache
+def _open_test_driver() -> libvirt.virConnect:
+    return libvirt.openReadOnly("test:///default")
 
 
 class PlayedConnections(Connections[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +13,23 @@ from exporter.collectors import COLLECTORS, flavors, info, target
 from exporter.config.load import load_config
 from exporter.config.settings import Flags, HypervisorConfig
 from exporter.errors import ConfigError
-from exporter.metric import Collector, Metric
+from exporter.metric import Collector, Metric, Sample
+from exporter.model import Snapshot
 from exporter.virt.resources import get_available_resource
+from tests.support.driver_bench import read_parts
 from tests.support.guest_metrics import GUEST_METRICS
-from tests.support.records import make_capabilities, make_reading, make_snapshot
+from tests.support.records import make_capabilities, make_guest, make_reading, make_snapshot
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda collector: collector.name)
 def test_it_exports_all_that_it_declares_and_nothing_else(collector: Collector) -> None:
-    exported = {sample.metric.name for sample in collector.collect(make_snapshot())}
+    exported = {sample.metric.name for sample in collector.collect(make_snapshot(parts=read_parts()))}
     assert exported == {metric.name for metric in collector.metrics}
 
 
 def test_without_a_list_of_domains_nothing_that_depends_on_guests_has_a_sample() -> None:
     """Shows that what is not known is no 0, and that all that the host itself tells is there."""
-    reading = replace(make_reading(capabilities=make_capabilities()), domains=None)
+    reading = replace(make_reading(capabilities=make_capabilities(), parts=read_parts()), domains=None)
     resources = get_available_resource(reading, HypervisorConfig(uri="test:///default"))
     snapshot = replace(make_snapshot(), resources=resources)
     exported = {sample.metric.name for each in COLLECTORS for sample in each.collect(snapshot)}
@@ -39,6 +42,31 @@ def test_without_a_list_of_domains_nothing_that_depends_on_guests_has_a_sample()
         "hypervisor_mdev_available_instances",
     }
     assert declared - exported == GUEST_METRICS | others
+
+
+MOST_VCPUS = Metric(
+    name="hypervisor_guest_vcpus_max", help="x", labels=("hypervisor_hostname",), source="virDomainGetXMLDesc"
+)
+
+
+def collect_most_vcpus(snapshot: Snapshot) -> Iterator[Sample]:
+    """Yield the vCPUs of the largest guest, as docs/design.md has it."""
+    resources = snapshot.resources
+    if resources.domains is not None:
+        most = max((guest.vcpus for guest in resources.domains.known_guests), default=0)
+        yield from MOST_VCPUS.samples(most, hypervisor_hostname=resources.hypervisor_hostname)
+
+
+@pytest.mark.parametrize(("vcpus", "most"), [((), [0]), ((2, 16, 4), [16]), (None, [])])
+def test_a_collector_gets_the_guests(vcpus: tuple[int, ...] | None, most: list[float]) -> None:
+    guests = [make_guest(number, vcpus=each) for number, each in enumerate(vcpus or ())]
+    reading = make_reading(guests=guests)
+    if vcpus is None:
+        reading = replace(reading, domains=None)
+    resources = get_available_resource(reading, HypervisorConfig(uri="test:///default"))
+    assert resources.domains is reading.domains, "it costs no memory"
+    snapshot = replace(make_snapshot(), resources=resources)
+    assert [sample.value for sample in collect_most_vcpus(snapshot)] == most
 
 
 def test_what_a_hypervisor_is_has_empty_labels_where_its_capabilities_are_not_known() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.compute.resource_view import verify_resources
 from exporter.compute.source import Settings, Source
-from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
@@ -31,152 +28,19 @@ from exporter.model import (
     Flavor,
     ImageSize,
     NodeInfo,
-    NodeMemory,
     ResourceClass,
-    Resources,
     Severity,
     Snapshot,
 )
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
-from exporter.recorder import EARLIER, STEP, Recorder
-from exporter.virt.driver import LibvirtDriver
+from exporter.recorder import EARLIER, STEP
 from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
+from tests.support.driver_bench import Bench
 from tests.support.guests import file_disk
-from tests.support.hosts import Clock
 from tests.support.node_devices import GPU
 from tests.support.programs import write_program
-from tests.support.records import GIB, KIB, make_domain, make_pool, make_uuid
-from tests.support.waiting_libvirt import UUID, PlayedConnections, WaitingConnection, WaitingLibvirt
-
-
-class Hypervisor:
-    """Answers like a host with the guests it is given, and counts what it is asked.
-
-    :ivar errors: what the next call of a name raises instead, once
-    :ivar free_pages: huge pages that are free in each NUMA cell; None where that is not told
-    """
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.errors: dict[str, Exception] = {}
-        self.is_connected = False
-        self.is_lost = False
-        self.hung_openings = self.events = self.connects = 0
-        self.libvirt_version = 9_000_000
-        self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
-        self.free_pages: int | None = None
-
-    @property
-    def calls(self) -> int:
-        return sum(self.asked.values())
-
-    def _take(self, name: str) -> None:
-        self.asked[name] += 1
-        error = self.errors.pop(name, None)
-        if isinstance(error, ConnectionLostError):
-            self.is_connected = False
-        if error is not None:
-            raise error
-
-    def connect(self) -> bool:
-        if self.is_connected:
-            return False
-        self._take("connect")
-        self.is_connected = True
-        self.connects += 1
-        return True
-
-    def watch(self, on_changed: Callable[[str], None]) -> None:
-        self.asked["watch"] += 1
-        self.tell_changed = on_changed
-
-    def close(self) -> None:
-        self.is_connected = False
-
-    def get_hostname(self) -> str:
-        self._take("hostname")
-        return "kvm01.example"
-
-    def get_type(self) -> str:
-        return "QEMU"
-
-    def get_version(self) -> int:
-        return 7002015
-
-    def get_libvirt_version(self) -> int:
-        return self.libvirt_version
-
-    def get_node_info(self) -> NodeInfo:
-        self._take("node info")
-        return self.node
-
-    def get_node_memory(self) -> NodeMemory:
-        self._take("node memory")
-        return NodeMemory(total_kib=16 * GIB // KIB, free_kib=0, buffers_kib=0, cached_kib=0)
-
-    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
-        self.asked["cells' memory"] += 1
-        return (77,) * cells
-
-    def get_free_pages(
-        self, sizes_kib: Sequence[int], first_cell: int, cells: int
-    ) -> Mapping[int, Mapping[int, int]]:
-        self.asked["free pages"] += 1
-        if self.free_pages is None:
-            raise UnsupportedError("no")
-        return {cell: {2048: self.free_pages} for cell in range(first_cell, first_cell + cells)}
-
-
-class Bench:
-    """A driver on such a hypervisor, on a clock that is moved by hand."""
-
-    def __init__(
-        self,
-        *,
-        needs: Collection[str] | None = None,
-        more_sources: Sequence[Source] = (),
-        **options: Any,
-    ) -> None:
-        self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
-        self.recorder = Recorder(clock=self.clock)
-        self.driver = LibvirtDriver(
-            self.hypervisor,
-            self.libvirt.make_connection,
-            WaitingConnection(self.libvirt),
-            _configure(**options),
-            needs=needs,
-            resync_interval=60,
-            stale_grace=120,
-            clock=self.clock,
-            lend=partial(PlayedConnections, self.libvirt),
-            more_sources=more_sources,
-            recorder=self.recorder,
-        )
-
-    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
-        record = make_domain(number, **changes)
-        others = (each for each in self.libvirt.domains if each.uuid != record.uuid)
-        self.libvirt.domains = (*others, record)
-        self.libvirt.xml[record.uuid] = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid>
-          <memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
-
-    def reconfigure(self, **options: Any) -> None:
-        self.driver.reconfigure(_configure(**options))
-
-    def read(self) -> Resources:
-        return self.driver.get_available_resource()
-
-    def do_what_is_due(self) -> None:
-        for source in self.driver.sources:
-            for job in source.list_jobs():
-                job.run()
-
-    def list_due(self) -> set[str]:
-        return {source.name for source in self.driver.sources if source.list_jobs()}
-
-
-def _configure(**options: Any) -> HypervisorConfig:
-    return HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
+from tests.support.records import GIB, KIB, make_pool, make_uuid
+from tests.support.waiting_libvirt import UUID
 
 
 def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
@@ -733,15 +597,19 @@ def test_it_says_when_its_connection_was_lost() -> None:
 
 
 # What is asked for each source that may be left out.
-CALLS_OF_SOURCES = {
+# What Nova's numbers are computed from. What any other source asks is found by asking with it alone.
+KNOWN_CALLS = {
     "capabilities": {"capabilities"},
     "guests": {"list", "XML"},
-    "images": {"volume", "block"},
+    "images": {"volume", "block", "busy", "info"},
     "node devices": {"devices"},
     "NUMA memory": {"cells' memory", "free pages"},
     "online CPUs": {"online CPUs"},
     "storage": {"pools"},
 }
+# What every refresh asks, whatever is needed.
+CALLS_OF_ALL = {"connect", "watch", "hostname", "node info", "node memory", "device count"}
+SOURCES = {source.name: source for source in Bench().driver.sources}
 
 
 def make_bench_with_everything(needs: Collection[str] | None, **options: Any) -> Bench:
@@ -763,27 +631,37 @@ def make_bench_with_everything(needs: Collection[str] | None, **options: Any) ->
 
 
 def list_calls(needs: Collection[str], **options: Any) -> set[str]:
-    """Return what is asked of a hypervisor by a refresh, and by what is due after it."""
+    """Return what is asked of a hypervisor by a refresh, and by what is due after it, for these sources."""
     bench = make_bench_with_everything(needs, **options)
     assert verify_resources(bench.read(), needs=needs) == (), "what nobody needs is not missing"
     bench.do_what_is_due()
-    asked = {call for call, _ in bench.libvirt.asked} | set(bench.hypervisor.asked)
-    return asked & set().union(*CALLS_OF_SOURCES.values())
+    return ({call for call, _ in bench.libvirt.asked} | set(bench.hypervisor.asked)) - CALLS_OF_ALL
 
 
 def expect_calls(needs: Collection[str]) -> set[str]:
-    needs = set(needs) | ({"guests"} if "images" in needs else set())
-    needs |= {"capabilities"} if "NUMA memory" in needs else set()
-    return set().union(*(CALLS_OF_SOURCES[each] for each in needs))
+    found: set[str] = set()
+    for name in needs:
+        found |= KNOWN_CALLS[name] if name in KNOWN_CALLS else list_calls({name})
+        found |= expect_calls(SOURCES[name].needs)
+    return found
 
 
 @pytest.mark.parametrize(
     "needs",
-    [*({name} for name in sorted(CALLS_OF_SOURCES)), *(each.needs for each in COLLECTORS), PAGE_NEEDS],
-    ids=[*sorted(CALLS_OF_SOURCES), *(f"collector {each.name}" for each in COLLECTORS), "page"],
+    [(), *({name} for name in sorted(SOURCES)), *(each.needs for each in COLLECTORS), PAGE_NEEDS],
+    ids=["nothing", *sorted(SOURCES), *(f"collector {each.name}" for each in COLLECTORS), "page"],
 )
 def test_what_nobody_needs_is_not_asked_for(needs: Collection[str]) -> None:
     assert list_calls(needs) == expect_calls(needs)
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_source_asks_libvirt_something_and_says_how_old_the_answer_is(name: str) -> None:
+    bench = make_bench_with_everything({name})
+    bench.read()
+    bench.do_what_is_due()
+    assert list_calls({name}), f"{name} asks nothing, in a refresh or in a job that is due after it"
+    assert name in bench.read().ages, f"{name}: its get_ages says nothing, though it was read"
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda each: each.name)
@@ -802,7 +680,7 @@ def test_a_collector_names_all_that_its_samples_depend_on(collector: Collector) 
 
 def test_flavors_on_numa_cells_have_the_cells_memory_read() -> None:
     flavor = Flavor(name="m1", vcpus=1, memory_mb=1, disk_gb=0, numa_cells=1)
-    numa = CALLS_OF_SOURCES["NUMA memory"]
+    numa = KNOWN_CALLS["NUMA memory"]
     assert list_calls(PAGE_NEEDS, flavors=(flavor,)) & numa == numa
     assert list_calls(PAGE_NEEDS, flavors_from_guests=True) & numa == numa
 
@@ -815,12 +693,13 @@ def test_a_source_that_there_is_not_is_refused() -> None:
 def test_a_snapshot_knows_the_age_of_each_of_its_parts() -> None:
     """Shows that what is read by each refresh is new, and that everything else is as old as it is."""
     bench = make_bench_with_everything(None)
-    assert bench.read().ages.keys() == CALLS_OF_SOURCES.keys() - {"node devices"}
+    assert bench.read().ages.keys() & KNOWN_CALLS.keys() == KNOWN_CALLS.keys() - {"node devices"}
     bench.do_what_is_due()
     bench.clock.now += 20
     new = dict.fromkeys(("NUMA memory", "online CPUs", "storage"), 0)
     old = dict.fromkeys(("capabilities", "guests", "images", "node devices"), 20)
-    assert bench.read().ages == new | old
+    ages = bench.read().ages
+    assert {name: ages[name] for name in KNOWN_CALLS} == new | old
     bench.hypervisor.tell_changed(make_uuid(1))
     with bench.libvirt.held("pools", "online CPUs"):
         resources = bench.read()

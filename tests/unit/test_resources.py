@@ -574,6 +574,7 @@ WITHOUT_GUESTS = (
     "domains_age_seconds",
     "unread_guests",
     "outdated_guests",
+    "domains",
 )
 
 

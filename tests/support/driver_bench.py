@@ -1,0 +1,161 @@
+"""A LibvirtDriver on a hypervisor whose answers and times a test controls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from exporter.compute.source import Source
+from exporter.config.settings import HypervisorConfig
+from exporter.errors import ConnectionLostError, UnsupportedError
+from exporter.model import NodeInfo, NodeMemory, Resources
+from exporter.recorder import Recorder
+from exporter.virt.driver import LibvirtDriver
+from tests.support.hosts import Clock
+from tests.support.records import GIB, KIB, make_domain
+from tests.support.waiting_libvirt import PlayedConnections, WaitingConnection, WaitingLibvirt
+
+
+class Hypervisor:
+    """Answers like a host with the guests it is given, and counts what it is asked.
+
+    :ivar errors: what the next call of a name raises instead, once
+    :ivar free_pages: huge pages that are free in each NUMA cell; None where that is not told
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.errors: dict[str, Exception] = {}
+        self.is_connected = False
+        self.is_lost = False
+        self.hung_openings = self.events = self.connects = 0
+        self.libvirt_version = 9_000_000
+        self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
+        self.free_pages: int | None = None
+
+    @property
+    def calls(self) -> int:
+        return sum(self.asked.values())
+
+    def _take(self, name: str) -> None:
+        self.asked[name] += 1
+        error = self.errors.pop(name, None)
+        if isinstance(error, ConnectionLostError):
+            self.is_connected = False
+        if error is not None:
+            raise error
+
+    def connect(self) -> bool:
+        if self.is_connected:
+            return False
+        self._take("connect")
+        self.is_connected = True
+        self.connects += 1
+        return True
+
+    def watch(self, on_changed: Callable[[str], None]) -> None:
+        self.asked["watch"] += 1
+        self.tell_changed = on_changed
+
+    def close(self) -> None:
+        self.is_connected = False
+
+    def get_hostname(self) -> str:
+        self._take("hostname")
+        return "kvm01.example"
+
+    def get_type(self) -> str:
+        return "QEMU"
+
+    def get_version(self) -> int:
+        return 7002015
+
+    def get_libvirt_version(self) -> int:
+        return self.libvirt_version
+
+    def get_node_info(self) -> NodeInfo:
+        self._take("node info")
+        return self.node
+
+    def get_node_memory(self) -> NodeMemory:
+        self._take("node memory")
+        return NodeMemory(total_kib=16 * GIB // KIB, free_kib=0, buffers_kib=0, cached_kib=0)
+
+    def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
+        self.asked["cells' memory"] += 1
+        return (77,) * cells
+
+    def get_free_pages(
+        self, sizes_kib: Sequence[int], first_cell: int, cells: int
+    ) -> Mapping[int, Mapping[int, int]]:
+        self.asked["free pages"] += 1
+        if self.free_pages is None:
+            raise UnsupportedError("no")
+        return {cell: {2048: self.free_pages} for cell in range(first_cell, first_cell + cells)}
+
+
+class Bench:
+    """A driver on such a hypervisor, on a clock that is moved by hand."""
+
+    def __init__(
+        self,
+        *,
+        needs: Collection[str] | None = None,
+        more_sources: Sequence[Source] = (),
+        **options: Any,
+    ) -> None:
+        self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
+        self.recorder = Recorder(clock=self.clock)
+        self._needs, self._options = needs, options
+        self.driver = self.make_driver(more_sources=more_sources)
+
+    def make_driver(self, *, more_sources: Sequence[Source]) -> LibvirtDriver:
+        """Return a driver of it with these sources beside its own."""
+        return LibvirtDriver(
+            self.hypervisor,
+            self.libvirt.make_connection,
+            WaitingConnection(self.libvirt),
+            _configure(**self._options),
+            needs=self._needs,
+            resync_interval=60,
+            stale_grace=120,
+            clock=self.clock,
+            lend=partial(PlayedConnections, self.libvirt),
+            more_sources=more_sources,
+            recorder=self.recorder,
+        )
+
+    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
+        record = make_domain(number, **changes)
+        others = (each for each in self.libvirt.domains if each.uuid != record.uuid)
+        self.libvirt.domains = (*others, record)
+        self.libvirt.xml[record.uuid] = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid>
+          <memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
+
+    def reconfigure(self, **options: Any) -> None:
+        self.driver.reconfigure(_configure(**options))
+
+    def read(self) -> Resources:
+        return self.driver.get_available_resource()
+
+    def do_what_is_due(self) -> None:
+        for source in self.driver.sources:
+            for job in source.list_jobs():
+                job.run()
+
+    def list_due(self) -> set[str]:
+        return {source.name for source in self.driver.sources if source.list_jobs()}
+
+
+def _configure(**options: Any) -> HypervisorConfig:
+    return HypervisorConfig(**{"uri": "qemu:///system", "instances_path": "/", **options})
+
+
+def read_parts() -> Mapping[str, object]:
+    """Return what every source hands to collectors, by its name; libvirt's test driver gives the answers."""
+    bench = Bench()
+    bench.read()
+    bench.do_what_is_due()
+    return bench.read().parts
