@@ -33,7 +33,20 @@ def test_it_is_as_it_was(
     found = normalise(exporter.get("/metrics", accept=accept))
     if request.config.getoption("--update-golden"):
         golden.write_text(found)
-    assert found == golden.read_text(), "after a change that is meant: make golden"
+    expected = golden.read_text()
+    assert found == expected, _advise(found, expected)
+
+
+def _advise(found: str, expected: str) -> str:
+    """Return what to do about a difference."""
+    lines, golden = found.splitlines(), expected.splitlines()
+    changed = sorted({re.split("[{ ]", line)[0] for line in {*lines} ^ {*golden} if not line.startswith("#")})
+    if [line.rpartition(" ")[0] for line in lines] == [line.rpartition(" ")[0] for line in golden]:
+        return (
+            f"other values of {', '.join(changed)}. If the change is meant: make golden."
+            " If they depend on a clock or on this machine: tests/golden/normalise.py, _MEASURED"
+        )
+    return f"other samples of {', '.join(changed) or 'none'}. If the change is meant: make golden"
 
 
 def test_promtool_finds_nothing_but_novas_units(exporter: RunningExporter) -> None:
