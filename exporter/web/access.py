@@ -23,6 +23,9 @@ from exporter.web.tls import is_allowed, make_ssl_context, read_expiry
 
 log = logging.getLogger(__name__)
 
+# If a file system hangs, the thread that reads the files hangs too. After this time it is logged.
+READ_TIMEOUT_SECONDS = 30.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class AccessSettings:
@@ -82,11 +85,20 @@ class Access:
 
     :param path: the web configuration file; None for plain HTTP
     :param clock: monotonic seconds
+    :param read_timeout: seconds after which it is logged that a changed file is still being read
     """
 
-    def __init__(self, path: Path | None, settings: AccessSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        settings: AccessSettings,
+        *,
+        clock: Callable[[], float],
+        read_timeout: float = READ_TIMEOUT_SECONDS,
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._read_timeout = read_timeout
         self._passwords = Passwords(clock)
         self._bucket = TokenBucket(settings.file.rate_limit, clock=clock)
         self._refresh: asyncio.Task[None] | None = None
@@ -99,6 +111,7 @@ class Access:
             self._bucket = TokenBucket(settings.file.rate_limit, clock=self._clock)
         self.settings = settings
         self._mistakes = ()
+        self._refresh = None  # one that hangs reads what is not wanted any more
 
     @property
     def is_up_to_date(self) -> bool:
@@ -112,7 +125,15 @@ class Access:
 
     async def refresh(self) -> None:
         """Load the file and the files that it names, if one of them changed. A mistake changes nothing."""
-        outcome = await attempt_in_thread(self._load_changed, name="web configuration")
+        before = self.settings
+        read = attempt_in_thread(self._load_changed, name="web configuration")
+        done, _pending = await asyncio.wait({read}, timeout=self._read_timeout)
+        if not done:
+            files = f"{self._path}, or a file that it names"
+            self._note_refused(ConfigError([f"{files}: still being read after {self._read_timeout:g} s"]))
+        outcome = await read
+        if self.settings is not before:
+            return  # a reload was faster
         if isinstance(outcome, Failure):
             self._note_refused(outcome.error)
         elif outcome.value is not None:

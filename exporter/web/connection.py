@@ -84,7 +84,7 @@ class Connection:
 
     :param context: the TLS context; None for no TLS
     :ivar since: when it entered its state, on the event loop's clock
-    :ivar is_in_turn: whether the client has always waited for an answer before it sent the next request
+    :ivar asks_one_at_a_time: whether the client has always waited for the answer before its next request
     :ivar unsent_bytes: of the response, until the client has taken all of it
     :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
@@ -105,7 +105,7 @@ class Connection:
         self._timeouts = _timeouts(limits)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.is_in_turn = True
+        self.asks_one_at_a_time = True
         self._enter(State.HANDSHAKING)
 
     def serve_in(self, task: asyncio.Task[None]) -> None:
@@ -150,7 +150,7 @@ class Connection:
         except h11.RemoteProtocolError as error:
             raise RequestError(HTTPStatus(error.error_status_hint)) from error
         if request is not None:
-            self.is_in_turn = self.is_in_turn and not self._http.trailing_data[0]
+            self.asks_one_at_a_time = self.asks_one_at_a_time and not self._http.trailing_data[0]
             self._enter(State.ANSWERING)
         return request
 

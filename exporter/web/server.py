@@ -29,7 +29,7 @@ _SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 # The first in this order is evicted first.
-_get_eviction_order = attrgetter("is_in_turn", "since")
+_get_eviction_order = attrgetter("asks_one_at_a_time", "since")
 
 
 class Server:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,27 @@ class TestWithTls:
             verifying.keeps_connections_of(verifying),
         ]
         assert kept == [True, False, False, True, False, True]
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_file_that_hangs_is_a_mistake_and_stops_no_later_reload(web: WebConfiguration) -> None:
+    web.write(http_server_config={"headers": HEADER})
+    access = Access(web.path, load_access(web.path), clock=web.clock, read_timeout=0.05)
+    web.path.unlink()
+    os.mkfifo(web.path)
+    access.maintain()
+    await wait_until(lambda: not access.is_up_to_date)
+    assert web.take_log() == ["web.yml, or a file that it names: still being read after 0.05 s"]
+    fifo = web.path.rename(web.directory / "fifo")
+    web.write(http_server_config={"headers": OTHER})
+    access.apply(load_access(web.path))
+    assert access.is_up_to_date
+    fifo.write_text("{}")  # what hung ends, too late
+    web.write(http_server_config={"headers": HEADER})
+    access.maintain()
+    await wait_until(lambda: access.settings.file.headers == HEADER)
+    assert web.take_log() == ["web configuration reloaded"]
