@@ -14,60 +14,60 @@ from tests.support.driver_bench import Bench
 from tests.support.hosts import make_settings
 
 
-class CpuTimes(CallSource[dict[str, int]]):
-    """What docs/design.md has as an example."""
+class Example(CallSource[dict[str, int]]):
+    """A source of a call that libvirt does not have."""
 
-    name = "CPU times"
+    name = "example"
 
     def ask(self, connection: WaitingHypervisor) -> dict[str, int]:
-        return dict(connection.ask("virNodeGetCPUStats", lambda libvirt: libvirt.getCPUStats(-1)))
+        return dict(connection.ask("virConnectGetExample", lambda libvirt: libvirt.getExample(-1)))
 
 
-class CpuBench(Bench):
+class ExampleBench(Bench):
     """Has this source beside all others."""
 
     def __init__(self) -> None:
         super().__init__()
         settings = make_settings(stale_grace=120)
-        source = CpuTimes(self.libvirt.make_connections(self.clock), settings, clock=self.clock)
+        source = Example(self.libvirt.make_connections(self.clock), settings, clock=self.clock)
         self.driver = self.make_driver(more_sources=(source,))
         self.answer({"user": 1})
 
     def answer(self, answer: dict[str, int] | Exception) -> None:
-        self.libvirt.answers["getCPUStats"] = answer
+        self.libvirt.answers["getExample"] = answer
 
     def count_asked(self) -> int:
-        return sum(call == "getCPUStats" for call, _ in self.libvirt.asked)
+        return sum(call == "getExample" for call, _ in self.libvirt.asked)
 
 
 def get_part(resources: Resources) -> object | None:
-    return resources.parts.get("CPU times")
+    return resources.parts.get("example")
 
 
 def test_each_refresh_asks_once_and_hands_the_answer_to_collectors() -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     for number in (1, 2):
         bench.answer({"user": number})
         resources = bench.read()
         assert get_part(resources) == {"user": number}
-        assert resources.ages["CPU times"] == 0
+        assert resources.ages["example"] == 0
         assert bench.count_asked() == number
 
 
 def test_while_libvirt_does_not_answer_the_last_answer_is_used_with_its_age() -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     bench.read()
-    with bench.libvirt.held("getCPUStats"):
+    with bench.libvirt.held("getExample"):
         bench.read()
         assert bench.driver.get_stats().hung == 1
         bench.clock.now += 100
         resources = bench.read()
         assert get_part(resources) == {"user": 1}
-        assert 100 < resources.ages["CPU times"] < 102
+        assert 100 < resources.ages["example"] < 102
         bench.driver.configure(resync_interval=60, stale_grace=50)
         resources = bench.read()
         assert get_part(resources) is None
-        assert "CPU times" not in resources.ages
+        assert "example" not in resources.ages
         assert [problem.reason for problem in resources.problems] == ["timeout"]
     assert get_part(bench.read()) == {"user": 1}
 
@@ -83,18 +83,18 @@ def test_while_libvirt_does_not_answer_the_last_answer_is_used_with_its_age() ->
 def test_an_error_costs_this_part_only_and_is_a_problem(
     error: Exception, severity: Severity, reason: str
 ) -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     bench.answer(error)
     resources = bench.read()
     assert get_part(resources) is None
     assert resources.vcpus == 8
     (problem,) = resources.problems
-    assert (problem.severity, problem.reason, problem.subject) == (severity, reason, "CPU times")
+    assert (problem.severity, problem.reason, problem.subject) == (severity, reason, "example")
     assert bench.read().problems == (problem,)
 
 
 def test_a_call_that_the_hypervisor_does_not_have_is_made_again_after_a_new_connection() -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     bench.answer(UnsupportedError("no"))
     for _ in range(3):
         bench.read()
@@ -106,7 +106,7 @@ def test_a_call_that_the_hypervisor_does_not_have_is_made_again_after_a_new_conn
 
 
 def test_a_defect_is_one_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     bench.answer(KeyError("user"))
     for _ in range(3):
         bench.read()
@@ -117,7 +117,7 @@ def test_a_defect_is_one_traceback_in_the_log(caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("error", [ConnectError("refused"), ConnectionLostError("closed")])
 def test_a_lost_connection_is_an_error_of_the_refresh(error: Exception) -> None:
-    bench = CpuBench()
+    bench = ExampleBench()
     bench.answer(error)
     with pytest.raises(type(error)):
         bench.read()
