@@ -114,6 +114,8 @@ def test_an_alert_says_how_bad_it_is_what_to_do_and_where_to_read_on(alert: dict
 
 def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERTS)
+    readme = (PROMETHEUS / "README.md").read_text()
+    assert set(re.findall(r"docs/runbooks/(\w+)\.md", readme)) == set(ALERTS)
 
 
 @each_alert

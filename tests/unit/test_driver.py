@@ -660,8 +660,11 @@ def test_a_source_asks_libvirt_something_and_says_how_old_the_answer_is(name: st
     bench = make_bench_with_everything({name})
     bench.read()
     bench.do_what_is_due()
+    resources = bench.read()
+    assert name in resources.ages, (
+        f"{name}: its get_ages says nothing, though it was read; {resources.problems}"
+    )
     assert list_calls({name}), f"{name} asks nothing, in a refresh or in a job that is due after it"
-    assert name in bench.read().ages, f"{name}: its get_ages says nothing, though it was read"
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda each: each.name)
