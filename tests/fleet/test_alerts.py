@@ -21,7 +21,7 @@ def test_a_full_disk_and_too_many_claims_and_a_stopped_daemon_arrive_and_resolve
     assert figure is not None, full["annotations"]["summary"]
     assert figure[1] == name
     claimed = world.webhook.wait_for("HypervisorOverclaimed", "firing", resource_class="MEMORY_MB")
-    assert claimed["annotations"]["summary"] == f"{name}: 100 MEMORY_MB more are claimed than its capacity."
+    assert claimed["annotations"]["summary"] == f"{name}: claims exceed its capacity by 100 MEMORY_MB."
 
     image.unlink()
     domain.undefine()
@@ -39,7 +39,7 @@ def test_a_full_disk_and_too_many_claims_and_a_stopped_daemon_arrive_and_resolve
     world.fleet.exporters[1].stop()
     lost = world.webhook.wait_for("HypervisorExporterDown", "firing")
     address = world.fleet.exporters[1].address
-    summary = f"The exporter at {address} does not answer: nothing is known of 1 hypervisor(s)."
+    summary = f"The exporter at {address} does not answer: there are no numbers of 1 hypervisor(s)."
     assert lost["annotations"]["summary"] == summary
     world.fleet.exporters[1].start()
     world.webhook.wait_for("HypervisorExporterDown", "resolved")

@@ -224,7 +224,8 @@ async def test_a_file_that_hangs_is_a_mistake_and_stops_no_later_reload(web: Web
     web.write(http_server_config={"headers": OTHER})
     access.apply(load_access(web.path))
     assert access.is_up_to_date
-    fifo.write_text("{}")  # what hung ends, too late
+    with os.fdopen(os.open(fifo, os.O_RDWR), "w") as end:  # for writing alone, it would wait for a reader
+        end.write("{}")  # what hung ends, too late
     web.write(http_server_config={"headers": HEADER})
     access.maintain()
     await wait_until(lambda: access.settings.file.headers == HEADER)
