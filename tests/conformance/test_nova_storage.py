@@ -161,7 +161,7 @@ def test_a_volume_group_of_another_host_needs_a_pool(tmp_path: Path) -> None:
     host.write_text("<node/>")
     options = {"images_type": "lvm", "images_volume_group": "vms"}
     scrape = scrape_once([{"uri": f"test://{host}", **options}])
-    assert "vgs can be asked on the hypervisor itself only" in scrape.log
+    assert "vgs works only on the hypervisor itself" in scrape.log
     assert scrape.value("hypervisor_refresh_errors_total", reason="storage") > 0
 
 
