@@ -245,16 +245,11 @@ def test_by_way_of_virtproxyd_a_restart_of_any_daemon_is_got_over(all_daemons: M
         names: tuple[Name, ...] = ("virtstoraged", "virtnodedevd", "virtqemud", "virtproxyd")
         for name in names:
             all_daemons.restart(name)
-            # That of libvirt 11.3, built so, was seen to crash when virtqemud ends; systemd starts it again.
-            if not all_daemons.is_running("virtproxyd"):
-                all_daemons.start("virtproxyd")
-            _wait_until_whole(exporter, all_daemons)
+            _wait_until_whole_by_virtproxyd(exporter, all_daemons)
         all_daemons.terminate("virtqemud")
         assert exporter.scrape().value("hypervisor_up") == 0
         all_daemons.start("virtqemud")
-        if not all_daemons.is_running("virtproxyd"):
-            all_daemons.start("virtproxyd")
-        _wait_until_whole(exporter, all_daemons)
+        _wait_until_whole_by_virtproxyd(exporter, all_daemons)
 
 
 def test_a_daemon_that_denies_access_costs_its_own_numbers(all_daemons: ModularDaemons) -> None:
@@ -355,6 +350,18 @@ def _assert_cpu_and_memory(scrape: Scrape) -> None:
     assert scrape.value("hypervisor_vcpus_used") == VCPUS
     assert scrape.value("hypervisor_memory_mb") > scrape.value("hypervisor_memory_mb_used") > 0
     assert scrape.value("hypervisor_running_vms") == 1
+
+
+def _wait_until_whole_by_virtproxyd(exporter: RunningExporter, daemons: ModularDaemons) -> None:
+    """Start virtproxyd again whenever it has ended, as systemd does: it may crash when virtqemud ends."""
+
+    def is_up() -> bool:
+        if not daemons.is_running("virtproxyd"):
+            daemons.start("virtproxyd")
+        return exporter.scrape().value("hypervisor_up") == 1
+
+    wait_until(is_up, "virtproxyd and all numbers to be there", seconds=COME_BACK)
+    _wait_until_whole(exporter, daemons)
 
 
 def _wait_until_whole(exporter: RunningExporter, daemons: ModularDaemons) -> None:
