@@ -25,6 +25,7 @@ from pathlib import Path
 import bcrypt
 
 from bench.attackers import INSIDER
+from bench.page import write_between
 from tests.web.authority import Authority
 from tests.web.served import Served, serve_web
 
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     outcome = measure(flags.seconds)
     text = _describe(outcome, flags.seconds)
-    _write(flags.page, text)
+    write_between(flags.page, text, begin=_BEGIN, end=_END, heading="Under attack")
     print(text)
     print(*outcome.failures[:20], sep="\n", file=sys.stderr)
     return 1 if outcome.failures else 0
@@ -190,17 +191,6 @@ def _describe(outcome: Outcome, seconds: float) -> str:
             *(f"| {name} | {value} |" for name, value in rows),
         ]
     )
-
-
-def _write(page: Path, text: str) -> None:
-    """Put the text between the page's marks, or under a heading at its end."""
-    before = page.read_text()
-    if _BEGIN in before:
-        head, _, rest = before.partition(_BEGIN)
-        tail = rest.partition(_END)[2]
-    else:
-        head, tail = f"{before.rstrip()}\n\n## Under attack\n\n", "\n"
-    page.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{tail}")
 
 
 if __name__ == "__main__":

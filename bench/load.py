@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from bench.page import write_between
 from tests.support.guests import MIB, file_disk, guest_xml, make_qcow2, nova_metadata
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.sandbox import SandboxError
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     text = _describe(load, scrapers=flags.scrapers, seconds=flags.seconds)
-    _write(flags.page, text)
+    write_between(flags.page, text, begin=_BEGIN, end=_END, heading="Under load")
     print(text)
     print(*load.failures[:20], sep="\n", file=sys.stderr)
     return 1 if load.failures else 0
@@ -279,17 +280,6 @@ def _in_mib(looks: list[Look]) -> str:
 
 def _three(numbers: list[int]) -> str:
     return f"{numbers[0]}, {numbers[-1]}, {max(numbers)}"
-
-
-def _write(page: Path, text: str) -> None:
-    """Put the text between the page's marks, or under a heading at its end."""
-    before = page.read_text()
-    if _BEGIN in before:
-        head, _, rest = before.partition(_BEGIN)
-        tail = rest.partition(_END)[2]
-    else:
-        head, tail = f"{before.rstrip()}\n\n## Under load\n\n", "\n"
-    page.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{tail}")
 
 
 if __name__ == "__main__":
