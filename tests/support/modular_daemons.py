@@ -144,6 +144,10 @@ class ModularDaemons:
         """Whether a daemon that was started has not ended meanwhile."""
         return Path(f"/proc/{self.pid(name)}").exists()
 
+    def read_log(self, name: Name) -> str:
+        """Return what a daemon has logged."""
+        return self._log(name).read_text(errors="replace")
+
     def close(self) -> None:
         """End all daemons and their guests and remove every trace of them."""
         self.sandbox.close()
@@ -161,6 +165,14 @@ class ModularDaemons:
             libvirt.registerErrorHandler(lambda _context, _error: None, None)
             self._connection = libvirt.open(f"qemu:///system?socket={self.socket('virtqemud')}")
         return self._connection
+
+    def has_found_qemu(self) -> bool:
+        """Return whether virtqemud knows a QEMU for this machine."""
+        try:
+            libvirt.openReadOnly(self.uri_read_only).getVersion()
+        except libvirt.libvirtError:
+            return False
+        return True
 
     def start_guest(self, xml: str) -> None:
         """Define a domain and start it."""
