@@ -11,7 +11,7 @@ import errno
 import logging
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from operator import attrgetter
 
@@ -27,9 +27,6 @@ _ACCEPTED_AT_ONCE = 32
 _ACCEPT_PAUSE_SECONDS = 0.2
 _SHORTAGE_SAID_SECONDS = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-
-# The first in this order is evicted first.
-_get_eviction_order = attrgetter("asks_one_at_a_time", "since")
 
 
 class Server:
@@ -119,10 +116,10 @@ class Server:
         task.add_done_callback(lambda _task: self._connections.discard(connection))
 
     def _evict(self) -> Connection | None:
-        """Abort the connection that is first in the order of eviction. Return it; None if there is none."""
+        """Abort one connection. Return it; None if there is none."""
         if not self._connections:
             return None
-        evicted = min(self._connections, key=_get_eviction_order)
+        evicted = min(_get_candidates(self._connections), key=attrgetter("since"))
         self._abort(evicted)
         return evicted
 
@@ -135,7 +132,10 @@ class Server:
         if length <= LONG_BYTES:
             return
         unsent = sum(each.unsent_bytes for each in self._connections)
-        slow = sorted((each for each in self._connections if each.unsent_bytes), key=_get_eviction_order)
+        slow = sorted(
+            (each for each in self._connections if each.unsent_bytes),
+            key=attrgetter("asks_one_at_a_time", "since"),
+        )
         while slow and unsent + length > self._limits.unsent_bytes:
             slowest = slow.pop(0)
             unsent -= slowest.unsent_bytes
@@ -177,6 +177,16 @@ class Server:
             log.error("a defect of this program", exc_info=outcome.error, extra={"path": request.path})
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR)
         return outcome.value
+
+
+def _get_candidates(connections: Collection[Connection]) -> Collection[Connection]:
+    """Return those of which the oldest is evicted; see the docstring of `exporter.web.connection`."""
+    pipelining = [each for each in connections if not each.asks_one_at_a_time]
+    if pipelining:
+        return pipelining
+    served = [each for each in connections if each.has_been_served]
+    others = [each for each in connections if not each.has_been_served]
+    return served if len(served) > len(others) else others
 
 
 def _is_waited_for(bound: socket.socket) -> bool:

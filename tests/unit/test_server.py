@@ -22,6 +22,7 @@ PATIENCE_SECONDS = 20
 LENGTH = 20_000_000  # of an answer that no kernel keeps for a client that does not read
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+REFUSED = GET.replace(b"/a", b"/refused")
 LONG = GET.replace(b"/a", b"/long")
 
 
@@ -313,6 +314,59 @@ def test_who_waits_for_an_answer_for_the_longest_time_is_evicted_too() -> None:
         return await echo(request)
 
     serve(talk, handler=answer, connections=2)
+
+
+def test_one_who_was_served_before_keeps_the_place_while_others_connect_without_end() -> None:
+    """Shows it while an answer takes long, when any newcomer has waited for less time."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        scraper = await connect()
+        await scraper.send(GET)
+        await scraper.receive()
+        await scraper.send(LONG)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        refused = [await connect() for _ in range(20)]
+        for client in refused[-3:]:
+            await client.send(REFUSED)
+            assert (await client.receive())[0] == 401
+        silent = [await connect() for _ in range(20)]
+        assert await refused[-1].is_closed()
+        assert await silent[0].is_closed()
+        may_answer.set()
+        assert (await scraper.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+
+    async def answer(request: Request) -> Response:
+        if request.path == "/refused":
+            return Response(status=HTTPStatus.UNAUTHORIZED)
+        if request.path == "/long":
+            await may_answer.wait()
+        return await echo(request)
+
+    serve(talk, handler=answer, connections=4)
+
+
+def test_those_who_were_served_before_keep_no_newcomer_out() -> None:
+    """Shows it with all places taken by them: of a newcomer and them, they are too many."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        served = [await connect() for _ in range(4)]
+        for client in served:
+            await client.send(GET)
+            await client.receive()
+        newcomer, another = await connect(), await connect()
+        await newcomer.send(GET)
+        assert (await newcomer.receive())[0] == 200
+        await another.send(GET)
+        assert (await another.receive())[0] == 200
+        for evicted in served[:2]:
+            assert await evicted.is_closed()
+        for kept in served[2:]:
+            await kept.send(GET)
+            assert (await kept.receive())[0] == 200
+
+    serve(talk, connections=4)
 
 
 def test_whoever_pipelines_is_evicted_before_one_who_waits_for_longer() -> None:
