@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -90,5 +89,5 @@ def test_names_are_not_told_apart_by_time(served: Served) -> None:
         client.time(f"somebody{number}", f"b{number}")
         unknown.append(client.time(f"another{number}", f"b{number}"))
     client.close()
-    ratio = statistics.median(unknown) / statistics.median(known)
+    ratio = min(unknown) / min(known)  # a busy machine makes some longer, none shorter
     assert 0.5 < ratio < 2
