@@ -17,7 +17,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import read_settled, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _AS_NOBODY = Path(__file__).with_name("as_nobody.py")
@@ -102,18 +102,19 @@ class RunningExporter:
     @property
     def address(self) -> str:
         """Its address, empty before it listens. The kernel chose the port, so no other program has it."""
-        assert self.process.poll() is None, f"the exporter ended: {self.log}"
-        listening = re.search(r"addresses=(127\.0\.0\.1:\d+)", self.log)
+        log = self._read_log()
+        assert self.process.poll() is None, f"the exporter ended: {log}"
+        listening = re.search(r"addresses=(127\.0\.0\.1:\d+)", log)
         return listening[1] if listening else ""
 
     @property
     def log(self) -> str:
-        """What it has logged so far."""
-        return self._log.read_text(errors="replace")
+        """What it has logged so far. A thread writes it, so this waits until no more lines come."""
+        return read_settled(self._log)
 
     def scrape(self, path: str = "/metrics", *, seconds: float = 20) -> Scrape:
         """Scrape it as Prometheus does."""
-        return Scrape(text=self.get(path, seconds=seconds), log=self.log)
+        return Scrape(text=self.get(path, seconds=seconds), log=self._read_log())
 
     def get(self, path: str, *, accept: str = "", seconds: float = 20) -> str:
         """Return what it answers, in one of the formats that the client accepts."""
@@ -121,6 +122,9 @@ class RunningExporter:
         with urllib.request.urlopen(request, timeout=seconds) as response:
             text: str = response.read().decode()
             return text
+
+    def _read_log(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def reload(self, settings: Mapping[str, Any]) -> None:
         """Put another configuration in force, which must be without a mistake."""

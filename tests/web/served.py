@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import read_settled, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ class Served:
     @property
     def log(self) -> str:
         """What it has logged so far."""
-        return self.log_file.read_text()
+        return read_settled(self.log_file)
 
     def curl(self, *arguments: str | Path, url: str | None = None) -> str:
         """Ask with curl; return the status, or "000" where there was no answer."""
