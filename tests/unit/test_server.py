@@ -213,6 +213,18 @@ def test_between_requests_a_client_may_be_idle_for_longer() -> None:
     serve(talk, request_timeout=0.5, idle_timeout=PATIENCE_SECONDS)
 
 
+def test_the_handler_is_given_the_address_of_the_client() -> None:
+    async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
+        client = await connect()
+        await client.send(GET)
+        assert (await client.receive())[2] == b"127.0.0.1"
+
+    async def answer(request: Request) -> Response:
+        return Response(body=request.client.encode())
+
+    serve(talk, handler=answer)
+
+
 def test_a_client_that_is_idle_for_too_long_is_let_go() -> None:
     async def talk(connect: Callable[[], Awaitable[Client]], _server: Server) -> None:
         client = await connect()
