@@ -14,19 +14,15 @@ connection is aborted: closed at once, and unsent data is discarded.
 | CLOSED | nothing | | |
 
 If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. So does
-eviction: if there are too many connections, `Server` aborts one. It is the one that entered its state first,
-whatever state that is, among
-
-1. those that pipeline: that have sent a request before the one before it was answered. No scraper and no
-   browser does that. A client that pipelines and does not read changes its state all the time, so it would
-   never be the oldest.
-2. those that have not been served yet: that never got an answer without an error. They may be without a
-   password. So a scraper that keeps its connection keeps its place while others connect without end.
-3. those that have been served, but before the second kind if they are more than half of all. So they
-   cannot keep out new clients, which have to begin in the second kind.
+eviction: if there are too many connections, `Server` aborts one. First are those that pipeline: that have
+sent a request before the one before it was answered. No scraper and no browser does that. A client that
+pipelines and does not read changes its state all the time, so it would never be the oldest. If none does, the
+one is aborted that entered its state first among those of the most frequent `Stage`. So clients that connect
+without end replace each other. They do not replace a scraper that keeps its connection, or one that waits for
+its first answer.
 
 If one state were evicted before another, attackers that stay in the other would keep out all new clients,
-which have to pass the first.
+which have to pass the first. A stage cannot be used for that: with too many in it, it is the most frequent.
 """
 
 from __future__ import annotations
@@ -78,6 +74,15 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
+class Stage(enum.Enum):
+    """How far a connection has come. Clients without a password do not come to the last one."""
+
+    NEW = enum.auto()  # has not been served, and no answer is under way
+    ASKING = enum.auto()  # its first answer is under way, or one after errors only
+    SERVED = enum.auto()  # has had an answer without an error
+    PIPELINING = enum.auto()  # sent a request before the one before it was answered
+
+
 class RequestError(Exception):
     """The client gets this status, and the connection is closed."""
 
@@ -92,7 +97,6 @@ class Connection:
     :param context: the TLS context; None for no TLS
     :ivar since: when it entered its state, on the event loop's clock
     :ivar asks_one_at_a_time: whether the client has always waited for the answer before its next request
-    :ivar has_been_served: whether the client has had an answer without an error
     :ivar unsent_bytes: of the response, until the client has taken all of it
     :ivar certificate: the client's, if it was verified, in the form of ssl's getpeercert
     """
@@ -114,13 +118,22 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.asks_one_at_a_time = True
-        self.has_been_served = False
+        self._has_been_served = False
         self._enter(State.HANDSHAKING)
 
     def serve_in(self, task: asyncio.Task[None]) -> None:
         """Let this task serve the connection. An abort cancels it, and its end closes the connection."""
         self._task = task
         task.add_done_callback(self._close)
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        if not self.asks_one_at_a_time:
+            return Stage.PIPELINING
+        if self._has_been_served:
+            return Stage.SERVED
+        return Stage.ASKING if self.state in (State.ANSWERING, State.SENDING) else Stage.NEW
 
     @property
     def certificate(self) -> object:
@@ -176,7 +189,7 @@ class Connection:
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        self.has_been_served = self.has_been_served or response.status < HTTPStatus.BAD_REQUEST
+        self._has_been_served = self._has_been_served or response.status < HTTPStatus.BAD_REQUEST
         self._enter(State.IDLE)
         return True
 

@@ -11,13 +11,13 @@ import errno
 import logging
 import select
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from operator import attrgetter
 
 from exporter.attempt import Failure, attempt_awaiting
 from exporter.web.access import AccessSettings
-from exporter.web.connection import LONG_BYTES, Connection, RequestError, ServerLimits, State
+from exporter.web.connection import LONG_BYTES, Connection, RequestError, ServerLimits, Stage, State
 from exporter.web.messages import Handler, Request, Response
 
 log = logging.getLogger(__name__)
@@ -179,14 +179,12 @@ class Server:
         return outcome.value
 
 
-def _get_candidates(connections: Collection[Connection]) -> Collection[Connection]:
+def _get_candidates(connections: Iterable[Connection]) -> Sequence[Connection]:
     """Return those of which the oldest is evicted; see the docstring of `exporter.web.connection`."""
-    pipelining = [each for each in connections if not each.asks_one_at_a_time]
-    if pipelining:
-        return pipelining
-    served = [each for each in connections if each.has_been_served]
-    others = [each for each in connections if not each.has_been_served]
-    return served if len(served) > len(others) else others
+    stages: dict[Stage, list[Connection]] = {stage: [] for stage in Stage}
+    for each in connections:
+        stages[each.stage].append(each)
+    return stages[Stage.PIPELINING] or max(stages.values(), key=len)
 
 
 def _is_waited_for(bound: socket.socket) -> bool:
