@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -50,7 +51,9 @@ def test_a_configuration_that_hangs_for_ever_does_not_stop_later_reloads() -> No
         exporter.config.write_text(settings)
         assert post(get_port(exporter), b"X-Curl: yes") == 200
         assert exporter.scrape().value("hypervisor_exporter_config_last_reload_successful") == 1
-        assert exporter.log.count("level=error") == 1
+        # On a busy machine the hypervisor may be late at first; that is an error of another module.
+        errors = re.findall(".*level=error source=exporter.reload .*", exporter.log)
+        assert ["it is still being read since" in line for line in errors] == [True], exporter.log
 
 
 def test_a_foreign_page_cannot_have_it_reload() -> None:
