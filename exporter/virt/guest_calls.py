@@ -21,7 +21,8 @@ from exporter.virt.connections import Connections
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_SECONDS = 0.25
+# Two guests may hang in one refresh, which then still takes less than half a second.
+TIMEOUT_SECONDS = 0.2
 REMOTE_TIMEOUT_SECONDS = 1.0  # a remote answer takes two or three round trips
 MAX_WAITING = 5  # a quarter of libvirtd's workers
 

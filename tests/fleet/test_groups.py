@@ -49,7 +49,9 @@ def test_every_series_has_them_where_prometheus_discovers_by_sd_and_each_is_coun
                 lambda: len(prometheus.query("cluster:hypervisors:count")) == 2, "both zones", seconds=30
             )
             wait_until(lambda: prometheus.query("cluster:resource:physical"), "a total", seconds=30)
-            own = prometheus.query("hypervisor_exporter_build_info")
+            own = wait_until(
+                lambda: prometheus.query("hypervisor_exporter_build_info"), "the exporter's own job"
+            )
             (vcpus,) = prometheus.query("hypervisor_vcpus")
             counts = prometheus.query("cluster:hypervisors:count")
             ups = prometheus.query("cluster:hypervisors_up:sum")
