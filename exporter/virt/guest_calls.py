@@ -21,7 +21,7 @@ from exporter.virt.connections import Connections
 
 log = logging.getLogger(__name__)
 
-# Two guests may hang in one refresh, which then still takes less than half a second.
+# Where two guests begin to hang at once, the refresh still takes less than half a second.
 TIMEOUT_SECONDS = 0.2
 REMOTE_TIMEOUT_SECONDS = 1.0  # a remote answer takes two or three round trips
 MAX_WAITING = 5  # a quarter of libvirtd's workers
