@@ -75,7 +75,7 @@ class State(enum.Enum):
 
 
 class Stage(enum.Enum):
-    """How far a connection has come. Clients without a password do not come to the last one."""
+    """How far a connection has come. Where users are configured, SERVED needs a right password."""
 
     NEW = enum.auto()  # has not been served, and no answer is under way
     ASKING = enum.auto()  # its first answer is under way, or one after errors only

@@ -60,6 +60,19 @@ async def echo(request: Request) -> Response:
     return Response(body=f"{request.method} {request.target}".encode())
 
 
+def hold_long(may_answer: asyncio.Event) -> Callable[[Request], Awaitable[Response]]:
+    """Return a handler that answers LONG when it may, and refuses REFUSED."""
+
+    async def answer(request: Request) -> Response:
+        if request.path == "/refused":
+            return Response(status=HTTPStatus.UNAUTHORIZED)
+        if request.path == "/long":
+            await may_answer.wait()
+        return await echo(request)
+
+    return answer
+
+
 def serve(
     talk: Callable[[Callable[[], Awaitable[Client]], Server], Awaitable[None]],
     *,
@@ -319,13 +332,7 @@ def test_who_waits_for_an_answer_for_the_longest_time_is_evicted_too() -> None:
         assert (await waiting[1].receive())[0] == 200
 
     may_answer = asyncio.Event()
-
-    async def answer(request: Request) -> Response:
-        if request.path == "/long":
-            await may_answer.wait()
-        return await echo(request)
-
-    serve(talk, handler=answer, connections=2)
+    serve(talk, handler=hold_long(may_answer), connections=2)
 
 
 @pytest.mark.parametrize("requests", [1, 2], ids=["its first answer", "its second answer"])
@@ -350,15 +357,7 @@ def test_one_who_waits_for_an_answer_keeps_the_place_while_others_connect_withou
         assert (await scraper.receive())[0] == 200
 
     may_answer = asyncio.Event()
-
-    async def answer(request: Request) -> Response:
-        if request.path == "/refused":
-            return Response(status=HTTPStatus.UNAUTHORIZED)
-        if request.path == "/long":
-            await may_answer.wait()
-        return await echo(request)
-
-    serve(talk, handler=answer, connections=4)
+    serve(talk, handler=hold_long(may_answer), connections=4)
 
 
 def test_those_who_were_served_before_keep_no_newcomer_out() -> None:
@@ -403,13 +402,7 @@ def test_whoever_pipelines_is_evicted_before_one_who_waits_for_longer() -> None:
         assert (await idle.receive())[0] == 200
 
     may_answer = asyncio.Event()
-
-    async def answer(request: Request) -> Response:
-        if request.path == "/long":
-            await may_answer.wait()
-        return await echo(request)
-
-    serve(talk, handler=answer, connections=3)
+    serve(talk, handler=hold_long(may_answer), connections=3)
 
 
 def test_a_client_that_reads_nothing_is_given_up_and_its_descriptor_comes_back() -> None:
