@@ -15,11 +15,12 @@ connection is aborted: closed at once, and unsent data is discarded.
 
 If the client closes or loses the connection, or is not allowed, every state leads to CLOSED. So does
 eviction: if there are too many connections, `Server` aborts one. First are those that pipeline: that have
-sent a request before the one before it was answered. No scraper and no browser does that. A client that
-pipelines and does not read changes its state all the time, so it would never be the oldest. If none does, the
-one is aborted that entered its state first among those of the most frequent `Stage`. So clients that connect
-without end replace each other. They do not replace a scraper that keeps its connection, or one that waits for
-its first answer.
+sent a request before the one before it was answered, or before their kernel had taken its answer. No scraper
+and no browser does that. A client that pipelines and does not read changes its state all the time, so it
+would never be the oldest. (A client whose kernel takes the answers looks like one that reads them.) If none
+does, the one is aborted that entered its state first among those of the most frequent `Stage`. So clients
+that connect without end replace each other. They do not replace a scraper that keeps its connection, or one
+that waits for its first answer.
 
 If one state were evicted before another, attackers that stay in the other would keep out all new clients,
 which have to pass the first. A stage cannot be used for that: with too many in it, it is the most frequent.
@@ -172,7 +173,7 @@ class Connection:
         except h11.RemoteProtocolError as error:
             raise RequestError(HTTPStatus(error.error_status_hint)) from error
         if request is not None:
-            self.asks_one_at_a_time = self.asks_one_at_a_time and not self._http.trailing_data[0]
+            self._note_early_bytes()
             self._enter(State.ANSWERING)
         return request
 
@@ -185,6 +186,7 @@ class Connection:
         self._enter(State.SENDING)
         self.unsent_bytes = len(response.body)
         for part in self._encode(response, is_head=is_head, close=close):
+            self._note_early_bytes()  # before the client can have the end of the response
             await self._stream.write(part)
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
@@ -249,6 +251,13 @@ class Connection:
         """Wait for the first byte of a request, so that idle and slow clients have different timeouts."""
         if not self._http.trailing_data[0]:
             self._http.receive_data(await self._stream.read())
+            if self._stream.has_untaken_bytes():
+                self.asks_one_at_a_time = False
+
+    def _note_early_bytes(self) -> None:
+        """Note it if the client has sent something after a request that is not answered yet."""
+        if self._http.trailing_data[0] or self._stream.has_unread_bytes():
+            self.asks_one_at_a_time = False
 
     async def _receive(self) -> Request | None:
         request: Request | None = None

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -61,6 +64,22 @@ class PlainStream:
         """
         await asyncio.get_running_loop().sock_sendall(self._socket, content)
 
+    def has_unread_bytes(self) -> bool:
+        """Whether the client has sent bytes that were not read here."""
+        return self._count_bytes(termios.FIONREAD) > 0
+
+    def has_untaken_bytes(self) -> bool:
+        """Whether the client has not taken all that was written.
+
+        Over TCP its kernel takes it. What a client sends after it has read everything also acknowledges
+        everything, so this is false when that is read.
+        """
+        return self._count_bytes(termios.TIOCOUTQ) > 0  # a socket's SIOCOUTQ is the same number
+
+    def _count_bytes(self, request: int) -> int:
+        (count,) = struct.unpack("i", fcntl.ioctl(self._socket, request, bytes(4)))
+        return int(count)
+
     def end(self) -> None:
         """End the written data, without waiting."""
         with contextlib.suppress(OSError):
@@ -96,6 +115,10 @@ class TlsStream(PlainStream):
         while view:
             written = await self._run(partial(self._tls.write, view[:_WRITE_BYTES]))
             view = view[written:]
+
+    def has_unread_bytes(self) -> bool:
+        """Whether the client has sent bytes that were not read here: a TLS record is read alone."""
+        return bool(self._incoming.pending or self._tls.pending()) or super().has_unread_bytes()
 
     def end(self) -> None:
         """End the written data, without waiting."""

@@ -52,12 +52,15 @@ def many_connections(port: int, count: int, first_bytes: bytes) -> Iterator[list
 
 
 @contextlib.contextmanager
-def pipelining(port: int, count: int, *, again: bool) -> Iterator[None]:
-    """Have so many clients each send 20 requests five times a second and read no answer.
+def pipelining(port: int, count: int, *, again: bool, packet: int = 20) -> Iterator[None]:
+    """Have so many clients each send packets of requests five times a second and read no answer.
 
     :param again: whether a client whose connection is closed connects again
+    :param packet: how many requests are sent together
     """
-    clients = multiprocessing.get_context("spawn").Process(target=_pipeline_all, args=(port, count, again))
+    clients = multiprocessing.get_context("spawn").Process(
+        target=_pipeline_all, args=(port, count, again, packet)
+    )
     clients.start()
     try:
         yield
@@ -66,20 +69,20 @@ def pipelining(port: int, count: int, *, again: bool) -> Iterator[None]:
         clients.join(10)
 
 
-def _pipeline_all(port: int, count: int, again: bool) -> None:
+def _pipeline_all(port: int, count: int, again: bool, packet: int) -> None:
     async def run() -> None:
-        await asyncio.gather(*(_pipeline(port, again=again) for _ in range(count)))
+        await asyncio.gather(*(_pipeline(port, again=again, packet=packet) for _ in range(count)))
 
     asyncio.run(run())
 
 
-async def _pipeline(port: int, *, again: bool) -> None:
+async def _pipeline(port: int, *, again: bool, packet: int) -> None:
     while True:
         with contextlib.suppress(OSError):
             _reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             while not writer.is_closing():
-                writer.write(GET * 20)
+                writer.write(GET * packet)
                 await writer.drain()
                 await asyncio.sleep(0.2)
         if not again:

@@ -42,10 +42,19 @@ def test_clients_that_ask_and_do_not_read_keep_nobody_out() -> None:
             assert count_descriptors(exporter.process.pid) <= MAX_CONNECTIONS + OTHER_DESCRIPTORS
 
 
+@pytest.mark.parametrize("packet", [20, 1])
 @pytest.mark.parametrize(("count", "again"), [(MAX_CONNECTIONS - 7, False), (MAX_CONNECTIONS + 8, True)])
-def test_clients_that_go_on_asking_and_do_not_read_keep_no_scrape_out(count: int, again: bool) -> None:
-    """A little fewer than there may be, and more, of which the evicted ones connect again at once."""
-    with serve({"hypervisors": TEST_DRIVER}) as exporter, pipelining(get_port(exporter), count, again=again):
+def test_clients_that_go_on_asking_and_do_not_read_keep_no_scrape_out(
+    count: int, again: bool, packet: int
+) -> None:
+    """A little fewer than there may be, and more, of which the evicted ones connect again at once.
+
+    Each sends many requests together, or each request alone.
+    """
+    with (
+        serve({"hypervisors": TEST_DRIVER}) as exporter,
+        pipelining(get_port(exporter), count, again=again, packet=packet),
+    ):
         wait_until(
             lambda: count_descriptors(exporter.process.pid) >= min(count, MAX_CONNECTIONS), "the clients"
         )

@@ -24,16 +24,28 @@ LONG = ServerLimits(
 )
 
 
+def connect_tcp() -> tuple[socket.socket, socket.socket]:
+    """Return both ends of a TCP connection; the kernel keeps little for the second one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        theirs = stack.enter_context(socket.socket())
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        theirs.connect(listener.getsockname())
+        ours, _address = listener.accept()
+        stack.pop_all()
+    return ours, theirs
+
+
 def run(
     serve: Callable[[Connection, socket.socket], Coroutine[Any, Any, None]],
     *,
     limits: ServerLimits = LONG,
     context: ssl.SSLContext | None = None,
+    ends: tuple[socket.socket, socket.socket] | None = None,
 ) -> Connection:
     """Serve one end of a connection in a task, as a server does, and give the test the other end."""
 
     async def main() -> Connection:
-        ours, theirs = socket.socketpair()
+        ours, theirs = ends or socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
 
@@ -103,6 +115,53 @@ def test_the_kernel_holds_so_much_of_a_connection_and_no_more() -> None:
         assert held <= 2 * KERNEL_BUFFER_BYTES + 65536  # of the last write it takes more
         sending.cancel()
 
+    run(serve)
+
+
+def test_whoever_reads_each_answer_asks_one_at_a_time() -> None:
+    async def serve(connection: Connection, client: socket.socket) -> None:
+        await connection.open()
+        for _ in range(100):
+            client.send(GET)
+            await connection.receive()
+            await connection.send(Response(body=bytes(20_000)), is_head=False, close=False)
+            received = 0
+            while received < 20_000:
+                received += len(await asyncio.get_running_loop().sock_recv(client, 65536))
+        assert connection.asks_one_at_a_time
+
+    run(serve, ends=connect_tcp())
+    run(serve)
+
+
+def test_whoever_asks_again_while_the_last_answer_was_not_taken_pipelines() -> None:
+    """The whole answer is in the kernel, and the client's kernel has no room for all of it."""
+
+    async def serve(connection: Connection, client: socket.socket) -> None:
+        await connection.open()
+        client.send(GET)
+        await connection.receive()
+        await connection.send(Response(body=bytes(60_000)), is_head=False, close=False)
+        assert connection.asks_one_at_a_time
+        client.send(GET)
+        await connection.receive()
+        assert not connection.asks_one_at_a_time
+
+    run(serve, ends=connect_tcp())
+    run(serve)
+
+
+def test_whoever_asks_again_while_an_answer_is_made_pipelines() -> None:
+    async def serve(connection: Connection, client: socket.socket) -> None:
+        await connection.open()
+        client.send(GET)
+        await connection.receive()
+        assert connection.asks_one_at_a_time
+        client.send(GET)
+        await connection.send(Response(body=b"a"), is_head=False, close=False)
+        assert not connection.asks_one_at_a_time
+
+    run(serve, ends=connect_tcp())
     run(serve)
 
 
@@ -220,5 +279,32 @@ def test_over_tls_a_response_is_sent_without_another_byte_of_the_client(
         writer.close()
         client.close()
         await finishing
+
+    run(serve, context=context)
+
+
+def test_over_tls_two_requests_in_two_records_are_noticed_together(
+    context: ssl.SSLContext, tmp_path: Path
+) -> None:
+    """OpenSSL returns one record at a time, so the second request is not read with the first."""
+
+    async def serve(connection: Connection, client: socket.socket) -> None:
+        trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        opening = asyncio.create_task(connection.open())
+        while not opening.done():
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+            client.send(outgoing.read())
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                incoming.write(client.recv(65536))
+        await opening
+        for _ in range(2):
+            tls.write(GET)
+        client.send(outgoing.read())
+        await connection.receive()
+        assert not connection.asks_one_at_a_time
 
     run(serve, context=context)

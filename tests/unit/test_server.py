@@ -405,6 +405,33 @@ def test_whoever_pipelines_is_evicted_before_one_who_waits_for_longer() -> None:
     serve(talk, handler=hold_long(may_answer), connections=3)
 
 
+def test_whoever_asks_again_during_an_answer_is_evicted_first_though_each_request_is_read_alone() -> None:
+    """The second request comes some time after the first, as its own packet."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        waiting = await connect()
+        await waiting.send(LONG)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        ahead = await connect()
+        await ahead.send(LONG)
+        await wait_until(lambda: server.requests_in_flight == 2)
+        await ahead.send(GET)
+        may_answer.set()
+        for client in (waiting, ahead, ahead):
+            assert (await client.receive())[0] == 200
+        idle = await connect()
+        newcomer = await connect()
+        await newcomer.send(GET)
+        assert (await newcomer.receive())[0] == 200
+        assert await ahead.is_closed()
+        for kept in (waiting, idle):
+            await kept.send(GET)
+            assert (await kept.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+    serve(talk, handler=hold_long(may_answer), connections=3)
+
+
 def test_a_client_that_reads_nothing_is_given_up_and_its_descriptor_comes_back() -> None:
     """The client stays connected all the while; the kernel keeps nothing of the answer for it either."""
 
