@@ -34,7 +34,7 @@ from exporter.page.fleet import make_fleet
 from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families, list_labels
-from exporter.service import Service
+from exporter.service import Service, end_by_signals
 from exporter.systemd import Notifier, get_passed_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.web.access import Access, AccessSettings, load_access
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not command.once:
         return asyncio.run(_serve(loaded, command))
     try:
-        return asyncio.run(_once(loaded.config, command.form))
+        return asyncio.run(end_by_signals(_once(loaded.config, command.form)))
     except OSError as error:
         return _give_up_output(error)
 
@@ -201,9 +201,12 @@ async def _once(config: Config, form: str) -> int:
     needs = _list_needs(config) if form == "metrics" else PAGE_NEEDS
     tracker = ResourceTracker(config, _host_maker(own, needs=needs, reads=needs))
     timeout = config.scrape_timeout
-    await tracker.update_available_resource(deadline=time.monotonic() + timeout)
-    await tracker.finish_maintenance(timeout=timeout)
-    views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
+    try:
+        await tracker.update_available_resource(deadline=time.monotonic() + timeout)
+        await tracker.finish_maintenance(timeout=timeout)
+        views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
+    finally:
+        tracker.stop_commands()
     own.record_load(now=time.time())
     text = _render(views, config, own, form)
     # Escape characters that the terminal's encoding does not have.

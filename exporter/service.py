@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from exporter.compute.tracker import ResourceTracker
 from exporter.own import OwnMetrics
@@ -20,6 +22,32 @@ log = logging.getLogger(__name__)
 
 MAINTENANCE_INTERVAL_SECONDS = 1.0
 FIRST_AUDIT_SECONDS = 2.0
+
+T = TypeVar("T")
+
+
+async def end_by_signals(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work. Before a signal ends the process, cancel the work, so that it leaves nothing behind.
+
+    A signal that whoever started the process has it ignore (`nohup`) stays ignored.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    received: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end, number)
+    await asyncio.wait({task})
+    for number in received[:1]:
+        # As without a handler, so that a shell sees what ended the process, and a script ends with it.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    return task.result()
 
 
 class Service:

@@ -32,5 +32,8 @@ class Driver(Protocol):
     def reconfigure(self, config: HypervisorConfig) -> None:
         """Use these settings from the next refresh on. The URI is the same."""
 
+    def stop_commands(self) -> None:
+        """Kill the commands that it has run for itself, and run none from now on. Does not block."""
+
     def close(self) -> None:
         """Release the hypervisor; may block for ever."""

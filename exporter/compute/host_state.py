@@ -216,7 +216,12 @@ class HostState:
         """Release the hypervisor without waiting for it."""
         self._refresh.cancel()
         self._maintenance.close()
+        self.stop_commands()
         attempt_in_thread(self._driver.close, name=f"close {self.target}")
+
+    def stop_commands(self) -> None:
+        """Kill the commands that run for the hypervisor, such as `vgs`: nobody would wait for their end."""
+        self._driver.stop_commands()
 
     def _is_cached(self) -> bool:
         """Whether the snapshot is young, and contains everything that was read between scrapes."""

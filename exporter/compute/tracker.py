@@ -93,6 +93,11 @@ class ResourceTracker:
         for host in self.hosts:
             host.close()
 
+    def stop_commands(self) -> None:
+        """Kill the commands that run for the hypervisors, when the process ends without `close`."""
+        for host in self.hosts:
+            host.stop_commands()
+
     def _take_over(
         self, hypervisor: HypervisorConfig, old: dict[HypervisorConfig, HostState], config: Config
     ) -> HostState:

@@ -197,6 +197,10 @@ class LibvirtDriver:
         """
         return self._hypervisor.is_lost
 
+    def stop_commands(self) -> None:
+        """Kill the commands that are running, and run none from now on. Does not block."""
+        self._storage.close()
+
     def close(self) -> None:
         """Close the connections."""
         for connection in self._connections:

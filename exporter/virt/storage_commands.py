@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from exporter.model import Storage
+from exporter.virt.commands import CommandError, Commands
 from exporter.virt.libvirt_xml import whole_number
 from exporter.virt.storage import StorageError
 
@@ -19,13 +17,16 @@ _VGS_ATTEMPTS = 3
 _QUOTED_LENGTH = 200
 
 
-def get_volume_group_info(volume_group: str, *, timeout: float = COMMAND_TIMEOUT_SECONDS) -> Storage:
+def get_volume_group_info(
+    volume_group: str, *, commands: Commands, timeout: float = COMMAND_TIMEOUT_SECONDS
+) -> Storage:
     """Return the size and use of an LVM volume group (nova.virt.libvirt.storage.lvm).
 
     :raises StorageError: if `vgs` is not installed, fails, or does not answer
     """
     columns = ["--separator", "|", "--units", "b", "-o", "vg_size,vg_free"]
     output = _run(
+        commands,
         ["vgs", "--noheadings", "--nosuffix", *columns, volume_group],
         what=f"images_volume_group {volume_group}",
         package="lvm2",
@@ -49,7 +50,12 @@ def parse_volume_group(output: str, volume_group: str) -> Storage:
 
 
 def get_ceph_pool_info(
-    pool: str, *, user: str | None, ceph_conf: str | None, timeout: float = COMMAND_TIMEOUT_SECONDS
+    pool: str,
+    *,
+    user: str | None,
+    ceph_conf: str | None,
+    commands: Commands,
+    timeout: float = COMMAND_TIMEOUT_SECONDS,
 ) -> Storage:
     """Return the size of a Ceph cluster, and the use of one pool (nova.storage.rbd_utils, get_pool_info).
 
@@ -59,6 +65,7 @@ def get_ceph_pool_info(
     """
     identity = [*(["--id", user] if user else []), *(["--conf", ceph_conf] if ceph_conf else [])]
     output = _run(
+        commands,
         ["ceph", "df", "--format=json", *identity],
         what=f"images_rbd_pool {pool}",
         package="ceph-common",
@@ -90,7 +97,15 @@ def parse_ceph_usage(output: str, pool: str) -> Storage:
         raise StorageError(f"images_rbd_pool {pool}: unexpected answer of ceph df: {said}") from error
 
 
-def _run(command: Sequence[str], *, what: str, package: str, attempts: int, timeout: float) -> str:
+def _run(
+    commands: Commands,
+    command: Sequence[str],
+    *,
+    what: str,
+    package: str,
+    attempts: int,
+    timeout: float,
+) -> str:
     """Run a command, without a shell, and return what it printed.
 
     :param what: the subject of a message
@@ -99,33 +114,19 @@ def _run(command: Sequence[str], *, what: str, package: str, attempts: int, time
     """
     program = command[0]
     try:
-        result = _run_once(command, timeout)
-        while result.returncode < 0 and attempts > 1:
+        output = commands.run(command, timeout=timeout)
+        while output.status < 0 and attempts > 1:
             attempts -= 1
-            result = _run_once(command, timeout)
+            output = commands.run(command, timeout=timeout)
     except FileNotFoundError as error:
         message = f"{what}: no active storage pool has it, and {program} (package {package}) is not installed"
         raise StorageError(message) from error
     except OSError as error:
         raise StorageError(f"{what}: {program} cannot be run: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise StorageError(f"{what}: {program} did not answer in {timeout:g} s") from error
-    if result.returncode:
+    except CommandError as error:
+        raise StorageError(f"{what}: {program} {error}") from error
+    if output.status:
         # The first line says what is wrong. The other lines are consequences.
-        said = result.stderr.strip().partition("\n")[0].strip() or f"status {result.returncode}"
-        raise StorageError(f"{what}: {program} failed: {said}")
-    return result.stdout
-
-
-def _run_once(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-        cwd=Path("/"),
-    )
+        said = output.stderr.strip().partition("\n")[0].strip()[:_QUOTED_LENGTH]
+        raise StorageError(f"{what}: {program} failed: {said or f'status {output.status}'}")
+    return output.stdout

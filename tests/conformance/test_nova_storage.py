@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from exporter.model import Storage
+from exporter.virt.commands import Commands
 from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
 from tests.support.exporter_process import Scrape, scrape_once, serve
 from tests.support.guests import GIB, MIB, file_disk, guest_xml, make_qcow2
@@ -106,7 +107,7 @@ def test_a_volume_group_is_novas(volume_group: str, libvirtd: LibvirtDaemon, nov
         libvirtd.images,
         options={f"libvirt.{name}": value for name, value in options.items()},
     )
-    storage = get_volume_group_info(volume_group)
+    storage = get_volume_group_info(volume_group, commands=Commands())
     assert storage.used_bytes >= 1200 * MIB
     assert storage == ask_nova(options)
     hypervisor = {"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images), **options}
@@ -123,7 +124,8 @@ def test_a_ceph_pool_is_novas(programs: Path, libvirtd: LibvirtDaemon) -> None:
     options = {"images_type": "rbd", "images_rbd_pool": "vms", "rbd_user": "nova"}
     options["images_rbd_ceph_conf"] = "/etc/ceph/nova.conf"
     storage = ask_nova(options)
-    assert storage == get_ceph_pool_info("vms", user="nova", ceph_conf="/etc/ceph/nova.conf")
+    ceph_conf = "/etc/ceph/nova.conf"
+    assert storage == get_ceph_pool_info("vms", user="nova", ceph_conf=ceph_conf, commands=Commands())
     expect(scrape_once([{"uri": libvirtd.uri_read_only, **options}]), storage, overcommitted=0)
     assert set(asked.read_text().splitlines()) == {"df --format=json --id nova --conf /etc/ceph/nova.conf"}
 

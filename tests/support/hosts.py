@@ -116,6 +116,9 @@ class Driver:
     def reconfigure(self, config: HypervisorConfig) -> None:
         self.settings = config
 
+    def stop_commands(self) -> None:
+        """It runs none."""
+
     def close(self) -> None:
         self.is_closed.set()
 

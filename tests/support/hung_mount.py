@@ -1,7 +1,7 @@
 """A mount that never answers, like one of an NFS server that was switched off.
 
 It is a FUSE mount without a server: no process reads the kernel's requests, so every access waits until the
-mount is removed.
+mount is removed. A process that waits for a request that was read cannot even be killed (state D).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import struct
-import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +21,14 @@ _VERSIONS = struct.Struct("<II")
 _OUT_HEADER = struct.Struct("<IiQ")
 _INIT_OUT = struct.Struct("<IIIIHHIIHHI28x")
 _DIRECTORY = 0o040000
+_MNT_DETACH = 2
 
 
 @contextlib.contextmanager
-def hung_mount(path: Path) -> Iterator[Path]:
+def hung_mount(path: Path, *, takes_requests: bool = False) -> Iterator[Path]:
     """Mount a file system on the directory that answers nothing until the block ends.
 
+    :param takes_requests: whether to read the kernel's requests: who waits for an answer cannot be killed
     :raises OSError: where the machine has no FUSE
     """
     descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -35,7 +37,8 @@ def hung_mount(path: Path) -> Iterator[Path]:
         _mount(path, options)
         try:
             _answer_first_request(descriptor)
-            yield path
+            with _taking_requests(descriptor) if takes_requests else contextlib.nullcontext():
+                yield path
         finally:
             # Without this, waiting accesses would wait for ever. Now each gets an error.
             os.close(descriptor)
@@ -47,14 +50,38 @@ def hung_mount(path: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _taking_requests(descriptor: int) -> Iterator[None]:
+    """Read requests until the block ends."""
+    os.set_blocking(descriptor, False)
+    is_over = threading.Event()
+
+    def take() -> None:
+        while not is_over.wait(0.01):
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, 256 * 1024)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def take_away(path: Path) -> None:
     """Unmount a file system that does not answer. Accesses that already wait keep waiting."""
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    _call_libc("umount2", path, os.fsencode(path), _MNT_DETACH)
 
 
 def _mount(path: Path, options: str) -> None:
+    _call_libc("mount", path, b"hung", os.fsencode(path), b"fuse.hung", 0, options.encode())
+
+
+def _call_libc(function: str, path: Path, *arguments: bytes | int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"hung", os.fsencode(path), b"fuse.hung", 0, options.encode()):
+    if libc[function](*arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,3 +27,17 @@ def write_program(directory: Path, name: str, script: str) -> None:
 def path_with(directory: Path) -> str:
     """Return a PATH on which these programs come first."""
     return f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+def find_marked(variable: str, value: str) -> list[int]:
+    """Return the living processes, but for this one, that have the variable with this value.
+
+    Whatever a program starts inherits its environment, in whichever group or session it is.
+    """
+    mark = os.fsencode(f"{variable}={value}")
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is gone, or a zombie
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return [each for each in found if each != os.getpid()]

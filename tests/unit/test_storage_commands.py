@@ -10,7 +10,13 @@ import pytest
 
 from exporter.errors import ExporterError
 from exporter.model import Storage
-from exporter.virt.sources.storage import KEEP_SECONDS, READ_INTERVAL_SECONDS, CommandReader
+from exporter.virt.commands import Commands
+from exporter.virt.sources.storage import (
+    KEEP_SECONDS,
+    READ_INTERVAL_SECONDS,
+    SILENT_SECONDS,
+    CommandReader,
+)
 from exporter.virt.storage import StorageError
 from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
 from tests.support.programs import CEPH_DF, write_program
@@ -19,6 +25,7 @@ from tests.support.waiting import wait_until
 
 STORAGE = make_storage()
 OTHER_STORAGE = make_storage(used_bytes=1)
+WHAT = "images_volume_group vms: vgs"
 
 
 @pytest.fixture
@@ -30,37 +37,38 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fail_vgs(*, timeout: float = 20) -> str:
     with pytest.raises(StorageError) as failure:
-        get_volume_group_info("vms", timeout=timeout)
+        get_volume_group_info("vms", commands=Commands(), timeout=timeout)
     return str(failure.value)
 
 
 def fail_ceph(pool: str = "vms") -> str:
     with pytest.raises(StorageError) as failure:
-        get_ceph_pool_info(pool, user=None, ceph_conf=None)
+        get_ceph_pool_info(pool, user=None, ceph_conf=None, commands=Commands())
     return str(failure.value)
 
 
 def test_vgs_is_asked_as_nova_asks_it(programs: Path) -> None:
     write_program(programs, "vgs", 'echo "$*" > "$(dirname "$0")/asked"; echo "  3000|1000"')
-    assert get_volume_group_info("vms") == Storage(size_bytes=3000, used_bytes=2000, free_bytes=1000)
+    storage = get_volume_group_info("vms", commands=Commands())
+    assert storage == Storage(size_bytes=3000, used_bytes=2000, free_bytes=1000)
     asked = "--noheadings --nosuffix --separator | --units b -o vg_size,vg_free vms\n"
     assert (programs / "asked").read_text() == asked
 
 
 def test_ceph_is_asked_as_nova_asks_it(programs: Path) -> None:
     write_program(programs, "ceph", f'echo "$*" > "$(dirname "$0")/asked"; cat <<END\n{CEPH_DF}\nEND')
-    assert get_ceph_pool_info("vms", user="nova", ceph_conf="/etc/ceph/a.conf") == Storage(
-        size_bytes=322122547200, used_bytes=16106127360, free_bytes=91268055040
-    )
+    commands = Commands()
+    storage = get_ceph_pool_info("vms", user="nova", ceph_conf="/etc/ceph/a.conf", commands=commands)
+    assert storage == Storage(size_bytes=322122547200, used_bytes=16106127360, free_bytes=91268055040)
     assert (programs / "asked").read_text() == "df --format=json --id nova --conf /etc/ceph/a.conf\n"
-    get_ceph_pool_info("vms", user=None, ceph_conf=None)
+    get_ceph_pool_info("vms", user=None, ceph_conf=None, commands=commands)
     assert (programs / "asked").read_text() == "df --format=json\n"
 
 
 def test_a_name_is_never_read_by_a_shell(programs: Path) -> None:
     write_program(programs, "vgs", 'for each; do last=$each; done; echo "$last" >&2; exit 5')
     with pytest.raises(StorageError, match=r"vgs failed: \$\(id\);`id`$"):
-        get_volume_group_info("$(id);`id`")
+        get_volume_group_info("$(id);`id`", commands=Commands())
 
 
 def test_a_command_that_is_missing_is_named_with_its_package(programs: Path) -> None:
@@ -131,7 +139,7 @@ def test_vgs_is_tried_three_times_when_a_signal_ends_it(programs: Path, deaths: 
     if is_told:
         assert fail_vgs() == "images_volume_group vms: vgs failed: status -11"
     else:
-        assert get_volume_group_info("vms").size_bytes == 3
+        assert get_volume_group_info("vms", commands=Commands()).size_bytes == 3
     assert count.read_text().count("x") == 3
 
 
@@ -156,7 +164,7 @@ class Command:
 
     def __post_init__(self) -> None:
         self.may_answer.set()
-        self.reader = CommandReader(self.ask, clock=self.clock, timeout=5)
+        self.reader = CommandReader(self.ask, what=WHAT, clock=self.clock, timeout=5)
 
     def ask(self) -> Storage:
         self.asked += 1
@@ -179,7 +187,7 @@ def test_the_first_answer_is_waited_for_and_then_kept() -> None:
 def test_a_first_answer_that_takes_too_long_is_not_waited_for_twice() -> None:
     command = Command()
     command.may_answer.clear()
-    command.reader = CommandReader(command.ask, clock=command.clock, timeout=0.05)
+    command.reader = CommandReader(command.ask, what=WHAT, clock=command.clock, timeout=0.05)
     for _ in range(2):
         with pytest.raises(StorageError, match="its command is still running"):
             command.get()
@@ -223,3 +231,50 @@ def test_a_command_that_begins_to_fail_is_told_and_its_last_answer_counts_for_a_
 def test_a_command_that_fails_from_the_beginning_is_told_at_once() -> None:
     with pytest.raises(StorageError, match="no monitor"):
         Command(answer=StorageError("no monitor")).get()
+
+
+def test_the_last_answer_of_a_command_that_never_ends_counts_for_a_while() -> None:
+    """Shows it for a command that hangs before its timeout counts: while it is started."""
+    command = Command()
+    command.get()
+    command.may_answer.clear()
+    reading = threading.Thread(target=command.reader.read)
+    reading.start()
+    wait_until(lambda: command.asked == 2, "the command to be run again")
+    command.clock.now += SILENT_SECONDS
+    assert command.get() == (STORAGE, None)
+    command.clock.now += 1
+    assert command.get() == (STORAGE, f"{WHAT} has not answered for {SILENT_SECONDS + 1:.0f} s")
+    command.clock.now = 1000 + KEEP_SECONDS + 1
+    with pytest.raises(StorageError, match=f"^{WHAT} has not answered for 301 s$"):
+        command.get()
+    command.may_answer.set()
+    reading.join()
+    assert command.get() == (STORAGE, None)
+
+
+def test_the_last_answer_of_a_command_that_nobody_runs_any_more_counts_for_a_while() -> None:
+    command = Command()
+    command.get()
+    command.clock.now += KEEP_SECONDS
+    assert command.get() == (STORAGE, None)
+    command.clock.now += 1
+    with pytest.raises(StorageError, match=f"^{WHAT} has not answered for 301 s$"):
+        command.get()
+
+
+def test_a_first_answer_that_never_comes_is_told() -> None:
+    command = Command()
+    command.may_answer.clear()
+    command.reader = CommandReader(command.ask, what=WHAT, clock=command.clock, timeout=0.05)
+    with pytest.raises(StorageError, match="its command is still running"):
+        command.get()
+    command.clock.now += 60
+    with pytest.raises(StorageError, match=f"^{WHAT} has not answered for 60 s$"):
+        command.get()
+    command.may_answer.set()
+
+
+def test_a_long_message_of_a_command_is_cut(programs: Path) -> None:
+    write_program(programs, "vgs", "head -c 100000 /dev/zero | tr '\\0' x >&2; exit 5")
+    assert fail_vgs() == f"images_volume_group vms: vgs failed: {200 * 'x'}"

@@ -2,14 +2,16 @@
 
 That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. For
 the last two, a storage pool of libvirt is used if there is one. Otherwise `vgs` or `ceph df` is run. A
-command may take long, or hang on a dead device or cluster. So it runs between scrapes, with its own timeout.
-Scrapes use what is known. Only the first answer is waited for, for a moment.
+command may take long, or hang on a dead device or cluster. So it runs between scrapes, with its own timeout
+(`exporter/virt/commands.py`). Scrapes use what is known, if it is not too old. Only the first answer is
+waited for, for a moment.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from exporter.attempt import Attempt
 from exporter.compute.source import Job, Settings, Source
@@ -18,6 +20,7 @@ from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StoragePool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
+from exporter.virt.commands import KILL_SECONDS, Commands
 from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
@@ -30,18 +33,23 @@ from exporter.virt.storage import (
     get_instances_info,
     get_pools_info,
 )
-from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
+from exporter.virt.storage_commands import (
+    COMMAND_TIMEOUT_SECONDS,
+    get_ceph_pool_info,
+    get_volume_group_info,
+)
 
 # The last answer about storage pools is used for this long while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0
 
 READ_INTERVAL_SECONDS = 30.0
 FIRST_TIMEOUT_SECONDS = 2.0
-# If the command fails, its last answer is used for this long.
+# If the command gives no new answer, its last one is used for this long.
 KEEP_SECONDS = 300.0
-# `vgs` is tried three times, COMMAND_TIMEOUT_SECONDS each. If the job is still running then, the process
-# could not be killed.
-COMMAND_JOB_TIMEOUT_SECONDS = 100.0
+# A command that takes longer hangs while it is started: all else has a timeout.
+SILENT_SECONDS = COMMAND_TIMEOUT_SECONDS + KILL_SECONDS + 5.0
+# `vgs` is tried three times, COMMAND_TIMEOUT_SECONDS each.
+COMMAND_JOB_TIMEOUT_SECONDS = 3 * SILENT_SECONDS
 
 
 class HostStorage(Source):
@@ -75,7 +83,8 @@ class HostStorage(Source):
             clock=clock,
         )
         self._file_systems = FileReader(get_instances_info, path=_path_of, hung=hung_reads, clock=clock)
-        self._command = CommandReader(self._ask_command, clock=clock)
+        self._commands = Commands()
+        self._command = self._make_reader()
         self._problems: tuple[Problem, ...] = ()
         self._ages: dict[str, float] = {}
 
@@ -105,7 +114,12 @@ class HostStorage(Source):
         before, self._config = self._config, settings.hypervisor
         if _options(self._config) != _options(before):
             self._pools.forget()
-            self._command = CommandReader(self._ask_command, clock=self._clock)
+            self._commands.stop()
+            self._command = self._make_reader()
+
+    def close(self) -> None:
+        """Kill the command if it is running, and run none from now on. Does not block."""
+        self._commands.close()
 
     def note_reconnected(self) -> None:
         """Abandon a call that may be asking a hypervisor that is gone. The last answer is still used."""
@@ -182,14 +196,24 @@ class HostStorage(Source):
             self._note("storage", "storage command", self._command.error)
         return storage
 
-    def _ask_command(self) -> Storage:
+    def _make_reader(self) -> CommandReader:
         config = self._config
         if config.images_type == "lvm":
+            what = f"images_volume_group {config.images_volume_group}: vgs"
+        else:
+            what = f"images_rbd_pool {config.images_rbd_pool}: ceph"
+        return CommandReader(partial(self._ask_command, config), what=what, clock=self._clock)
+
+    def _ask_command(self, config: HypervisorConfig) -> Storage:
+        if config.images_type == "lvm":
             with self._recorder.step("vgs", config.images_volume_group or "", kind=COMMAND):
-                return get_volume_group_info(config.images_volume_group or "")
+                return get_volume_group_info(config.images_volume_group or "", commands=self._commands)
         with self._recorder.step("ceph df", config.images_rbd_pool, kind=COMMAND):
             return get_ceph_pool_info(
-                config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
+                config.images_rbd_pool,
+                user=config.rbd_user,
+                ceph_conf=config.images_rbd_ceph_conf,
+                commands=self._commands,
             )
 
     def _read_instances_path(self, refresh_timeout: RefreshTimeout) -> Storage:
@@ -211,7 +235,8 @@ class HostStorage(Source):
 class CommandReader:
     """The last answer of a storage command.
 
-    :param read: runs the command; raises StorageError
+    :param read: runs the command; raises StorageError; may block for ever
+    :param what: the subject of a message: "images_volume_group vms: vgs"
     :param clock: monotonic seconds
     :param timeout: seconds to wait for the very first answer
     """
@@ -220,10 +245,12 @@ class CommandReader:
         self,
         read: Callable[[], Storage],
         *,
+        what: str,
         clock: Callable[[], float],
         timeout: float = FIRST_TIMEOUT_SECONDS,
     ) -> None:
         self._read = read
+        self._what = what
         self._clock = clock
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -240,7 +267,10 @@ class CommandReader:
 
     @property
     def error(self) -> str | None:
-        """The error of the last run; None if it succeeded."""
+        """Why there is no new answer: the last run failed, or the present one hangs. None if all is well."""
+        started_at = self._started_at
+        if self._is_reading and started_at is not None and self._clock() - started_at > SILENT_SECONDS:
+            return f"{self._what} has not answered for {self._clock() - started_at:.0f} s"
         return self._error
 
     def get(self) -> Storage:
@@ -250,11 +280,11 @@ class CommandReader:
         """
         if self._started_at is None:
             Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
-        known, error = self._known, self._error
+        known, error, age_seconds = self._known, self.error, self.age_seconds
         if known is None:
             raise StorageError(error or "the storage's size is not known yet: its command is still running")
-        if error is not None and self._clock() - self._known_at > KEEP_SECONDS:
-            raise StorageError(error)
+        if age_seconds > KEEP_SECONDS:
+            raise StorageError(error or f"{self._what} has not answered for {age_seconds:.0f} s")
         return known
 
     def needs_reading(self) -> bool:
@@ -270,10 +300,12 @@ class CommandReader:
                 return
             self._is_reading, self._started_at = True, self._clock()
         try:
-            self._known, self._error = self._read(), None
-            self._known_at = self._clock()
+            known = self._read()
         except StorageError as error:
             self._error = str(error)
+        else:
+            # In this order: whoever reads these meanwhile takes no old answer for a new one.
+            self._known, self._known_at, self._error = known, self._clock(), None
         finally:
             self._is_reading = False
 
