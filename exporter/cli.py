@@ -6,13 +6,13 @@ import asyncio
 import errno
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from exporter import __version__
@@ -23,6 +23,14 @@ from exporter.compute.tracker import MakeHost, ResourceTracker
 from exporter.config.load import load_config
 from exporter.config.mistakes import Mistakes
 from exporter.config.settings import Config, HypervisorConfig
+from exporter.descriptors import (
+    OPENING_DESCRIPTORS,
+    Descriptors,
+    DescriptorsError,
+    check_limit,
+    count_needed,
+    raise_limit,
+)
 from exporter.errors import ConfigError, LibvirtMissingError
 from exporter.flags import CommandLine, parse_flags
 from exporter.log import configure_logging
@@ -35,6 +43,12 @@ from exporter.recorder import Recorder
 from exporter.reload import Loaded, Reloader
 from exporter.scrape import collect_families, list_labels
 from exporter.service import Service, end_by_signals
+from exporter.standard_streams import (
+    OutputError,
+    open_standard_streams,
+    print_error,
+    print_output,
+)
 from exporter.systemd import Notifier, get_passed_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.web.access import Access, AccessSettings, load_access
@@ -48,39 +62,45 @@ from exporter.web.sockets import bind
 log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REFRESHES = 64
-MAX_OPEN_FILES = 65536
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_MAX_SECONDS = 15.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the process's exit status."""
+    open_standard_streams()
+    try:
+        return _run(argv)
+    except OutputError as error:
+        print_error(str(error))
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     command = parse_flags(
         argv, collectors={each.name: each.is_default for each in COLLECTORS}, version=__version__
     )
     try:
         loaded = _load(command)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print_error(str(error))
         return 1
     _apply_logging(loaded)
     if command.check:
         files = [str(path) for path in (command.config_file, command.web_config_file) if path is not None]
-        print(f"{', '.join(files) or 'built-in configuration'}: no mistakes found")
+        print_output(f"{', '.join(files) or 'built-in configuration'}: no mistakes found\n")
         return 0
     try:
+        limit = _raise_limit(loaded.config, is_serving=not command.once)
         # Imported only here: --help, --version and --config.check work without libvirt.
         from exporter.virt.hypervisor import start_event_loop
-    except LibvirtMissingError as error:
+    except (DescriptorsError, LibvirtMissingError) as error:
         log.error("%s", error)
         return 1
     start_event_loop()
-    if not command.once:
-        return asyncio.run(_serve(loaded, command))
-    try:
+    if command.once:
         return asyncio.run(end_by_signals(_once(loaded.config, command.form)))
-    except OSError as error:
-        return _give_up_output(error)
+    return asyncio.run(_serve(loaded, command, max_open_files=limit))
 
 
 def _load(command: CommandLine) -> Loaded:
@@ -98,10 +118,9 @@ def _load(command: CommandLine) -> Loaded:
     return Loaded(config=config, access=access)
 
 
-async def _serve(loaded: Loaded, command: CommandLine) -> int:
+async def _serve(loaded: Loaded, command: CommandLine, *, max_open_files: int) -> int:
     """Serve until a signal to stop."""
     config = loaded.config
-    _raise_file_limit()
     log.info("starting hypervisor-exporter", extra={"version": __version__, "pid": os.getpid()})
     own = OwnMetrics()
     access = Access(command.web_config_file, loaded.access, clock=time.monotonic)
@@ -142,7 +161,7 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
         probe_targets,
         Server(
             web.handle,
-            limits=ServerLimits(),
+            limits=make_limits(config, max_open_files),
             get_access=lambda: access.settings,
         ),
         access,
@@ -162,15 +181,27 @@ async def _serve(loaded: Loaded, command: CommandLine) -> int:
     return 0
 
 
-def _raise_file_limit() -> None:
-    """Raise the limit of file descriptors to the maximum: each hypervisor and each client needs some.
+def _raise_limit(config: Config, *, is_serving: bool) -> int:
+    """Raise the limit of file descriptors, and return it.
 
-    The usual soft limit of 1024 is for programs that use select(2). This one does not.
+    :raises DescriptorsError: if it is too low for the configuration
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = raise_limit()
+    check_limit(limit, hypervisors=_count_daemons(config), is_serving=is_serving)
+    return limit
+
+
+def _count_daemons(config: Config) -> int:
+    """Return how many hypervisors have a daemon to connect to."""
+    return sum(not each.is_embedded for each in config.hypervisors)
+
+
+def make_limits(config: Config, max_open_files: int) -> ServerLimits:
+    """Return the limits for clients. They leave file descriptors for connections to hypervisors."""
+    limits = ServerLimits()
+    free = max_open_files - count_needed(_count_daemons(config)) - OPENING_DESCRIPTORS
+    # Half of what is left: listening sockets need some, and connections that are being opened.
+    return replace(limits, connections=min(limits.connections, free // 2))
 
 
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:
@@ -208,10 +239,7 @@ async def _once(config: Config, form: str) -> int:
     finally:
         tracker.stop_commands()
     own.record_load(now=time.time())
-    text = _render(views, config, own, form)
-    # Escape characters that the terminal's encoding does not have.
-    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, "backslashreplace"))
-    sys.stdout.flush()
+    print_output(_render(views, config, own, form))
     return 0 if all(view.is_up for view in views) else 1
 
 
@@ -238,14 +266,6 @@ def _list_needs(config: Config) -> frozenset[str]:
     return frozenset().union(*(each.needs for each in _list_enabled(config)))
 
 
-def _give_up_output(error: OSError) -> int:
-    """Report why standard output cannot be written: the disk is full, or the pipe has no reader."""
-    print(f"cannot write to standard output: {error.strerror}", file=sys.stderr)
-    # Drop the buffer, or Python would try to write it again at the end of the process.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
-
-
 def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]) -> MakeHost:
     """Return the function that makes a HostState and all its parts. libvirt must be loaded.
 
@@ -255,13 +275,15 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
     from exporter.virt.hypervisor import LibvirtHypervisor
 
     slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
+    descriptors = Descriptors()
 
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
         recorder = Recorder(clock=time.monotonic)
+        make_connection = partial(LibvirtHypervisor, hypervisor.uri, recorder, descriptors)
         driver = LibvirtDriver(
-            LibvirtHypervisor(hypervisor.uri, recorder),
-            partial(LibvirtHypervisor, hypervisor.uri, recorder),
-            LibvirtHypervisor(hypervisor.uri, recorder),
+            make_connection(),
+            make_connection,
+            make_connection(),
             hypervisor,
             needs=reads,
             resync_interval=config.resync_interval,

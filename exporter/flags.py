@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +12,7 @@ from typing import NoReturn
 from exporter.config.kinds import LOG_FORMAT, LOG_LEVEL
 from exporter.config.libvirt_uri import quote
 from exporter.config.settings import DEFAULT_URI, Flags, LogConfig, WebConfig
+from exporter.standard_streams import print_error, print_output
 
 PROGRAM = "hypervisor-exporter"
 FORMATS = ("metrics", "table", "json")
@@ -35,7 +36,33 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with 2, without argparse's usage lines."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        print_error(f"{self.prog}: {message}")
+        self.exit(2)
+
+
+class _Print(argparse.Action):
+    """Print a text and exit. argparse's own actions exit with 0 also if it could not be written."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        *,
+        render: Callable[[argparse.ArgumentParser], str],
+        help: str,
+    ) -> None:
+        super().__init__(
+            option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help
+        )
+        self._render = render
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print it.
+
+        :raises OutputError: if it cannot be written
+        """
+        print_output(self._render(parser))
+        parser.exit()
 
 
 def make_parser(
@@ -67,6 +94,7 @@ def parse_flags(argv: Sequence[str] | None, collectors: Mapping[str, bool], vers
     """Parse the command line; None means that of this process. load_config checks the values.
 
     :param collectors: by the NAME of --collector.NAME and --no-collector.NAME: whether it is on by default
+    :raises OutputError: if what --help and --version print cannot be written
     :raises SystemExit: with 0 after --help and --version; with 2 after one line about an unknown flag
     """
     parser, actions = make_parser(collectors, version)
@@ -241,7 +269,16 @@ def _add_other_flags(parser: argparse.ArgumentParser, version: str) -> list[argp
             help=f"What --once prints, {', '.join(FORMATS[:-1])} or {FORMATS[-1]} (default: {FORMATS[0]}).",
         ),
         group.add_argument(
-            "--version", action="version", version=f"{PROGRAM} {version}", help="Print the version and exit."
+            "--version",
+            action=_Print,
+            render=lambda _parser: f"{PROGRAM} {version}\n",
+            help="Print the version and exit.",
         ),
-        group.add_argument("-h", "--help", action="help", help="Print this and exit."),
+        group.add_argument(
+            "-h",
+            "--help",
+            action=_Print,
+            render=argparse.ArgumentParser.format_help,
+            help="Print this and exit.",
+        ),
     ]

@@ -32,7 +32,8 @@ _TAIL = """.SH EXIT STATUS
 .RB ( \\-\\-config.check ),
 and if every hypervisor answered
 .RB ( \\-\\-once );
-1 if not, or if the exporter cannot listen on an address; 2 for an unknown flag.
+1 if not, if the exporter cannot listen on an address, or if its output cannot be written;
+2 for an unknown flag.
 .SH SIGNALS
 SIGHUP reads the configuration again. A configuration with a mistake changes nothing.
 .SH FILES

@@ -87,6 +87,15 @@ def advise(uri: str, message: str, error_number: int) -> str:
     )
 
 
+def has_daemon(uri: str) -> bool:
+    """Whether a daemon answers for the hypervisor. The test driver plays one inside this process."""
+    try:
+        parsed = LibvirtUri.parse(uri)
+    except ValueError:
+        return True
+    return parsed.driver != "test" or bool(parsed.transport or parsed.host)
+
+
 def find_test_file(uri: str) -> bytes | None:
     """Return the path of the file that libvirt's test driver would read; None if it reads none."""
     try:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from exporter.config.libvirt_uri import hide_user, redact_in
+from exporter.descriptors import Descriptors, DescriptorsError
 from exporter.errors import (
     BusyError,
     ConnectError,
@@ -31,7 +33,7 @@ from exporter.errors import (
 )
 from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
 from exporter.recorder import CALL, Recorder
-from exporter.virt.connecting import advise, find_test_file
+from exporter.virt.connecting import advise, find_test_file, has_daemon
 from exporter.virt.daemons import (
     NODE_DEVICES,
     STORAGE,
@@ -153,14 +155,18 @@ class LibvirtHypervisor:
     """A read-only connection to the hypervisor at `uri`, opened by `connect` and again after it was lost.
 
     :param recorder: takes down each call
+    :param descriptors: shared by all connections of the process
     :ivar calls: libvirt calls made so far that ask the daemon something.
     :ivar events: domain events received so far.
     :ivar connects: connections opened so far.
     :ivar is_lost: whether libvirt reported that the connection is closed.
     """
 
-    def __init__(self, uri: str, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, uri: str, recorder: Recorder | None = None, descriptors: Descriptors | None = None
+    ) -> None:
         self._uri = uri
+        self._descriptors = descriptors or Descriptors()
         self._recorder = recorder or Recorder(clock=time.monotonic)
         self._opener = Opener(self._open, clock=time.monotonic)
         self._connect_lock = threading.Lock()
@@ -205,7 +211,7 @@ class LibvirtHypervisor:
             except OSError as error:
                 message = f"{os.fsdecode(error.filename)} cannot be read: {error.strerror}"
                 raise ConnectError(message, advice=advise(self._uri, message, 0)) from error
-            except OpeningTimeoutError as error:
+            except (OpeningTimeoutError, DescriptorsError) as error:
                 raise ConnectError(str(error)) from error
             self._connection = connection
             self.is_lost = False
@@ -598,7 +604,8 @@ class LibvirtHypervisor:
         if path is not None:
             # If the file cannot be read, libxml2 writes to standard error, whatever libvirt does (9.0).
             Path(os.fsdecode(path)).open("rb").close()
-        with self._recorder.step("virConnectOpenAuth", hide_user(self._uri), kind=CALL):
+        step = self._recorder.step("virConnectOpenAuth", hide_user(self._uri), kind=CALL)
+        with step, self._descriptors.reserved() if has_daemon(self._uri) else nullcontext():
             return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
 
     def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:
