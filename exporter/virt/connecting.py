@@ -39,14 +39,30 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 _TRY = "Try the URI by hand, as the exporter's user: virsh --readonly --connect URI list"
 
-_PROGRAM = "The URI's transport needs that program on this machine; ssh is in the package openssh-client"
+_STEPS = "docs/fleet.md has the steps (SSH, step by step)"
+_PROGRAM = (
+    "The URI's transport needs that program on this machine; ssh is in the package openssh-client."
+    " qemu+libssh2 needs no program"
+)
+_SANDBOX = (
+    "The sandbox of the service refuses what libvirt does before it starts ssh: copy"
+    " /usr/share/hypervisor-exporter/ssh/unit.conf to"
+    " /etc/systemd/system/hypervisor-exporter.service.d/ssh.conf, then systemctl daemon-reload and systemctl"
+    f" restart hypervisor-exporter. {_STEPS}. qemu+libssh2 starts no program and needs no change"
+)
+_SSH_ENDED = (
+    f"ssh, or what starts it, ended at once without a reason. If the service has a sandbox: {_SANDBOX}"
+)
 _NAME = "The name of that host is not known on this machine: check it in the URI, and the name service"
 _HOST_KEY = (
-    "ssh does not know that host's key: connect to it once by hand, as the exporter's user, or add the key to"
-    " that user's known_hosts"
+    "ssh does not know that host's key: add it to the known_hosts of the exporter's user. For the packaged"
+    " service this is /etc/hypervisor-exporter/ssh/known_hosts, because its user has no home."
+    f" {_STEPS}"
 )
 _KEY = (
-    "That host's ssh refuses the exporter's user: it needs a key without a passphrase, which the host accepts"
+    "That host's ssh refuses the exporter's user: it needs a key without a passphrase, and the host must"
+    " accept it. For the packaged service this is /etc/hypervisor-exporter/ssh/id_ed25519, readable for the"
+    f" group hypervisor-exporter. {_STEPS}"
 )
 _CERTIFICATE = (
     "That file belongs on this machine, readable for the exporter's user: TLS needs a CA certificate and a"
@@ -57,12 +73,19 @@ _FOLDER = (
     " The guests of the whole machine are those of qemu:///system"
 )
 
+_ENDED_AT_ONCE = r"client socket is closed|Cannot write data: Broken pipe|End of file while reading data"
+
 # A pattern for the message, and the advice. The first match counts.
 _BY_MESSAGE = (
     (r"Cannot find '.+' in path", _PROGRAM),
     (r"Unable to resolve address|Could not resolve hostname|address lookup for host", _NAME),
-    (r"Host key verification failed", _HOST_KEY),
+    (r"cannot apply process capabilities", _SANDBOX),
+    (
+        r"Host key verification failed|callback for host key verification|HOST KEY VERIFICATION FAILED",
+        _HOST_KEY,
+    ),
     (r"Permission denied \(|Permission denied, please try again", _KEY),
+    (r"Password request failed|failed to retrieve private key passphrase", _KEY),
     (r"(?:Cannot|Unable to) (?:read|load|access).*(?:certificate|private key)", _CERTIFICATE),
     (r"(?i)cannot create .*directory", _FOLDER),
 )
@@ -82,6 +105,7 @@ def advise(uri: str, message: str, error_number: int) -> str:
     return (
         _advise_on_uri(parsed, path)
         or _advise_on_message(message)
+        or _advise_on_ssh(parsed, message)
         or _advise_on_listening(parsed, message, error_number)
         or _TRY
     )
@@ -123,6 +147,11 @@ def _advise_on_uri(uri: LibvirtUri, path: str) -> str:
 
 def _advise_on_message(message: str) -> str:
     return next((advice for pattern, advice in _BY_MESSAGE if re.search(pattern, message)), "")
+
+
+def _advise_on_ssh(uri: LibvirtUri, message: str) -> str:
+    # What ssh printed may be lost when it ends at once. libvirt then says only that it ended.
+    return _SSH_ENDED if uri.transport == "ssh" and re.search(_ENDED_AT_ONCE, message) else ""
 
 
 def _advise_on_listening(uri: LibvirtUri, message: str, error_number: int) -> str:

@@ -1,4 +1,4 @@
-"""The images, built once for all tests of packages; and where packages are built at all."""
+"""The images and the package, built once for all tests of packages; and where packages are built at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.buildah import CHECKOUT
+from tests.packaging.fresh_debian import build
 
 # What is built, and on which releases of Debian.
-_BUILDING = ("test_deb.py", "test_image.py", "test_rpm.py")
+_BUILDING = ("test_deb.py", "test_image.py", "test_rpm.py", "test_ssh.py")
 _RELEASES = ("bookworm", "trixie")
 
 
@@ -34,7 +35,7 @@ def build_image() -> Callable[..., None]:
     """Run scripts/build-image, once for each choice of arguments."""
 
     @functools.cache
-    def build(*arguments: str) -> None:
+    def build_once(*arguments: str) -> None:
         if os.geteuid() != 0:
             pytest.skip("only root can build the image without a container engine (debootstrap, chroot)")
         built = subprocess.run(
@@ -46,4 +47,10 @@ def build_image() -> Callable[..., None]:
         )
         assert built.returncode == 0, built.stdout + built.stderr
 
-    return build
+    return build_once
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package of this checkout."""
+    return build(CHECKOUT, tmp_path_factory.mktemp("package"))

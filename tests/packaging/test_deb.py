@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from exporter import __version__
 from tests.packaging.buildah import BASES, CHECKOUT, Container, make_container
+from tests.packaging.fresh_debian import build, install, must
 from tests.packaging.older import GONE_MODULE, OLDER, OLDER_UNIT, clone_as_older
 from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
@@ -20,17 +20,6 @@ CONFFILE = "/etc/hypervisor-exporter/config.yaml"
 DEFAULTS = "/etc/default/hypervisor-exporter"
 UNIT = "/lib/systemd/system/hypervisor-exporter.service"
 
-# apt inside has its own release's sources, and this machine's settings and certificates; these do not stay.
-APT = (
-    "/etc/apt/apt.conf.d:/etc/apt/apt.conf.d:ro",
-    "/etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro",
-)
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _build(CHECKOUT, tmp_path_factory.mktemp("package"))
-
 
 @pytest.fixture(scope="module")
 def package_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -38,7 +27,7 @@ def package_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = clone_as_older(CHECKOUT, tmp_path_factory.mktemp("before") / "clone")
     changelog = tree / "deploy/debian/changelog"
     changelog.write_text(changelog.read_text().replace(f"({__version__}-1)", f"({OLDER}-1)", 1))
-    return _build(tree, tmp_path_factory.mktemp("package_before"))
+    return build(tree, tmp_path_factory.mktemp("package_before"))
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -51,8 +40,8 @@ def installed(
     """
     build_image(f"--base={request.param}", "--only-base")
     with make_container(BASES[request.param]) as container:
-        _must(container, "apt-get", "update", "--quiet")
-        _install(container, package)
+        must(container, "apt-get", "update", "--quiet")
+        install(container, package)
         yield container
 
 
@@ -85,7 +74,7 @@ def test_a_build_that_fails_says_why_in_the_tools_own_words(tmp_path: Path) -> N
 
 def test_its_files_are_where_a_debian_user_looks_for_them(installed: Container) -> None:
     """Command, unit, configuration, manual, completion; and nothing where other programs of Python look."""
-    files = set(_must(installed, "dpkg", "-L", "hypervisor-exporter").split())
+    files = set(must(installed, "dpkg", "-L", "hypervisor-exporter").split())
     assert {
         "/usr/bin/hypervisor-exporter",
         CONFFILE,
@@ -97,21 +86,21 @@ def test_its_files_are_where_a_debian_user_looks_for_them(installed: Container) 
     # Debian 12 builds them into /lib, Debian 13 into /usr/lib, which are one folder on both.
     for unit in ("hypervisor-exporter.service", "hypervisor-exporter.socket"):
         assert {f"/lib/systemd/system/{unit}", f"/usr/lib/systemd/system/{unit}"} & files
-        _must(installed, "test", "-f", f"/lib/systemd/system/{unit}")
+        must(installed, "test", "-f", f"/lib/systemd/system/{unit}")
     assert not [path for path in files if "dist-packages" in path]
-    conffiles = _must(installed, "dpkg-query", "--show", "--showformat=${Conffiles}", "hypervisor-exporter")
+    conffiles = must(installed, "dpkg-query", "--show", "--showformat=${Conffiles}", "hypervisor-exporter")
     assert CONFFILE in conffiles
 
 
 def test_it_starts_by_hand(installed: Container) -> None:
     """The first thing that somebody tries after `apt install` needs no libvirtd and no configuration."""
-    text = _must(installed, "hypervisor-exporter", "--once", "--libvirt.uri=test:///default")
+    text = must(installed, "hypervisor-exporter", "--once", "--libvirt.uri=test:///default")
     assert Scrape(text=text).value("hypervisor_vcpus") == 16
 
 
 def test_only_the_service_is_enabled(installed: Container) -> None:
     """The service starts with the machine; its socket is there for those who enable it."""
-    wanted = _must(installed, "sh", "-c", "cd /etc/systemd/system && ls -d *.wants/hypervisor-exporter.*")
+    wanted = must(installed, "sh", "-c", "cd /etc/systemd/system && ls -d *.wants/hypervisor-exporter.*")
     assert wanted.split() == ["multi-user.target.wants/hypervisor-exporter.service"]
 
 
@@ -127,7 +116,7 @@ def test_what_the_unit_starts_scrapes_with_nothing_else_to_do(
         f"{socket_path}:/run/libvirt/libvirt-sock-ro",
         f"{libvirtd.images}:/var/lib/nova/instances:ro",
     )
-    _must(installed, "install", "-d", "/run/libvirt", "/var/lib/nova/instances")
+    must(installed, "install", "-d", "/run/libvirt", "/var/lib/nova/instances")
     # libvirtd lets in only whom its own machine knows: here, as whom `nobody` runs.
     as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     result = installed.run(*as_nobody, *start[1].split(), "--once", volumes=mounts)
@@ -136,7 +125,7 @@ def test_what_the_unit_starts_scrapes_with_nothing_else_to_do(
     assert scrape.value("hypervisor_memory_mb") == libvirtd.connection.getInfo()[1]
     ((build, _),) = scrape.series("hypervisor_exporter_build_info")
     assert build["revision"] != "unknown"
-    user = _must(installed, "getent", "passwd", "hypervisor-exporter")
+    user = must(installed, "getent", "passwd", "hypervisor-exporter")
     assert user.rstrip().endswith(":/nonexistent:/usr/sbin/nologin")
 
 
@@ -149,50 +138,29 @@ def test_an_upgrade_keeps_the_configuration_and_nothing_of_the_version_before(
     installed: Container, package: Path, package_before: Path
 ) -> None:
     """What the administrator wrote is kept; command, modules and units are those of the new version."""
-    _install(installed, package_before)
-    assert _must(installed, "hypervisor-exporter", "--version").split()[-1] == OLDER
-    assert _must(installed, "cat", UNIT).endswith(OLDER_UNIT)
+    install(installed, package_before)
+    assert must(installed, "hypervisor-exporter", "--version").split()[-1] == OLDER
+    assert must(installed, "cat", UNIT).endswith(OLDER_UNIT)
     own = {CONFFILE: "# mine", DEFAULTS: "# mine, too"}
     for file, line in own.items():
-        _must(installed, "sh", "-c", f"echo '{line}' >> {file}")
+        must(installed, "sh", "-c", f"echo '{line}' >> {file}")
 
-    _install(installed, package)
-    shown = _must(installed, "dpkg-query", "--show", "--showformat=${Version}", "hypervisor-exporter")
+    install(installed, package)
+    shown = must(installed, "dpkg-query", "--show", "--showformat=${Version}", "hypervisor-exporter")
     assert shown == f"{__version__}-1"
-    assert _must(installed, "hypervisor-exporter", "--version").split()[-1] == __version__
+    assert must(installed, "hypervisor-exporter", "--version").split()[-1] == __version__
     for file, line in own.items():
-        assert _must(installed, "tail", "-n", "1", file) == f"{line}\n"
-    _must(installed, "hypervisor-exporter", "--config.check", "--config.file", CONFFILE)
-    assert _must(installed, "cat", UNIT) == (CHECKOUT / "deploy/hypervisor-exporter.service").read_text()
-    wanted = _must(installed, "sh", "-c", "cd /etc/systemd/system && ls -d *.wants/hypervisor-exporter.*")
+        assert must(installed, "tail", "-n", "1", file) == f"{line}\n"
+    must(installed, "hypervisor-exporter", "--config.check", "--config.file", CONFFILE)
+    assert must(installed, "cat", UNIT) == (CHECKOUT / "deploy/hypervisor-exporter.service").read_text()
+    wanted = must(installed, "sh", "-c", "cd /etc/systemd/system && ls -d *.wants/hypervisor-exporter.*")
     assert wanted.split() == ["multi-user.target.wants/hypervisor-exporter.service"]
-    gone = _must(installed, "find", "/usr", "/etc", "-name", f"*{GONE_MODULE}*", "-o", "-name", "*.dpkg-*")
+    gone = must(installed, "find", "/usr", "/etc", "-name", f"*{GONE_MODULE}*", "-o", "-name", "*.dpkg-*")
     assert gone == ""
     _purge(installed)
 
 
-def _build(tree: Path, directory: Path) -> Path:
-    built = subprocess.run(
-        [tree / "scripts/build-deb"], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    return shutil.copy(tree / built.stdout.split()[-1], directory / "hypervisor-exporter.deb")
-
-
-def _install(container: Container, package: Path) -> None:
-    command = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends /new.deb"
-    volumes = (*APT, f"{package}:/new.deb:ro")
-    result = container.run("sh", "-c", command, volumes=volumes, seconds=300)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def _purge(container: Container) -> None:
-    _must(container, "apt-get", "purge", "--yes", "--quiet", "hypervisor-exporter")
-    left = _must(container, "sh", "-c", "find / -xdev -name '*hypervisor-exporter*' -not -path '/proc/*'")
+    must(container, "apt-get", "purge", "--yes", "--quiet", "hypervisor-exporter")
+    left = must(container, "sh", "-c", "find / -xdev -name '*hypervisor-exporter*' -not -path '/proc/*'")
     assert left == ""
-
-
-def _must(container: Container, *command: str) -> str:
-    result = container.run(*command, volumes=APT, seconds=300)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout

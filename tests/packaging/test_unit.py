@@ -15,13 +15,17 @@ SERVICE = DEPLOY / "hypervisor-exporter.service"
 MAX_EXPOSURE = 1.5
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a command that is there, beside its socket unit."""
+@pytest.fixture(params=["as delivered", "with the drop-in for ssh"])
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The unit with a command that is there, beside its socket unit; alone and with its drop-in."""
     command = str(Path(sys.executable).with_name("hypervisor-exporter"))
     unit = tmp_path / SERVICE.name
     unit.write_text(SERVICE.read_text().replace("/usr/bin/hypervisor-exporter", command))
     shutil.copy(DEPLOY / "hypervisor-exporter.socket", tmp_path)
+    if request.param != "as delivered":
+        drop_ins = tmp_path / f"{SERVICE.name}.d"
+        drop_ins.mkdir()
+        shutil.copy(DEPLOY / "ssh/unit.conf", drop_ins / "ssh.conf")
     return unit
 
 

@@ -95,6 +95,24 @@ def test_on_another_host_it_is_the_socket_for_the_transport(uri: str, units: str
             "needs a key",
         ),
         (
+            "qemu+libssh2://kvm02/system",
+            "SSH transport error: no suitable callback for host key verification",
+            0,
+            "/etc/hypervisor-exporter/ssh/known_hosts",
+        ),
+        (
+            "qemu+libssh2://kvm02/system",
+            "authentication failed: Password request failed",
+            0,
+            "/etc/hypervisor-exporter/ssh/id_ed25519",
+        ),
+        (
+            "qemu+libssh2://kvm02/system",
+            "SSH transport error: failed to retrieve private key passphrase: callback has failed",
+            0,
+            "/etc/hypervisor-exporter/ssh/id_ed25519",
+        ),
+        (
             "foo://bar/",
             "Cannot read CA certificate '/etc/pki/CA/cacert.pem': No such file or directory",
             errno.ENOENT,
@@ -112,6 +130,25 @@ def test_what_failed_decides(uri: str, message: str, error_number: int, advice: 
     assert advice in found
     assert "systemctl" not in found
     assert "socket" not in found
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Cannot recv data: libvirt:  error : internal error: cannot apply process capabilities -5",
+        "internal error: client socket is closed",
+        "Cannot write data: Broken pipe",
+        "End of file while reading data: Input/output error",
+    ],
+)
+def test_a_sandbox_that_refuses_ssh_is_told_with_what_to_change(message: str) -> None:
+    """In the words of libvirt 9.0 and 11.3; the others come when the first was lost."""
+    drop_in = "/etc/systemd/system/hypervisor-exporter.service.d/ssh.conf"
+    assert drop_in in advise("qemu+ssh://kvm02/system", message, errno.ECONNRESET)
+
+
+def test_a_closed_socket_is_not_ssh_unless_the_transport_is() -> None:
+    assert "ssh" not in advise("qemu+tcp://kvm02/system", "internal error: client socket is closed", 0)
 
 
 @pytest.mark.parametrize(
