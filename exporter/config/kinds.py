@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from exporter.config.libvirt_uri import LibvirtUri
+from exporter.config.libvirt_uri import LibvirtUri, check_parameters
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
 from exporter.model import LARGE_PAGES
@@ -189,7 +189,7 @@ def _parse_absolute_path(value: object) -> str:
 
 def _parse_uri(value: object) -> str:
     uri = _parse_text(value)
-    LibvirtUri.parse(uri)
+    check_parameters(uri)
     return uri
 
 
@@ -250,7 +250,9 @@ TARGET_PLACE = "{target}"
 
 def _parse_uri_template(value: object) -> str:
     template = _parse_text(value)
-    uri = LibvirtUri.parse(template.replace(TARGET_PLACE, "host.example"))
+    example = template.replace(TARGET_PLACE, "host.example")
+    uri = LibvirtUri.parse(example)
+    check_parameters(example)
     if template.count(TARGET_PLACE) != 1 or uri.host != "host.example":
         raise ValueError
     return template

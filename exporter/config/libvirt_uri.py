@@ -26,10 +26,19 @@ _PASSWORD = re.compile(
 )
 _SECRET_PARAMETER = re.compile("pass|pwd|secret|token", re.IGNORECASE)
 
+_PROXY_USER = re.compile(":.*@", re.DOTALL)
+
 _USER = re.compile(r"://[^/?#]*@")
 _AUTH_PARAMETER = re.compile("^[^=]*(?:auth|key|pki|user)", re.IGNORECASE)
 
 _QUOTED_LENGTH = 60
+
+# libvirt's driver for VMware runs in the client. If one of its parameters has another form, the driver (seen
+# in libvirt 9.0) ends the process by a signal. So these say exactly what it accepts.
+_VMWARE_DRIVERS = ("esx", "gsx", "vpx")
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,5})")  # strtol(3)
+_PROXY_TYPE = re.compile("(?:http|socks|socks5|socks4|socks4a)://")
+_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,59 @@ class LibvirtUri:
         return not self.is_embedded and not self.host and self.transport in (None, "unix")
 
 
+def check_parameters(uri: str) -> None:
+    """Refuse a parameter that libvirt's client does not survive.
+
+    :param uri: can be parsed
+    :raises ValueError: saying what the parameter has to be, without its value, which may have a password
+    """
+    parsed = LibvirtUri.parse(uri)
+    if parsed.driver not in _VMWARE_DRIVERS or parsed.transport is not None:
+        return
+    for parameter in re.split("[&;]", uri.partition("#")[0].partition("?")[2]):
+        name, _, value = parameter.partition("=")
+        # To libvirt, which is written in C, a text ends at its first null byte.
+        name, value = (unquote(text).partition("\0")[0] for text in (name, value))
+        check = _VMWARE_PARAMETERS.get(name.lower())
+        if check is not None:
+            check(name.lower(), value)
+
+
+def _check_transport(name: str, value: str) -> None:
+    if value not in ("http", "https"):
+        raise ValueError(f"{name} is http or https")
+
+
+def _check_yes_or_no(name: str, value: str) -> None:
+    if _parse_number(value) not in (0, 1):
+        raise ValueError(f"{name} is 0 or 1")
+
+
+def _check_proxy(name: str, value: str) -> None:
+    has_type = _PROXY_TYPE.match(value)
+    host, colon, port = (value[has_type.end() :] if has_type else value).partition(":")
+    number = _parse_number(port)
+    is_port = number is not None and 1 <= number <= _MAX_PORT
+    if (not has_type and "://" in value) or (colon and not (host and is_port)):
+        raise ValueError(
+            f"{name} is HOST or HOST:PORT; http://, socks4://, socks4a:// or socks5:// may precede"
+        )
+
+
+def _parse_number(text: str) -> int | None:
+    """Return the number as C reads it; None if there is none, or it is too long to be valid."""
+    match = _NUMBER.fullmatch(text)
+    return None if match is None else int(match[1] + match[2])
+
+
+_VMWARE_PARAMETERS = {
+    "transport": _check_transport,
+    "no_verify": _check_yes_or_no,
+    "auto_answer": _check_yes_or_no,
+    "proxy": _check_proxy,
+}
+
+
 def redact_uri(uri: str) -> str:
     """Return the URI without passwords: neither between user and host nor in a parameter.
 
@@ -92,7 +154,7 @@ def redact_in(text: str, uri: str) -> str:
         secret = match[0].removeprefix(match[1])  # ":password@"
         text = text.replace(secret, "@").replace(unquote(secret), "@")
     for parameter in re.split("[&;]", query):
-        if _SECRET_PARAMETER.search(unquote(parameter.partition("=")[0])):
+        if _is_secret(parameter):
             text = text.replace(parameter, "***")
     return text
 
@@ -108,7 +170,15 @@ def quote(text: str) -> str:
 def _replace_passwords(uri: str, replacement: str) -> str:
     address, mark, query = _PASSWORD.sub(rf"\1{replacement}@", uri).partition("?")
     parameters = re.split("[&;]", query)
-    harmless = [text for text in parameters if not _SECRET_PARAMETER.search(unquote(text.partition("=")[0]))]
+    harmless = [text for text in parameters if not _is_secret(text)]
     if len(harmless) == len(parameters):
         return address + mark + query
     return address + (mark + "&".join(harmless) if harmless else "")
+
+
+def _is_secret(parameter: str) -> bool:
+    """Whether a parameter is a password, or a proxy with one."""
+    name, _, value = map(unquote, parameter.partition("="))
+    return bool(_SECRET_PARAMETER.search(name)) or (
+        "proxy" in name.lower() and bool(_PROXY_USER.search(value))
+    )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.libvirt_uri import LibvirtUri, hide_user, quote, redact_in, redact_uri
+from exporter.config.libvirt_uri import (
+    LibvirtUri,
+    check_parameters,
+    hide_user,
+    quote,
+    redact_in,
+    redact_uri,
+)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +194,116 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
 )
 def test_a_message_that_quotes_a_uri_loses_its_passwords(uri: str, message: str, shown: str) -> None:
     assert redact_in(message, uri) == shown
+
+
+# What libvirt's driver for VMware accepts, tried with libvirt 9.0: it asks for a user then. Whatever else is
+# refused by it, and ends the process by a signal.
+VMWARE_ACCEPTS = (
+    "",
+    "?",
+    "?transport=http",
+    "?transport=https&transport=http",
+    "?TRANSPORT=http",
+    "?transport=http%00x",
+    "?no_verify=0&auto_answer=1",
+    "?no_verify=00",
+    "?no_verify=%2B1",
+    "?no_verify=-0",
+    "?no_verify=%201",
+    "?vcenter=*",
+    "?vcenter",
+    "?other=x&=y&z",
+    "?proxy",
+    "?proxy=x",
+    "?proxy=http://",
+    "?proxy=http:///",
+    "?proxy=/",
+    "?proxy=http://h:1",
+    "?proxy=http%3A//h:1",
+    "?proxy=socks://h",
+    "?proxy=socks4://h:65535",
+    "?proxy=socks4a://h:%201",
+    "?proxy=socks5://h:007",
+    "?proxy=http://u@h:1",
+    "#?transport=x",
+)
+VMWARE_DIES_OF = (
+    "?transport",
+    "?transport=",
+    "?transport=HTTP",
+    "?transport=x#f",
+    "?a=b;transport=x",
+    "?a=b&%74ransport=x",
+    "?no_verify",
+    "?no_verify=2",
+    "?no_verify=-1",
+    "?no_verify=1%20",
+    "?no_verify=4294967297",
+    "?no_verify=%2B",
+    "?auto_answer=yes",
+    "?proxy=:",
+    "?proxy=http://:1",
+    "?proxy=http://h:",
+    "?proxy=h:0",
+    "?proxy=h:-1",
+    "?proxy=h:65536",
+    "?proxy=http://h:1:2",
+    "?proxy=HTTP://h",
+    "?proxy=https://h",
+    "?proxy=a/b://h",
+    "?proxy=http:/",
+)
+
+
+@pytest.mark.parametrize("query", VMWARE_DIES_OF)
+@pytest.mark.parametrize("start", ["esx://h/", "gsx://h", "vpx://h/a/b"])
+def test_what_ends_libvirts_client_by_a_signal_is_refused(start: str, query: str) -> None:
+    with pytest.raises(ValueError, match=r"^(transport|no_verify|auto_answer|proxy) is "):
+        check_parameters(start + query)
+    check_parameters(f"{start.replace('://', '+ssh://')}{query}")
+    check_parameters(f"qemu://h/{query}")
+
+
+@pytest.mark.parametrize("query", VMWARE_ACCEPTS)
+def test_what_libvirts_client_accepts_is_not_refused(query: str) -> None:
+    check_parameters(f"esx://h/{query}")
+
+
+OPEN = """
+import sys, libvirt
+from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
+from exporter.errors import ConnectError
+start_event_loop()
+for uri in sys.argv[1:]:
+    try:
+        LibvirtHypervisor(uri).connect()
+    except ConnectError as error:
+        print(error)
+"""
+
+
+def test_libvirts_client_survives_what_is_not_refused() -> None:
+    """No server is asked: there is no user for it."""
+    uris = [f"esx://127.0.0.1/{query}" for query in VMWARE_ACCEPTS]
+    command = [sys.executable, "-c", OPEN, *uris]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, len(result.stdout.splitlines())) == (0, len(uris)), result.stderr
+
+
+@given(
+    st.sampled_from(["transport", "no_verify", "auto_answer", "proxy"]),
+    st.text("htps:/socks4a501 +-9%.@", max_size=16),
+)
+def test_a_parameter_of_any_form_is_accepted_or_refused(name: str, value: str) -> None:
+    uri = f"esx://h/?{name}={value.replace(' ', '%20')}"
+    with suppress(ValueError):
+        check_parameters(uri)
+
+
+@pytest.mark.parametrize("value", ["u:secret@h:1", "u%3Asecret%40h:1", "http://u:secret@h:1"])
+def test_the_password_of_a_proxy_is_not_quoted(value: str) -> None:
+    """libvirt takes no such proxy. So it is in the message about it."""
+    uri = f"esx://h/?proxy={value}"
+    for shown in (quote(uri), redact_uri(uri), redact_in(f"cannot parse {uri}", uri)):
+        assert "secret" not in shown
+        assert "esx://" in shown
