@@ -15,7 +15,7 @@ from tests.packaging.buildah import CHECKOUT
 from tests.packaging.fresh_debian import build
 
 # What is built, and on which releases of Debian.
-_BUILDING = ("test_deb.py", "test_image.py", "test_rpm.py", "test_ssh.py")
+_BUILDING = ("test_ansible.py", "test_deb.py", "test_image.py", "test_rpm.py", "test_ssh.py")
 _RELEASES = ("bookworm", "trixie")
 
 

@@ -74,5 +74,25 @@ def test_the_playbook_installs_the_package_that_is_built() -> None:
     """Its version is the exporter's, and each task uses a module of Ansible's own."""
     (play,) = read("ansible/playbook.yaml")[0]
     assert re.search(rf"_{re.escape(__version__)}-1_all\.deb$", play["vars"]["package"])
-    for task in (*play["tasks"], *play["handlers"]):
+    for task in play["tasks"]:
         assert [key for key in task if key.startswith("ansible.builtin.")]
+
+
+def test_the_playbook_changes_nothing_of_the_service_after_it_has_looked_what_to_take_up() -> None:
+    """User and groups come before the package, which starts the service. What restarts or reloads it is last.
+
+    tests/packaging/test_ansible.py runs it.
+    """
+    (play,) = read("ansible/playbook.yaml")[0]
+    kinds = [next(key for key in task if "." in key).rpartition(".")[2] for task in play["tasks"]]
+    looks = next(place for place, task in enumerate(play["tasks"]) if task.get("register") == "present")
+    assert (
+        kinds.index("user") < kinds.index("apt") < kinds.index("lineinfile") < kinds.index("systemd") < looks
+    )
+    assert kinds[looks + 1 :] == ["command", "systemd", "systemd", "copy"]
+    restart, reload = play["tasks"][looks + 2 : looks + 4]
+    assert (restart["ansible.builtin.systemd"]["state"], reload["ansible.builtin.systemd"]["state"]) == (
+        "restarted",
+        "reloaded",
+    )
+    assert play.get("handlers") is None

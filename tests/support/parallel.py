@@ -16,7 +16,12 @@ from xdist.scheduler import LoadScopeScheduling
 # Files that share what takes minutes to make: the fleet of tests/fleet/conftest.py, and buildah's store.
 TOGETHER = (
     ("tests/fleet/test_alerts.py", "tests/fleet/test_scale_out.py", "tests/fleet/test_shards.py"),
-    ("tests/packaging/test_deb.py", "tests/packaging/test_image.py", "tests/packaging/test_ssh.py"),
+    (
+        "tests/packaging/test_deb.py",
+        "tests/packaging/test_ansible.py",
+        "tests/packaging/test_image.py",
+        "tests/packaging/test_ssh.py",
+    ),
 )
 
 # Files whose tests share nothing, and take so long that each is a unit.
