@@ -241,13 +241,14 @@ _AS_TEXT: Mapping[Kind[Any], Kind[Any]] = {
 
 
 class _Setting(NamedTuple):
-    value: str  # as written, with its references; continuation lines come after line ends
+    lines: list[str]  # the value as written, with its references, and the continuation lines
     line: int
     earlier: _Setting | None = None  # the one of the same name before it; only some options still use it
 
-    def continue_with(self, line: str) -> _Setting:
-        """Add a continuation line."""
-        return self._replace(value=f"{self.value}\n{line.lstrip()}")
+    @property
+    def value(self) -> str:
+        """The value as written. Continuation lines come after line ends."""
+        return "\n".join(self.lines)
 
 
 class _UnknownReferenceError(Exception):
@@ -289,9 +290,9 @@ class _ConfFile:
         while setting is not None:
             value = self._read(option, setting, kind)
             if value is not None:
-                values.insert(0, value)
+                values.append(value)
             setting = setting.earlier
-        return tuple(values)
+        return tuple(reversed(values))
 
     def _read(self, option: Option, setting: _Setting, kind: Kind[T]) -> T | None:
         try:
@@ -318,8 +319,9 @@ class _ConfFile:
 
     def report_unsupported(self, option: Option, consequence: str) -> None:
         """Note an unsupported value, and what happens instead."""
-        value, line, _earlier = self._settings[option]
-        self.unsupported.append(f"{self.file}:{line}: {option} = {quote(value)[1:-1]}: {consequence}")
+        setting = self._settings[option]
+        quoted = quote(setting.value)[1:-1]
+        self.unsupported.append(f"{self.file}:{setting.line}: {option} = {quoted}: {consequence}")
 
     def _report_endless(self, option: Option, setting: _Setting) -> None:
         """Report it once. No later value can be read either."""
@@ -379,14 +381,14 @@ def _parse_settings(file: str, text: str, mistakes: Mistakes) -> dict[Option, _S
             if current is None:
                 mistake = "found a line that begins with a blank, expected an option before it"
             else:
-                settings[current] = settings[current].continue_with(line)
+                settings[current].lines.append(line.lstrip())
         elif line.startswith("["):
             current, group = None, _parse_group(line)
             mistake = "" if group else "found a group without a name or without its ], expected [GROUP]"
         else:
             name, value = _parse_assignment(line)
             current = Option(group or "", name)
-            settings[current] = _Setting(value, number, settings.get(current))
+            settings[current] = _Setting([value], number, settings.get(current))
             if not name:
                 mistake = "found a line that sets nothing, expected NAME = VALUE"
             elif group is None:

@@ -20,7 +20,7 @@ def _weigh(parameters: list[str]) -> float:
         key, _, value = parameter.partition("=")
         if key.strip() == "q":
             try:
-                return float(value)
+                return float(value.strip().strip('"'))
             except ValueError:
                 return 1.0
     return 1.0

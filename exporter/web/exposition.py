@@ -23,8 +23,10 @@ class Format:
 
 
 def choose_format(accept: str) -> Format:
-    """Return OpenMetrics if the client accepts it by name, else the text format."""
-    return OPENMETRICS if parse_weights(accept).get("application/openmetrics-text", 0) > 0 else TEXT
+    """Return OpenMetrics if the client accepts it by name, and the text format no more; else that."""
+    weights = parse_weights(accept)
+    weight = weights.get("application/openmetrics-text", 0)
+    return OPENMETRICS if weight > 0 and weight >= weights.get("text/plain", 0) else TEXT
 
 
 def render_text(families: Iterable[Family]) -> bytes:

@@ -94,6 +94,11 @@ def test_a_unit_is_told_where_the_format_has_one() -> None:
         ("application/openmetrics-text;version=1.0.0;q=0, text/plain", TEXT),
         ("application/openmetrics-text;q=0.0,application/openmetrics-text;version=1.0.0;q=0.1", OPENMETRICS),
         ("application/openmetrics-text", OPENMETRICS),
+        ("APPLICATION/OPENMETRICS-TEXT ; Q = 0.000", TEXT),
+        ('application/openmetrics-text;q="0"', TEXT),
+        ("application/openmetrics-text;q=abc", OPENMETRICS),
+        ("application/openmetrics-text;q=0.1, text/plain;q=0.9", TEXT),
+        ("application/openmetrics-text;q=0.5, */*", OPENMETRICS),
         ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OPENMETRICS),
         (
             "application/vnd.google.protobuf;encoding=delimited;q=0.7, application/openmetrics-text;q=0.5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -457,3 +458,13 @@ def test_any_text_is_a_nova_conf_or_a_list_of_mistakes(tmp_path: Path, written: 
     else:
         return
     assert all(mistake.startswith(f"{tmp_path}/nova.conf:") and "\n" not in mistake for mistake in mistakes)
+
+
+def test_lines_that_continue_a_value_are_read_in_a_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    """To copy the value at each of them took minutes here. 20 s is for a busy machine."""
+    path = tmp_path / "nova.conf"
+    path.write_text("[DEFAULT]\nmy_ip = a\n" + " b\n" * 1_500_000)
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match="expected one line of text"):
+        read_nova_conf(path)
+    assert time.monotonic() - begun < 20
