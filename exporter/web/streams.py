@@ -18,6 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from exporter.web.handshake import Handshake
+
 T = TypeVar("T")
 
 _READ_BYTES = 16 * 1024
@@ -93,13 +95,15 @@ class TlsStream(PlainStream):
         super().__init__(client)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._handshake: Handshake | None = Handshake()
 
     async def open(self) -> None:
         """Do the handshake.
 
-        :raises OSError: if the client does not speak TLS, or has no common version
+        :raises OSError: if the client does not speak TLS, has no common version, or announces a long message
         """
         await self._run(self._tls.do_handshake)
+        self._handshake = None
         self.certificate = self._tls.getpeercert()
 
     async def read(self) -> bytes:
@@ -138,9 +142,17 @@ class TlsStream(PlainStream):
                 pass
             finally:
                 if self._outgoing.pending:
-                    await super().write(self._outgoing.read())
+                    await self._send()
             received = await self.read_raw()
+            if self._handshake is not None:
+                self._handshake.check(received)
             if received:
                 self._incoming.write(received)
             else:
                 self._incoming.write_eof()
+
+    async def _send(self) -> None:
+        sent = self._outgoing.read()
+        if self._handshake is not None:
+            self._handshake.note_sent(sent)
+        await super().write(sent)

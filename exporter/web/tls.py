@@ -39,6 +39,8 @@ def make_ssl_context(tls: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
+    # A new handshake on an old connection (TLS 1.2) costs the server most. OpenSSL 3 refuses it by default.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     # PROTOCOL_TLS_SERVER prefers the server's order of ciphers by default.
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE

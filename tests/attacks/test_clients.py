@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -129,3 +131,56 @@ def test_polite_tls_clients_that_idle_keep_the_next_one_in_and_memory_low(
     wait_until(
         lambda: count_descriptors(served.process.pid) <= OTHER_DESCRIPTORS, "the descriptors", seconds=10
     )
+
+
+def test_handshakes_that_do_not_end_keep_nobody_out_and_memory_low(
+    served: Served, authority: Authority
+) -> None:
+    """A record of 16,000 bytes that lacks the last ones; the most that a client can make the server hold."""
+    unfinished = b"\x16\x03\x01\x3e\x80\x01\x00\x3e\x7c" + bytes(15_900)
+    before = read_memory_kib(served.process.pid)
+    with many_connections(served.port, MAX_CONNECTIONS, unfinished):
+        wait_until(lambda: count_descriptors(served.process.pid) >= MAX_CONNECTIONS, "the clients")
+        assert (read_memory_kib(served.process.pid) - before) / MAX_CONNECTIONS < 100, "KiB for each connection"
+        with connect_tls(served.port, authority) as client:
+            client.sendall(GET)
+            assert b"hypervisor_up" in read_response(client)
+
+
+def test_a_handshake_that_announces_much_is_ended_before_anything_is_kept_for_it(served: Served) -> None:
+    """130,000 bytes, in a record of four: OpenSSL would take it, and set 170 KiB aside."""
+    announced = b"\x16\x03\x01\x00\x04\x01" + (130_000).to_bytes(3, "big")
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
+        client.sendall(announced)
+        assert client.recv(1) == b""
+
+
+def test_a_new_handshake_on_an_old_connection_is_refused(served: Served, authority: Authority) -> None:
+    """OpenSSL's client asks for one when it reads an R."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{served.port}", "-tls1_2"]
+    result = subprocess.run(
+        [*command, "-CAfile", authority.certificate],
+        input="R\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "RENEGOTIATING" in result.stdout + result.stderr
+    assert "no renegotiation" in result.stderr
+
+
+def test_tls_connections_that_come_and_go_leave_no_memory_behind(
+    served: Served, authority: Authority
+) -> None:
+    """What the first ones have left behind is used by the next ones."""
+    sizes = []
+    for _ in range(6):
+        with contextlib.ExitStack() as stack:
+            for _ in range(400):
+                client = stack.enter_context(connect_tls(served.port, authority))
+                client.sendall(GET)
+                assert read_response(client)
+        wait_until(lambda: count_descriptors(served.process.pid) <= OTHER_DESCRIPTORS, "the descriptors")
+        sizes.append(read_memory_kib(served.process.pid))
+    assert max(sizes[2:]) - sizes[1] < 400 * 5, "5 KiB for each connection; one takes 60"
