@@ -1,194 +1,272 @@
-"""Attack one exporter in every way at once, beside one scraper: `make bench-attacks`.
+"""Attack one exporter in every way at once, beside one Prometheus: `make bench-attacks`.
 
-The results go into docs/performance.md, between two marks.
+Prometheus scrapes over TLS with a password, every 15 s. It alone says which scrapes failed. The results go
+into docs/performance.md, between two marks. The exit status is 1 if a scrape failed, or if the exporter used
+more than SECURITY.md says.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import http.client
 import json
 import os
-import ssl
-import statistics
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-import bcrypt
-
-from bench.attackers import INSIDER
+from bench.attacked import (
+    HUNG,
+    PASSWORD,
+    REFUSING,
+    USER,
+    WELL,
+    AttackedExporter,
+    LeftLog,
+    Look,
+    serve_attacked,
+)
+from bench.attackers import ATTACKERS
 from bench.page import write_between
-from tests.web.authority import Authority
-from tests.web.served import Served, serve_web
+from tests.support.prometheus_server import PrometheusServer
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _BEGIN = "<!-- What follows was written by `make bench-attacks`. -->"
 _END = "<!-- Up to here: bench-attacks. -->"
-_USER, _PASSWORD = "prometheus", "the right password"
-_BCRYPT_COST = 10  # htpasswd's default is 5; exporter-toolkit's documentation has 10
-_HYPERVISORS = 50
-_TIMEOUT_SECONDS = 10.0  # Prometheus' default
+_INTERVAL_SECONDS = 15
+_SHARE = 5  # the first and the last fifth of the time are compared
+_LOG_BYTES = 2**20 + 2**17  # what may wait for a reader, and the pipe
 
 
-@dataclass
+@dataclass(frozen=True)
+class Bounds:
+    """What SECURITY.md says that the process uses at most, whatever clients do."""
+
+    descriptors: int
+    threads: int
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class Scrapes:
+    """What Prometheus says about its scrapes of one path.
+
+    :ivar well_down: the most of the well hypervisors that were not up in one scrape
+    """
+
+    path: str
+    count: int
+    failed: int
+    expected: int
+    median_seconds: float
+    longest_seconds: float
+    well_down: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one run saw.
 
-    :ivar failures: one line for each scrape that failed
+    :ivar errors: what Prometheus said about each failed scrape
+    :ivar begun: how often each attack was begun
     """
 
-    seconds: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    descriptors: int = 0
-    threads: int = 0
-    memory_kib: int = 0
-    log_bytes: int = 0
+    seconds: float
+    scrapes: Sequence[Scrapes]
+    errors: Collection[str]
+    looks: Sequence[Look]
+    log: LeftLog
+    begun: Mapping[str, int]
+
+    def find_failures(self, bounds: Bounds) -> list[str]:
+        """Return one line for each promise that was broken."""
+        failures = []
+        for each in self.scrapes:
+            if each.failed or each.count < each.expected:
+                counts = f"{each.count} scrapes, {each.expected} expected, {each.failed} failed"
+                failures.append(f"{each.path}: {counts}")
+        for name in ("descriptors", "threads", "memory_mib"):
+            most, bound = max(getattr(look, name) for look in self.looks), getattr(bounds, name)
+            if most > bound:
+                failures.append(f"{name}: {most:.0f}, SECURITY.md says {bound}")
+        if self.log.read_bytes > _LOG_BYTES:
+            failures.append(f"log: {self.log.read_bytes} bytes waited for a reader")
+        failures += self.errors
+        idle = [what for what, count in self.begun.items() if not count]
+        return [*failures, *(f"attack never begun: {what}" for what in idle)]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Attack, write what came of it into the page, and return 1 if any scrape failed."""
+    """Attack, write what came of it into the page, and return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="make bench-attacks", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long (300)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
     parser.add_argument("--page", type=Path, default=_CHECKOUT / "docs" / "performance.md")
     flags = parser.parse_args(argv)
+    bounds = read_bounds()
     outcome = measure(flags.seconds)
-    text = _describe(outcome, flags.seconds)
+    failures = outcome.find_failures(bounds)
+    text = describe(outcome, bounds, attackers=ATTACKERS.values())
     write_between(flags.page, text, begin=_BEGIN, end=_END, heading="Under attack")
     print(text)
-    print(*outcome.failures[:20], sep="\n", file=sys.stderr)
-    return 1 if outcome.failures else 0
+    print(*failures, sep="\n", file=sys.stderr)
+    return 1 if failures else 0
 
 
-def measure(seconds: float) -> Outcome:
-    """Scrape once a second for so long while the attackers are at it."""
-    outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="hx-attacks-") as directory:
-        authority = Authority(Path(directory))
-        authority.issue("server", "localhost")
-        with _exporter(Path(directory)) as served, _attackers(served, authority):
-            scraper = _Scraper(served.port, ssl.create_default_context(cafile=str(authority.certificate)))
-            over = time.monotonic() + seconds
-            while time.monotonic() < over:
-                started = time.monotonic()
-                scraper.scrape(outcome)
-                _look(served.process.pid, outcome)
-                time.sleep(max(0.0, started + 1 - time.monotonic()))
-            outcome.log_bytes = served.log_file.stat().st_size
-            scraper.close()
-    return outcome
+def read_bounds() -> Bounds:
+    """Return what SECURITY.md says of the whole process."""
+    text = (_CHECKOUT / "SECURITY.md").read_text()
+    found = re.search(r"\| ([\d,]+) descriptors, ([\d,]+) threads, ([\d,]+) MiB \|", text)
+    if found is None:
+        raise RuntimeError("SECURITY.md does not say what the whole process uses")
+    return Bounds(*(int(number.replace(",", "")) for number in found.groups()))
+
+
+def measure(seconds: float, *, interval_seconds: int = _INTERVAL_SECONDS) -> Outcome:
+    """Have Prometheus scrape for so long while the attackers are at it.
+
+    :param interval_seconds: Prometheus' scrape interval
+    """
+    looks: list[Look] = []
+    errors: dict[str, None] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="hx-attacks-") as directory,
+        serve_attacked(Path(directory)) as exporter,
+    ):
+        scrape_configs = _make_scrape_configs(exporter)
+        begun: dict[str, int] = {}
+        with (
+            _attackers(exporter, begun),
+            PrometheusServer(scrape_configs=scrape_configs, interval=f"{interval_seconds}s") as prometheus,
+        ):
+            started = time.monotonic()
+            while (elapsed := time.monotonic() - started) < seconds:
+                looks.append(exporter.look(elapsed))
+                errors |= dict.fromkeys(_list_errors(prometheus))
+                time.sleep(min(1.0, seconds - elapsed))
+            scrapes = [
+                _ask(prometheus, str(each["job_name"]), seconds, interval_seconds) for each in scrape_configs
+            ]
+        log = exporter.read_log()
+    return Outcome(seconds=seconds, scrapes=scrapes, errors=list(errors), looks=looks, log=log, begun=begun)
+
+
+def _list_errors(prometheus: PrometheusServer) -> list[str]:
+    """Return what went wrong with the last scrapes."""
+    return [
+        f"{each['scrapePool']} at {each['lastScrape']}: {each['lastError']}"
+        for each in prometheus.ask("targets")["activeTargets"]
+        if each["lastError"]
+    ]
 
 
 @contextlib.contextmanager
-def _exporter(directory: Path) -> Iterator[Served]:
-    """Run an exporter for some hypervisors of libvirt's test driver, with TLS and two users."""
-    users = {
-        user: bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_COST)).decode()
-        for user, password in ((_USER, _PASSWORD), INSIDER)
-    }
-    web = directory / "web.yml"
-    tls = {"cert_file": "server.crt", "key_file": "server.key"}
-    web.write_text(json.dumps({"tls_server_config": tls, "basic_auth_users": users}))
-    config = directory / "config.yaml"
-    hypervisors = [{"name": f"kvm{number}", "uri": "test:///default"} for number in range(_HYPERVISORS)]
-    config.write_text(json.dumps({"hypervisors": hypervisors}))
-    with serve_web(web, f"--config.file={config}", uri=None) as served:
-        yield served
-
-
-@contextlib.contextmanager
-def _attackers(served: Served, authority: Authority) -> Iterator[None]:
+def _attackers(exporter: AttackedExporter, begun: dict[str, int]) -> Iterator[None]:
+    """Have the attackers at it. Note how often each attack was begun."""
     # With less of a processor than the exporter: on a machine that they share, they would win by that alone.
     command = ["nice", "-n", "5", sys.executable, "-m", "bench.attackers"]
-    process = subprocess.Popen([*command, str(served.port), str(authority.certificate)], cwd=_CHECKOUT)
+    process = subprocess.Popen(
+        [*command, str(exporter.port), str(exporter.authority)], cwd=_CHECKOUT, stdout=subprocess.PIPE
+    )
     try:
         yield
         assert process.poll() is None, "the attackers gave up"
+        process.terminate()
+        assert process.stdout is not None
+        begun.update(json.loads(process.stdout.readline()))
     finally:
-        process.kill()
-        process.wait(timeout=10)
+        process.kill()  # it does not close a thousand connections in good order
+        process.communicate(timeout=10)
 
 
-class _Scraper:
-    """Scrapes as Prometheus does: over a kept connection; over a new one where that was closed meanwhile."""
-
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._connection = http.client.HTTPSConnection(
-            "localhost", port, timeout=_TIMEOUT_SECONDS, context=context
-        )
-        credentials = base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {credentials}"}
-
-    def scrape(self, outcome: Outcome) -> None:
-        started = time.perf_counter()
-        is_kept = self._connection.sock is not None
-        try:
-            try:
-                status, body = self._get()
-            except (ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine):
-                if not is_kept:
-                    raise
-                self._connection.close()
-                status, body = self._get()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            seconds = time.perf_counter() - started
-            outcome.failures.append(f"failed after {seconds:.1f} s: {error!r}")
-            return
-        outcome.seconds.append(time.perf_counter() - started)
-        if outcome.seconds[-1] > _TIMEOUT_SECONDS:
-            outcome.failures.append(f"scrape took {outcome.seconds[-1]:.1f} s")
-        if status != http.HTTPStatus.OK or body.count(b"\nhypervisor_up{") != _HYPERVISORS:
-            outcome.failures.append(f"scrape answered {status}: {body[-200:]!r}")
-
-    def _get(self) -> tuple[int, bytes]:
-        self._connection.request("GET", "/metrics", headers=self._headers)
-        response = self._connection.getresponse()
-        return response.status, response.read()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def _look(pid: int, outcome: Outcome) -> None:
-    process = Path(f"/proc/{pid}")
-    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    outcome.descriptors = max(outcome.descriptors, len(list((process / "fd").iterdir())))
-    outcome.threads = max(outcome.threads, int(status["Threads"]))
-    outcome.memory_kib = max(outcome.memory_kib, int(status["VmRSS"].split()[0]))
-
-
-def _describe(outcome: Outcome, seconds: float) -> str:
-    p50, p99 = statistics.median(outcome.seconds), statistics.quantiles(outcome.seconds, n=100)[98]
-    rows = [
-        ("scrapes", f"{len(outcome.seconds):,}"),
-        ("failed scrapes", str(len(outcome.failures))),
-        ("scrape time p50, p99, longest", f"{p50:.2f}, {p99:.2f}, {max(outcome.seconds):.2f} s"),
-        ("most file descriptors", str(outcome.descriptors)),
-        ("most threads", str(outcome.threads)),
-        ("most resident memory", f"{outcome.memory_kib / 1024:.0f} MiB"),
-        ("log", f"{outcome.log_bytes / 1024:.0f} KiB"),
+def _make_scrape_configs(exporter: AttackedExporter) -> list[dict[str, Any]]:
+    """Return a job that scrapes all hypervisors, and one for one of them. Both are named after their path."""
+    common = {
+        "scheme": "https",
+        "basic_auth": {"username": USER, "password": PASSWORD},
+        "tls_config": {"ca_file": str(exporter.authority), "server_name": "localhost"},
+        "static_configs": [{"targets": [f"127.0.0.1:{exporter.port}"]}],
+    }
+    return [
+        {"job_name": "/metrics", "metrics_path": "/metrics", **common},
+        {"job_name": "/probe", "metrics_path": "/probe", "params": {"target": ["well00"]}, **common},
     ]
+
+
+def _ask(prometheus: PrometheusServer, job: str, seconds: float, interval_seconds: int) -> Scrapes:
+    """Return what Prometheus knows about the scrapes of a job. All of them count, since it started."""
+    window = f"[{seconds + 60:.0f}s"
+    selector = f'{{job="{job}"}}'
+
+    def ask(expr: str) -> float:
+        found = prometheus.query(expr)
+        return float(found[0]["value"][1]) if found else 0.0
+
+    well = f'hypervisor_up{{job="{job}",target=~"well.*"}}'
+    count = round(ask(f"count_over_time(up{selector}{window}])"))
+    return Scrapes(
+        path=job,
+        count=count,
+        failed=count - round(ask(f"sum_over_time(up{selector}{window}])")),
+        expected=int(seconds / interval_seconds) - 1,  # the last one may be under way
+        median_seconds=ask(f"quantile_over_time(0.5, scrape_duration_seconds{selector}{window}])"),
+        longest_seconds=ask(f"max_over_time(scrape_duration_seconds{selector}{window}])"),
+        well_down=round(ask(f"max_over_time((count({well}) - sum({well})){window}:{interval_seconds}s])")),
+    )
+
+
+def describe(outcome: Outcome, bounds: Bounds, *, attackers: Collection[tuple[int, str]]) -> str:
+    """Return the run's results as text for the page.
+
+    :param attackers: how many there were of each kind, and what they did
+    """
+    looks = outcome.looks
+    first = [look for look in looks if look.at < outcome.seconds / _SHARE]
+    last = [look for look in looks if look.at >= outcome.seconds * (1 - 1 / _SHARE)]
+
+    def count(name: str) -> str:
+        most = [max(getattr(look, name) for look in part) for part in (first, last, looks)]
+        return " | ".join(f"{each:,.0f}" for each in most)
+
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    minutes = outcome.seconds / _SHARE / 60
+    log_kib = outcome.log.read_bytes / 1024
     return "\n".join(
         [
-            f"`make bench-attacks ARGS='--seconds {seconds:g}'`, {when}:",
-            f"one scraper scrapes {_HYPERVISORS} hypervisors once a second over TLS with a password. At the",
-            "same time: 300 clients send 100 requests and read nothing, 300 send nothing, 100 send a byte a",
-            "second, 20 send nonsense, and 40 guess passwords. With their own password, 10 open the page and",
-            "5 reload without a pause.",
-            f"All share {os.cpu_count()} CPUs (load {os.getloadavg()[1]:.1f}).",
+            f"`make bench-attacks ARGS='--seconds {outcome.seconds:g}'`, {when}:",
+            f"one Prometheus scrapes every {_INTERVAL_SECONDS} s over TLS with a password. The exporter",
+            f"watches {WELL} hypervisors of the test driver that are well, {HUNG} that accept connections",
+            f"and say nothing, and {REFUSING} that refuse them. Nobody reads its log. Its configuration",
+            "changes, with and without mistakes, and SIGHUP comes several times a second. All attackers",
+            "below attack at the same time, from one other address.",
+            f"All share {os.cpu_count()} CPUs (load {os.getloadavg()[1]:.1f} over the last 5 minutes).",
             "",
-            "| | |",
-            "|---|---:|",
-            *(f"| {name} | {value} |" for name, value in rows),
+            "| as Prometheus says | scrapes | failed | median s | longest s | well ones down, most |",
+            "|---|---:|---:|---:|---:|---:|",
+            *(
+                f"| `{each.path}` | {each.count} | {each.failed} | {each.median_seconds:.2f}"
+                f" | {each.longest_seconds:.2f} | {each.well_down} |"
+                for each in outcome.scrapes
+            ),
+            "",
+            f"| most in | the first {minutes:.1f} minutes | the last | all | SECURITY.md |",
+            "|---|---:|---:|---:|---:|",
+            f"| file descriptors | {count('descriptors')} | {bounds.descriptors:,} |",
+            f"| threads | {count('threads')} | {bounds.threads:,} |",
+            f"| resident memory, MiB | {count('memory_mib')} | {bounds.memory_mib:,} |",
+            "",
+            f"At the end {log_kib:.0f} KiB of the log waited for a reader.",
+            f"{outcome.log.dropped:,} lines had been dropped.",
+            "",
+            "| attackers | what they do | how often begun |",
+            "|---:|---|---:|",
+            *(f"| {many} | {what} | {outcome.begun[what]:,} |" for many, what in attackers),
         ]
     )
 

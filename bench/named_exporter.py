@@ -31,6 +31,7 @@ class NamedHypervisor(LibvirtHypervisor):
 
 
 if __name__ == "__main__":
+    is_local = HypervisorConfig.is_local
     hypervisor.LibvirtHypervisor = NamedHypervisor  # type: ignore[misc]
-    HypervisorConfig.is_local = True  # type: ignore[assignment, method-assign]
+    HypervisorConfig.is_local = property(lambda self: self.is_embedded or is_local.fget(self))  # type: ignore[assignment, method-assign, attr-defined]
     sys.exit(cli.main())

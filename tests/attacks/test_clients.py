@@ -141,7 +141,9 @@ def test_handshakes_that_do_not_end_keep_nobody_out_and_memory_low(
     before = read_memory_kib(served.process.pid)
     with many_connections(served.port, MAX_CONNECTIONS, unfinished):
         wait_until(lambda: count_descriptors(served.process.pid) >= MAX_CONNECTIONS, "the clients")
-        assert (read_memory_kib(served.process.pid) - before) / MAX_CONNECTIONS < 100, "KiB for each connection"
+        assert (read_memory_kib(served.process.pid) - before) / MAX_CONNECTIONS < 100, (
+            "KiB for each connection"
+        )
         with connect_tls(served.port, authority) as client:
             client.sendall(GET)
             assert b"hypervisor_up" in read_response(client)
