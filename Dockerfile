@@ -20,6 +20,8 @@
 #
 # The image is based on Debian 13. For Debian 12:
 #   docker build --build-arg BASE=debian:12-slim ...
+# The tag of the base moves with Debian's updates. To pin it to a digest: `make pin-images`, or
+#   docker build --build-arg BASE=debian:13-slim@sha256:... ...
 # Without a container engine or a registry, `make image` builds the same with buildah, on Debian 12 or 13, for either
 # release (make image BASE=bookworm).
 

@@ -143,6 +143,11 @@ image: ## Build the container image without a container engine: make image BASE=
 	@$(INSTALL_PACKAGES) image
 	@scripts/build-image --base='$(BASE)' dist/hypervisor-exporter-image.tar
 
+.PHONY: pin-images
+pin-images: ## Pin the images that are built on and tried out to their present digests (needs the registries)
+	@$(INSTALL_PACKAGES) pin
+	@scripts/pin-images
+
 .PHONY: deb
 deb: ## Build the Debian package
 	@$(INSTALL_PACKAGES) deb

@@ -23,6 +23,9 @@ SPDX = {
     "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # Jinja2's, by its LICENSE.txt
 }
 
+# The versions that corrected the known vulnerabilities: CVE-2025-43859, CVE-2025-27516, CVE-2020-14343.
+CORRECTED = {"h11": "0.16.0", "jinja2": "3.1.6", "pyyaml": "5.4"}
+
 
 def normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -47,6 +50,25 @@ def test_everything_that_is_needed_is_pinned_and_hashed() -> None:
     assert set(read_lock()) | {"hypervisor-exporter"} == find_closure("hypervisor-exporter")
     for entry in re.split(r"\n(?=[a-z])", LOCK.read_text())[1:]:
         assert "--hash=sha256:" in entry, entry
+
+
+def test_pip_gets_no_version_with_a_known_vulnerability() -> None:
+    """The lowest version that is allowed has the correction, and so has the locked one."""
+    dependencies = (
+        (CHECKOUT / "pyproject.toml").read_text().partition("\ndependencies = [")[2].partition("]")[0]
+    )
+    allowed = re.findall(r'"([\w-]+)>=([\d.]+)"', dependencies)
+    lowest = {normalize(name): version for name, version in allowed}
+    locked = read_lock()
+    for name, corrected in CORRECTED.items():
+        assert as_numbers(lowest[name]) >= as_numbers(corrected)
+        assert as_numbers(locked[name]) >= as_numbers(corrected)
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    """Return "0.16" as (0, 16, 0), so that it is not below 0.16.0."""
+    numbers = [*map(int, version.split(".")), 0, 0]
+    return tuple(numbers[:3])
 
 
 def test_each_licence_is_what_the_package_itself_says() -> None:
@@ -94,3 +116,54 @@ def test_two_builds_have_one_hash(kind: str, tmp_path: Path) -> None:
         (file,) = folder.iterdir()
         hashes.add(hashlib.sha256(file.read_bytes()).hexdigest())
     assert len(hashes) == 1
+
+
+# What the registries would say, which cannot be reached from here.
+SKOPEO = """#!/bin/sh
+eval name=\\${$#}
+case $name in *absent*) echo "no such tag" >&2; exit 1 ;; esac
+printf 'sha256:%s\\n' "$(echo "$name" | sha256sum | cut -c -64)"
+"""
+
+
+def pin(folder: Path, *files: Path) -> subprocess.CompletedProcess[str]:
+    """Run scripts/pin-images with a stand-in for skopeo."""
+    skopeo = folder / "skopeo"
+    skopeo.write_text(SKOPEO)
+    skopeo.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    command = [CHECKOUT / "scripts/pin-images", *files]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_images_are_pinned_to_what_the_registry_says_and_nothing_else_changes(tmp_path: Path) -> None:
+    """Pinned or not before: each gets the digest of its tag."""
+    files = [tmp_path / "Dockerfile", tmp_path / "compose.yaml"]
+    before = [(CHECKOUT / name).read_text() for name in ("Dockerfile", "deploy/compose/compose.yaml")]
+    for file, text in zip(files, before, strict=True):
+        file.write_text(text)
+    assert pin(tmp_path, *files).returncode == 0
+    pinned = [file.read_text() for file in files]
+    for image in ("debian:13-slim", "prom/prometheus:v3.5.0", "grafana/grafana:11.6.0"):
+        digest = hashlib.sha256(f"docker://{image}\n".encode()).hexdigest()
+        assert f"{image}@sha256:{digest}\n" in "".join(pinned)
+    unpinned = [re.sub(r"@sha256:[0-9a-f]{64}$", "", text, flags=re.MULTILINE) for text in (*before, *pinned)]
+    assert unpinned[:2] == unpinned[2:]
+
+
+def test_one_tag_that_is_not_found_leaves_all_files_as_they_are(tmp_path: Path) -> None:
+    """Which one, and where it stands, is said."""
+    files = [tmp_path / "Dockerfile", tmp_path / "compose.yaml"]
+    files[0].write_text("ARG BASE=debian:13-slim\n")
+    files[1].write_text("    image: absent/absent:1\n")
+    result = pin(tmp_path, *files)
+    assert (result.returncode, files[0].read_text()) == (1, "ARG BASE=debian:13-slim\n")
+    assert f"Cannot pin absent/absent:1 of {files[1]}" in result.stderr
+
+
+def test_the_images_of_the_compose_file_have_digests() -> None:
+    """A tag of somebody else may be moved to another image."""
+    compose = (CHECKOUT / "deploy/compose/compose.yaml").read_text()
+    images = re.findall(r"^ +image: (.*)$", compose, re.MULTILINE)
+    assert images
+    assert [image for image in images if not re.search(r":[\w.]+@sha256:[0-9a-f]{64}$", image)] == []
