@@ -13,14 +13,18 @@ Its states: what is shown in each, and what a scrape and the maintenance between
     unreachable, for longer than the grace  no   no        reads it     reads it
     lost                                    yes  yes       reads it     reads it
     being read                              yes  yes       waits        reads what is due, later
-    late                                    no   the last  waits        reads what is due, later
-    late, for longer than a scrape          no   the last  nothing      reads what is due, later
+    late                                    no   the last  nothing      reads what is due, later
     reconfigured                            no   no        reads it     nothing
+    closed                                  yes  yes       nothing      nothing
 
 - A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where
   it cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time longer.
 - *lost*: libvirt reported that the connection is closed, and no refresh has noticed it yet.
-- *being read*: shown as before. All scrapes share one refresh. *late*: a scrape's time was up before its end.
+- *being read*: shown as before. All scrapes share one refresh, each until its own deadline. A scrape whose
+  deadline is sooner gets what is known, and changes nothing for others.
+- *late*: it is being read for as long as a scrape may take by the configuration (`scrape_timeout`), less a
+  margin, whoever waits for it.
+- *closed*: a reload took it out. A scrape that began before is shown it as it was, if nothing has its place.
 - What maintenance has read is not shown yet: the next scrape reads the host even if it is *up*.
 
 tests/unit/test_host_state_table.py goes through this table.
@@ -48,6 +52,10 @@ from exporter.recorder import Recorder, Recording
 
 log = logging.getLogger(__name__)
 
+# A refresh is late so many seconds before `scrape_timeout`. So the scrape that began it shows that when its
+# time is up, although it came some milliseconds earlier. With a short `scrape_timeout`, a quarter of it.
+LATE_MARGIN_SECONDS = 0.25
+
 
 class HostState:
     """The state of one hypervisor. A scrape starts a refresh in its own thread.
@@ -65,6 +73,8 @@ class HostState:
     :param recorder: records the reads of the hypervisor, for debugging
     :param needs: the sources that metrics need: it is down while numbers of these are missing. None for all
     :ivar hostname: the first one that the hypervisor reported; None before its first answer
+    :ivar is_closed: whether it is in use no more
+    :ivar changes: how many times its settings were replaced
     """
 
     def __init__(
@@ -109,7 +119,10 @@ class HostState:
         self._last_refresh_succeeded = False
         self._succeeded_at: float | None = None
         self._is_up = False
-        self._is_late = False
+        self._was_noted_late = False
+        self.is_closed = False
+        self.changes = 0
+        self._changes_read = 0
         self.hostname: str | None = None
         self._cache_hits = 0
         self._has_reported_view = False
@@ -117,15 +130,22 @@ class HostState:
     async def get_host_stats(self, *, refresh: bool, deadline: float) -> None:
         """Refresh the hypervisor if `refresh` is set or the snapshot is too old.
 
-        Get_view then shows the result.
+        Get_view then shows the result. If the settings are replaced meanwhile, it is by the new ones.
 
         :param deadline: how long to wait, on the clock. A refresh that takes longer continues, and all
             callers share it.
         """
+        if self.is_closed:
+            return
+        changes = self.changes
         if self._is_cached() and not refresh:
             self._cache_hits += 1
         else:
             await self._wait_for_refresh(deadline, is_forced=refresh)
+        while changes != self.changes and not self.is_closed:
+            changes = self.changes
+            if self._changes_read != changes:
+                await self._wait_for_refresh(deadline, is_forced=True)
 
     def recording(self) -> AbstractContextManager[Recording]:
         """Record the reads of the hypervisor in this block."""
@@ -145,20 +165,21 @@ class HostState:
 
         :param duplicate_of: the target that is shown instead of this one, and why
         """
-        now = self._clock()
+        self._note_if_late()
+        now, is_late = self._clock(), self._is_late
         snapshot = self._snapshot if self.has_usable_numbers and duplicate_of is None else None
         duplicate = () if duplicate_of is None else (make_duplicate(self.hostname, duplicate_of),)
         driver = self._driver.get_stats()
         return HostView(
             target=self.target,
-            is_up=self._is_up and not self._is_late and duplicate_of is None,
+            is_up=self._is_up and not is_late and duplicate_of is None,
             snapshot=snapshot,
             refresh=self._refresh.cost,
             is_refreshing=self._refresh.is_under_way,
             errors=self._problems.get_errors(),
             cache_hits=self._cache_hits,
             driver=driver,
-            hung_calls=driver.hung + self._maintenance.hung + self._is_late,
+            hung_calls=driver.hung + self._maintenance.hung + is_late,
             problems=(*self._problems.get(), *duplicate),
             age_seconds=None if snapshot is None else self._age,
             seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
@@ -187,10 +208,11 @@ class HostState:
         self._refresh.note_reconfigured(target=hypervisor.target)
         self._snapshot, self._last_refresh_succeeded, self._is_up = None, False, False
         self._has_reported_view = False
+        self.changes += 1
 
     async def finish_maintenance(self) -> None:
         """If the hypervisor answers, read what is due between scrapes, and wait until it is read."""
-        if self._last_refresh_succeeded:
+        if self._last_refresh_succeeded and not self.is_closed:
             await self._maintenance.finish()
 
     def maintain(self) -> None:
@@ -199,6 +221,9 @@ class HostState:
         While a refresh is under way, libvirt may be hanging. Then the work starts when the refresh has ended
         well.
         """
+        self._note_if_late()
+        if self.is_closed:
+            return
         if self._refresh.is_under_way:
             self._is_maintenance_due = True
         elif self._is_to_reconnect():
@@ -213,7 +238,8 @@ class HostState:
         return is_lost and self._backoff.may_try(self._clock())
 
     def close(self) -> None:
-        """Release the hypervisor without waiting for it."""
+        """Release the hypervisor for good, without waiting for it."""
+        self.is_closed = True
         self._refresh.cancel()
         self._maintenance.close()
         self.stop_commands()
@@ -233,20 +259,26 @@ class HostState:
 
     async def _wait_for_refresh(self, deadline: float, *, is_forced: bool) -> None:
         is_wanted = is_forced or self._backoff.may_try(self._clock())
-        if not is_wanted and not self._refresh.is_under_way:
-            return
-        if not await self._refresh.wait(deadline, timeout=self._config.scrape_timeout):
-            self._note_late()
+        if (is_wanted or self._refresh.is_under_way) and not self._is_late:
+            await self._refresh.wait(deadline, timeout=self._config.scrape_timeout)
 
-    def _note_late(self) -> None:
-        """Record, once for each refresh, that a scrape could not wait for it."""
-        if not self._is_late:
-            self._is_late = True
+    @property
+    def _is_late(self) -> bool:
+        """Whether it is being read for as long as a scrape may take, whoever waits and for how long."""
+        timeout = self._config.scrape_timeout
+        margin = min(LATE_MARGIN_SECONDS, timeout / 4)
+        return self._refresh.is_under_way and self._refresh.seconds_under_way >= timeout - margin
+
+    def _note_if_late(self) -> None:
+        """Record, once for each refresh, that it is late."""
+        if self._is_late and not self._was_noted_late:
+            self._was_noted_late = True
             self._problems.note_late()
 
     def _end_refresh(self, outcome: Success[Resources] | Failure) -> None:
         """Take over what came of a refresh."""
-        self._is_late = False
+        self._was_noted_late = False
+        self._changes_read = self.changes
         if isinstance(outcome, Failure):
             self._handle_failure(outcome.error)
         else:

@@ -62,6 +62,11 @@ class Refresh:
         return self._task is not None
 
     @property
+    def seconds_under_way(self) -> float:
+        """For how long the hypervisor is being read; 0 if it is not."""
+        return self._clock() - self._started_at if self.is_under_way else 0.0
+
+    @property
     def has_seen_maintenance(self) -> bool:
         """Whether nothing was read between scrapes since the last refresh began."""
         return self._jobs_seen == self._maintenance.jobs_done
@@ -72,17 +77,15 @@ class Refresh:
         self._task = asyncio.get_running_loop().create_task(self._run())
         return self._task
 
-    async def wait(self, deadline: float, *, timeout: float) -> bool:
-        """Wait for the end of the one that is under way, or of a new one; return whether it has come.
+    async def wait(self, deadline: float, *, timeout: float) -> None:
+        """Wait for the end of the one that is under way, or of a new one.
 
         :param deadline: on the clock
         :param timeout: seconds after its start from which nobody waits for it any more
         """
-        now = self._clock()
         task = self._task or self.start()
-        is_overdue = now - self._started_at >= timeout
-        done, _pending = await asyncio.wait({task}, timeout=0 if is_overdue else max(0, deadline - now))
-        return bool(done) and not task.cancelled()
+        deadline = min(deadline, self._started_at + timeout)
+        await asyncio.wait({task}, timeout=max(0, deadline - self._clock()))
 
     def note_reconfigured(self, *, target: str) -> None:
         """Read once more if a refresh is under way: the settings changed.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 from exporter.compute.host_names import HostNames
 from exporter.compute.host_state import HostState
@@ -25,6 +26,7 @@ class ResourceTracker:
         self._make_host = make_host
         self._hosts: dict[HypervisorConfig, HostState] = {}
         self._names = HostNames()
+        self._changed = asyncio.Event()
         self.configure(config)
 
     @property
@@ -53,24 +55,48 @@ class ResourceTracker:
             self._hosts[hypervisor] = host
         for host in old.values():
             host.close()
+        # Audits that are under way read what is new at once.
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def update_available_resource(
         self, *, deadline: float, refresh: bool = False, target: str | None = None
     ) -> list[HostView]:
         """Refresh all hypervisors at the same time, and return their views by the deadline.
 
+        If a reload comes meanwhile, they are those of the new configuration. A single hypervisor that is not
+        in it is shown a last time, as it was.
+
         :param deadline: on the hosts' clock
         :param refresh: whether to read them even if the snapshots are young enough
         :param target: refresh and return only this hypervisor
         """
-        hosts = [host for host in self.hosts if target in (None, host.target)]
-        await asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in hosts))
+        asked = await self._refresh(deadline=deadline, refresh=refresh, target=target)
+        hosts = self._list(target)
         duplicates = self._names.find_duplicates(self._hosts)
-        tracked = set(self.hosts)  # a reload may have removed one meanwhile
-        hosts = [host for host in hosts if host in tracked]
         for host in hosts:
             host.note_duplicate(duplicates.get(host))
+        if target is not None and not hosts:
+            return [host.get_view() for host in asked[-1:]]
         return [host.get_view(duplicate_of=duplicates.get(host)) for host in hosts]
+
+    async def _refresh(self, *, deadline: float, refresh: bool, target: str | None) -> list[HostState]:
+        """Refresh hypervisors, also those that a reload brings meanwhile. Return all of them."""
+        asked: dict[HostState, int] = {}
+        waiting: set[asyncio.Future[list[None]]] = set()
+        while True:
+            changed = self._changed
+            new = [host for host in self._list(target) if asked.get(host) != host.changes]
+            asked |= {host: host.changes for host in new}
+            audit = asyncio.gather(
+                *(host.get_host_stats(refresh=refresh, deadline=deadline) for host in new)
+            )
+            waiting = {each for each in (*waiting, audit) if not each.done()}
+            if not await _wait_unless(changed, waiting):
+                return list(asked)
+
+    def _list(self, target: str | None) -> list[HostState]:
+        return [host for host in self.hosts if target in (None, host.target)]
 
     def get_views(self) -> list[HostView]:
         """Return every hypervisor's current view, without a refresh and without waiting."""
@@ -108,3 +134,18 @@ class ResourceTracker:
         host = old.pop(before)
         host.reconfigure(hypervisor, config)
         return host
+
+
+async def _wait_unless(event: asyncio.Event, futures: Collection[asyncio.Future[Any]]) -> bool:
+    """Wait for all of the futures; return at once if the event comes. Return whether it has come."""
+    if not futures:
+        return event.is_set()
+    coming = asyncio.ensure_future(event.wait())
+    everything = asyncio.gather(*futures)
+    try:
+        await asyncio.wait({coming, everything}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        coming.cancel()
+    if everything.done():
+        everything.result()  # raises the error of a defect
+    return event.is_set()

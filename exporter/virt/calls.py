@@ -31,8 +31,14 @@ class Hypervisor(Protocol):
     def connect(self) -> bool:
         """Connect if need be; return whether the connection is a new one."""
 
+    def disconnect(self) -> None:
+        """Close the connection. `connect` opens another one."""
+
+    def forbid_connecting(self) -> None:
+        """Let `connect` raise ConnectionLostError from now on. This does not wait for anything."""
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection for good: none is opened after it."""
 
 
 class CellHypervisor(Protocol):

@@ -89,7 +89,7 @@ class Connections(Generic[H]):
             except (ConnectionLostError, DaemonError):
                 if is_new:
                     raise
-                connection.close()
+                connection.disconnect()
                 connection.connect()
                 return call(connection)
         finally:
@@ -102,10 +102,17 @@ class Connections(Generic[H]):
         """
         self.run(lambda _: None)
 
-    def close(self) -> None:
-        """Release the connections. A connection in a call is released when the call returns."""
+    def forbid_connecting(self) -> None:
+        """Lend and open no connection any more. This does not wait for anything."""
         with self._lock:
             self._is_closed = True
+            for connection in (*self._idle, *self._lent):
+                connection.forbid_connecting()
+
+    def close(self) -> None:
+        """Release the connections for good. A connection in a call is released when the call returns."""
+        self.forbid_connecting()
+        with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             self._retire(connection)

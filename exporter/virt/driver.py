@@ -160,7 +160,7 @@ class LibvirtDriver:
             # libvirtd was restarted since the last refresh. Try again.
             if is_new:
                 raise
-            self._hypervisor.close()
+            self._hypervisor.disconnect()
             self._connect()
             reading = self._read(refresh_timeout)
         self._note_earlier()
@@ -202,7 +202,12 @@ class LibvirtDriver:
         self._storage.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections for good. A refresh or a job that is under way opens none after this.
+
+        To close one may take for ever. So first all of them are forbidden to connect.
+        """
+        for connection in self._connections:
+            connection.forbid_connecting()
         for connection in self._connections:
             connection.close()
 

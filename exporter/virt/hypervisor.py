@@ -154,6 +154,9 @@ def _run_event_loop_once() -> None:
 class LibvirtHypervisor:
     """A read-only connection to the hypervisor at `uri`, opened by `connect` and again after it was lost.
 
+    `disconnect` releases the connection, and the next `connect` opens another one. `close` is final: after it
+    `connect` raises ConnectionLostError, and a connection that is being opened is released when it is there.
+
     :param recorder: takes down each call
     :param descriptors: shared by all connections of the process
     :ivar calls: libvirt calls made so far that ask the daemon something.
@@ -168,11 +171,14 @@ class LibvirtHypervisor:
         self._uri = uri
         self._descriptors = descriptors or Descriptors()
         self._recorder = recorder or Recorder(clock=time.monotonic)
-        self._opener = Opener(self._open, clock=time.monotonic)
+        self._opener = self._make_opener()
         self._connect_lock = threading.Lock()
         # libvirt's client before 10.4 (CVE-2024-4418) may crash the process if two threads are in calls on
         # one connection: a woken thread leaves a watch that points into its stack.
         self._call_lock = threading.Lock()
+        # Held only for moments, never during a call.
+        self._state_lock = threading.Lock()
+        self._is_closed = False
         self._connection: libvirt.virConnect | None = None
         self._deregistrations: list[Callable[[], None]] = []
         self._domains: dict[str, libvirt.virDomain] = {}
@@ -193,12 +199,17 @@ class LibvirtHypervisor:
         """Open the connection unless it is open and alive. Return whether it is new.
 
         :raises ConnectError: if libvirt refuses or cannot be reached
+        :raises ConnectionLostError: if it was closed
         """
         with self._connect_lock:
-            if self._connection is not None:
-                if _is_alive(self._connection) and not self.is_lost:
+            current = self._connection
+            if current is not None:
+                if _is_alive(current) and not self.is_lost:
                     return False
-                self.close()
+                del current
+                self.disconnect()
+            if self._is_closed:
+                raise ConnectionLostError("closed")
             self.calls += 1
             try:
                 connection = self._opener.open()
@@ -213,14 +224,24 @@ class LibvirtHypervisor:
                 raise ConnectError(message, advice=advise(self._uri, message, 0)) from error
             except (OpeningTimeoutError, DescriptorsError) as error:
                 raise ConnectError(str(error)) from error
-            self._connection = connection
+            if not self._take(connection):
+                del connection  # the error's traceback would keep it open
+                raise ConnectionLostError("closed")
             self.is_lost = False
             self.connects += 1
             # Not every driver has these: drivers without a connection refuse both.
             with self._call_lock:
-                _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
-                _ignore_errors(connection.registerCloseCallback, self._on_close, None)
+                if connection is self._connection:
+                    _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
+                    _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True
+
+    def _take(self, connection: Any) -> bool:
+        """Use this connection from now on, unless `close` was first. Return whether it is used."""
+        with self._state_lock:
+            if not self._is_closed:
+                self._connection = connection
+            return not self._is_closed
 
     def watch(self, on_changed: Callable[[str], None]) -> None:
         """Subscribe to events of guests, if the driver has them.
@@ -233,7 +254,14 @@ class LibvirtHypervisor:
             return
         register, deregister = connection.domainEventRegisterAny, connection.domainEventDeregisterAny
         for event in _GUEST_EVENTS:
-            self._register("virConnectDomainEventRegisterAny", register, deregister, event, self._on_event)
+            self._register(
+                connection,
+                "virConnectDomainEventRegisterAny",
+                register,
+                deregister,
+                event,
+                self._on_event,
+            )
 
     def watch_node_devices(self) -> None:
         """Subscribe to events of node devices. This waits for the daemon that has them."""
@@ -243,6 +271,7 @@ class LibvirtHypervisor:
         register, deregister = connection.nodeDeviceEventRegisterAny, connection.nodeDeviceEventDeregisterAny
         for event in _NODE_DEVICE_EVENTS:
             self._register(
+                connection,
                 "virConnectNodeDeviceEventRegisterAny",
                 register,
                 deregister,
@@ -250,21 +279,37 @@ class LibvirtHypervisor:
                 self._on_node_device_event,
             )
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Release the connection, dead or alive, and forget what was read over it.
 
         The last reference closes it: virConnectClose frees it even while another thread is in a call, for
         example for the size of an image.
         """
-        connection, self._connection = self._connection, None
+        with self._state_lock:
+            connection, self._connection = self._connection, None
         self._domains = {}
         if connection is None:
             return
-        deregistrations, self._deregistrations = self._deregistrations, []
         with self._call_lock:
+            deregistrations, self._deregistrations = self._deregistrations, []
             # libvirt keeps a connection open as long as a callback refers to it.
             for deregister in (connection.unregisterCloseCallback, *deregistrations):
                 _ignore_errors(deregister)
+
+    def forbid_connecting(self) -> None:
+        """Let `connect` raise ConnectionLostError from now on. This does not wait for anything.
+
+        A connection that is being opened, also since a long time, is released when it is there.
+        """
+        with self._state_lock:
+            self._is_closed = True
+            # Openings that have ended too late for their caller are in there. Nobody will ask for them.
+            self._opener = self._make_opener()
+
+    def close(self) -> None:
+        """Release the connection for good. May block for ever, as any call."""
+        self.forbid_connecting()
+        self.disconnect()
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""
@@ -559,8 +604,12 @@ class LibvirtHypervisor:
         except GoneError:
             return None
 
+    def _make_opener(self) -> Opener[Any]:
+        return Opener(self._open, clock=time.monotonic)
+
     def _register(
         self,
+        connection: Any,
         name: str,
         register: Callable[..., int],
         deregister: Callable[[int], None],
@@ -570,11 +619,11 @@ class LibvirtHypervisor:
         self.calls += 1
         try:
             with self._recorder.step(name, f"event {event}", kind=CALL), self._call_lock:
-                number = register(None, event, callback, None)
+                if connection is self._connection:  # nobody has released it meanwhile
+                    number = register(None, event, callback, None)
+                    self._deregistrations.append(partial(deregister, number))
         except (libvirt.libvirtError, *_UNDECODABLE) as error:
             log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
-        else:
-            self._deregistrations.append(partial(deregister, number))
 
     def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
         """List the domains of a driver without bulk statistics, in the form for `list_domains`."""
@@ -606,7 +655,11 @@ class LibvirtHypervisor:
             Path(os.fsdecode(path)).open("rb").close()
         step = self._recorder.step("virConnectOpenAuth", hide_user(self._uri), kind=CALL)
         with step, self._descriptors.reserved() if has_daemon(self._uri) else nullcontext():
-            return libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
+            connection = libvirt.openAuth(self._uri, _CREDENTIALS, libvirt.VIR_CONNECT_RO)
+        if self._is_closed:  # nobody would release it
+            del connection
+            raise ConnectionLostError("closed")
+        return connection
 
     def _on_node_device_event(self, _connection: Any, _device: Any, *_details: Any) -> None:
         with self._changed_lock:

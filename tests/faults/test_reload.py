@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from exporter.attempt import MAX_IDLE_THREADS
 from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import guest_xml
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 _OTHER = {"name": "other", "uri": "test:///default"}
@@ -73,6 +81,36 @@ def test_a_hypervisor_that_is_taken_out_while_it_hangs_is_gone(libvirtd: Libvirt
         finally:
             libvirtd.thaw()
         assert "Traceback" not in exporter.log
+
+
+def test_reloads_during_refreshes_leave_no_connection_and_hide_no_hypervisor(libvirtd: LibvirtDaemon) -> None:
+    """Shows it for a hypervisor far away, whose refresh is under way at almost any time.
+
+    Half of the reloads take it out, and the other half bring it back by another name.
+    """
+    libvirtd.define_pool("images", libvirtd.images)
+    with Proxy(urlsplit(libvirtd.uri_tcp).port or 0) as proxy:
+        here = _hypervisor(libvirtd)
+        settings = {"cache_ttl": "0s", "hypervisors": [here]}
+        with serve(settings) as exporter:
+            _with_targets(exporter, ["kept"])
+            wait_until(lambda: _is_idle(exporter), "its idle threads")
+            before = _count(exporter, "fd"), _count(exporter, "task")
+            proxy.lag(0.02)
+            with _scraping(exporter) as seen:
+                for number in range(15):
+                    there = {"name": f"far{number}", "uri": f"qemu+tcp://127.0.0.1:{proxy.port}/system"}
+                    for hypervisors in ([here, there], [here]):
+                        _rewrite(exporter, {**settings, "hypervisors": hypervisors})
+                        assert _reload(exporter, "POST") == "Reloaded\n"
+                        time.sleep(0.1 * (number % 4))
+            assert len(seen) > 30
+            assert {scrape.get("hypervisor_up", target="kept") for scrape in seen} == {1}
+            assert any(_has(scrape, f"far{number}") for scrape in seen for number in range(15))
+            wait_until(lambda: _count(exporter, "fd") <= before[0] + 2, "its connections to end")
+            assert _count(exporter, "task") <= before[1] + MAX_IDLE_THREADS
+            assert "reason=timeout" not in exporter.log
+            assert "Traceback" not in exporter.log
 
 
 @pytest.mark.parametrize(
@@ -172,6 +210,38 @@ def _get(exporter: RunningExporter, path: str, *, method: str = "GET") -> tuple[
 def _with_targets(exporter: RunningExporter, targets: list[str]) -> Scrape | None:
     scrape = exporter.scrape()
     return scrape if [labels["target"] for labels, _ in scrape.series("hypervisor_up")] == targets else None
+
+
+@contextlib.contextmanager
+def _scraping(exporter: RunningExporter) -> Iterator[list[Scrape]]:
+    """Scrape without a pause; the list has what was answered."""
+    seen: list[Scrape] = []
+    is_over = threading.Event()
+
+    def scrape() -> None:
+        while not is_over.is_set():
+            seen.append(exporter.scrape())
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        thread.join(30)
+
+
+def _has(scrape: Scrape, target: str) -> bool:
+    return scrape.get("hypervisor_up", target=target) is not None
+
+
+def _is_idle(exporter: RunningExporter) -> bool:
+    return exporter.scrape().value("hypervisor_refreshes_in_flight") == 0
+
+
+def _count(exporter: RunningExporter, what: str) -> int:
+    """Return how many descriptors ("fd") or threads ("task") the process has."""
+    return len(list(Path(f"/proc/{exporter.process.pid}/{what}").iterdir()))
 
 
 def _succeeded(scrape: Scrape) -> bool:

@@ -28,18 +28,20 @@ class Hypervisor:
     """Answers like a host with the guests it is given, and counts what it is asked.
 
     :ivar errors: what the next call of a name raises instead, once
+    :ivar on_error: called before one of them is raised
     :ivar free_pages: huge pages that are free in each NUMA cell; None where that is not told
     """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.errors: dict[str, Exception] = {}
-        self.is_connected = False
+        self.is_connected = self.is_closed = False
         self.is_lost = False
         self.hung_openings = self.events = self.connects = 0
         self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
         self.free_pages: int | None = None
+        self.on_error: Callable[[], None] = lambda: None
 
     @property
     def calls(self) -> int:
@@ -51,11 +53,14 @@ class Hypervisor:
         if isinstance(error, ConnectionLostError):
             self.is_connected = False
         if error is not None:
+            self.on_error()
             raise error
 
     def connect(self) -> bool:
         if self.is_connected:
             return False
+        if self.is_closed:
+            raise ConnectionLostError("closed")
         self._take("connect")
         self.is_connected = True
         self.connects += 1
@@ -65,8 +70,14 @@ class Hypervisor:
         self.asked["watch"] += 1
         self.tell_changed = on_changed
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         self.is_connected = False
+
+    def forbid_connecting(self) -> None:
+        self.is_closed = True
+
+    def close(self) -> None:
+        self.is_closed, self.is_connected = True, False
 
     def get_hostname(self) -> str:
         self._take("hostname")
@@ -117,6 +128,7 @@ class Bench:
     ) -> None:
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         self.recorder = Recorder(clock=self.clock)
+        self.for_node_devices = WaitingConnection(self.libvirt)
         self._needs, self._options = needs, options
         self.driver = self.make_driver(more_sources=more_sources)
 
@@ -128,7 +140,7 @@ class Bench:
         return LibvirtDriver(
             self.hypervisor,
             self.libvirt.make_connection,
-            WaitingConnection(self.libvirt),
+            self.for_node_devices,
             _configure(**self._options),
             needs=needs,
             resync_interval=60,

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import libvirt
 
 from exporter.attempt import Attempt, Failure, Success
-from exporter.errors import GoneError, HypervisorError
+from exporter.errors import ConnectionLostError, GoneError, HypervisorError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
 from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.holding import Hold
@@ -132,14 +132,23 @@ class WaitingConnection:
         self.calls = 0
         self.hung_openings = 0
         self.is_open = False
+        self.is_closed = False
         self._libvirt = libvirt
 
     def connect(self) -> bool:
+        if self.is_closed:
+            raise ConnectionLostError("closed")
         is_new, self.is_open = not self.is_open, True
         return is_new
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         self.is_open = False
+
+    def forbid_connecting(self) -> None:
+        self.is_closed = True
+
+    def close(self) -> None:
+        self.is_closed, self.is_open = True, False
 
     def ask(self, name: str, call: Callable[[Any], T]) -> T:
         self.calls += 1

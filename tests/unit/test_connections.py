@@ -101,6 +101,20 @@ def test_closed_is_final() -> None:
         connections.open()
 
 
+def test_a_call_that_loses_its_connection_after_the_end_opens_no_other_one() -> None:
+    libvirt = WaitingLibvirt()
+    connections = make_connections(libvirt)
+    connections.open()
+
+    def call(_hypervisor: WaitingHypervisor) -> None:
+        connections.close()
+        raise ConnectionLostError("libvirtd ended")
+
+    with pytest.raises(ConnectionLostError, match="closed"):
+        connections.run(call)
+    assert not any(connection.is_open for connection in libvirt.connections)
+
+
 def test_openings_that_hang_are_told() -> None:
     libvirt = WaitingLibvirt()
     connections = make_connections(libvirt)

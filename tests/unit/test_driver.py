@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection
@@ -554,7 +555,7 @@ def test_storage_calls_use_at_most_two_connections() -> None:
     with bench.libvirt.held("pools"):
         for _ in range(4):
             bench.read()
-            bench.hypervisor.close()
+            bench.hypervisor.disconnect()
         (problem,) = bench.read().problems
         assert bench.libvirt.asked.count(("pools", "")) == 2
     assert "2 calls to libvirt are already waiting for an answer" in problem.message
@@ -587,6 +588,35 @@ def test_all_connections_are_closed() -> None:
     bench.driver.close()
     assert not bench.hypervisor.is_connected
     assert [each.is_open for each in bench.libvirt.connections] == [False]
+
+
+def test_a_refresh_that_loses_its_connection_after_the_end_opens_no_other_one() -> None:
+    """Shows that a reload during a refresh leaves no connection."""
+    bench = Bench()
+    bench.read()
+    connections = len(bench.libvirt.connections)
+    bench.hypervisor.errors["node info"] = ConnectionLostError("libvirtd ended")
+    bench.hypervisor.on_error = bench.driver.close
+    with pytest.raises(ConnectionLostError, match="closed"):
+        bench.read()
+    assert not bench.hypervisor.is_connected
+    assert not any(each.is_open for each in bench.libvirt.connections)
+    assert len(bench.libvirt.connections) == connections
+
+
+def test_no_job_opens_a_connection_after_the_end() -> None:
+    """Shows it for what is due between scrapes, of each source."""
+    bench = Bench(device_spec=("{}",), storage_pool=("a",))
+    bench.add_guest(1)
+    bench.read()
+    bench.clock.now += 60
+    assert bench.list_due() >= {"guests", "node devices"}
+    jobs = [job for source in bench.driver.sources for job in source.list_jobs()]
+    bench.driver.close()
+    for job in jobs:
+        with contextlib.suppress(HypervisorError):
+            job.run()
+    assert not any(each.is_open for each in (*bench.libvirt.connections, bench.for_node_devices))
 
 
 def test_it_says_when_its_connection_was_lost() -> None:

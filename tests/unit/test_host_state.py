@@ -141,12 +141,14 @@ async def test_a_scrape_whose_time_is_up_gets_the_last_numbers_and_is_told(
     host = Host(config=Config(cache_ttl=0))
     first = await host.ask()
     with host.driver.held():
+        assert (await host.ask(seconds=0)).is_up
+        host.clock.now += host.config.scrape_timeout
         for _ in range(3):
-            late = await host.ask(seconds=0)
+            late = await host.ask()
             assert not late.is_up
             assert late.is_refreshing
             assert late.snapshot == first.snapshot
-    recovered = await host.ask()
+    recovered = await host.settle()
     assert recovered.is_up
     assert recovered.errors["timeout"] == 1
     assert host.driver.reads == 2
@@ -524,7 +526,9 @@ async def test_problems_are_shown_with_their_reason_and_what_to_do() -> None:
     host.driver.error = None
     assert (await host.ask()).problems == ()
     with host.driver.held():
-        (problem,) = (await host.ask(seconds=0)).problems
+        await host.ask(seconds=0)
+        host.clock.now += host.config.scrape_timeout
+        (problem,) = host.state.get_view().problems
         assert (problem.severity, problem.reason, problem.subject) == (Severity.FATAL, "timeout", "")
 
 

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 import pytest
 
 from exporter.compute import host_state
 from exporter.compute.backoff import Backoff
+from exporter.compute.host_state import LATE_MARGIN_SECONDS
 from exporter.config.settings import Config
 from exporter.errors import ConnectError, HypervisorError
 from exporter.model import Problem, Severity
@@ -109,12 +110,6 @@ async def late(host: Host) -> AsyncIterator[None]:
     with host.driver.held():
         await host.ask(seconds=0)
         await host.driver.wait_until_asked(2)
-        yield
-
-
-@asynccontextmanager
-async def late_for_longer_than_a_scrape(host: Host) -> AsyncIterator[None]:
-    async with late(host):
         host.clock.now += CONFIG.scrape_timeout
         yield
 
@@ -123,6 +118,13 @@ async def late_for_longer_than_a_scrape(host: Host) -> AsyncIterator[None]:
 async def reconfigured(host: Host) -> AsyncIterator[None]:
     await host.ask()
     host.state.reconfigure(host.settings, CONFIG)
+    yield
+
+
+@asynccontextmanager
+async def closed(host: Host) -> AsyncIterator[None]:
+    await host.ask()
+    host.state.close()
     yield
 
 
@@ -140,8 +142,8 @@ BRING: dict[str, Bring] = {
     "lost": lost,
     "being read": being_read,
     "late": late,
-    "late, for longer than a scrape": late_for_longer_than_a_scrape,
     "reconfigured": reconfigured,
+    "closed": closed,
 }
 
 
@@ -196,7 +198,7 @@ async def test_what_a_scrape_does(row: Row) -> None:
         assert host.driver.reads - before == (row.scrape == "reads it")
         if row.scrape == "waits":
             assert time.monotonic() - started >= 0.3
-            assert not view.is_up, "it waited for an answer that did not come"
+            assert view.is_up, "that it could not wait longer says nothing of the hypervisor"
 
 
 @each_row
@@ -275,12 +277,68 @@ async def test_a_failed_read_is_no_answer_to_serve_again() -> None:
 
 async def test_a_read_that_hangs_is_waited_for_once_and_shown_when_it_ends() -> None:
     host = make_host()
-    async with late_for_longer_than_a_scrape(host):
+    async with late(host):
         for _ in range(3):
             assert not (await asyncio.wait_for(host.ask(seconds=600), 5)).is_up
         assert host.state.get_view().hung_calls == 1
     view = await host.settle()
     assert (view.is_up, view.hung_calls, view.errors["timeout"], host.driver.reads) == (True, 0, 1, 2)
+
+
+async def test_no_client_makes_a_hypervisor_late_by_its_own_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    """It gets the last numbers. Nobody else sees, counts or logs that it could not wait."""
+    host = make_host()
+    await host.ask()
+    host.clock.now += CONFIG.cache_ttl
+    with host.driver.held():
+        for _ in range(5):
+            view = await host.ask(seconds=0.001)
+            assert (view.is_up, view.snapshot is not None, view.is_refreshing) == (True, True, True)
+        host.clock.now += CONFIG.scrape_timeout - LATE_MARGIN_SECONDS - 0.001
+        view = await host.ask(seconds=0.001)
+        assert (view.is_up, view.hung_calls, view.errors["timeout"], view.problems) == (True, 0, 0, ())
+        assert not caplog.records
+        host.clock.now += 0.001
+        view = await host.ask(seconds=0.001)
+        assert (view.is_up, view.hung_calls, view.errors["timeout"]) == (False, 1, 1)
+    assert (await host.settle()).errors["timeout"] == 1
+
+
+async def test_a_client_in_a_hurry_is_told_honestly_that_nothing_is_known_yet() -> None:
+    host = make_host()
+    with host.driver.held():
+        view = await host.ask(seconds=0.001)
+        assert (view.is_up, view.snapshot, view.is_refreshing, view.problems) == (False, None, True, ())
+    assert (await host.settle()).is_up
+
+
+async def test_a_hypervisor_that_hangs_is_late_by_time_though_no_scrape_waits_so_long(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Shows it for a Prometheus with a short timeout: maintenance notices it, once."""
+    host = make_host()
+    await host.ask()
+    host.clock.now += CONFIG.cache_ttl
+    with host.driver.held():
+        assert (await host.ask(seconds=0.01)).is_up
+        for _ in range(12):
+            host.clock.now += 1
+            host.maintain()
+        assert [record.reason for record in caplog.records] == ["timeout"]  # type: ignore[attr-defined]
+        view = await host.ask(seconds=0.01)
+        assert (view.is_up, view.snapshot is not None, view.errors["timeout"]) == (False, True, 1)
+
+
+async def test_the_scrape_that_began_a_refresh_which_hangs_shows_that() -> None:
+    """By its own deadline, though the refresh began a little later. The next one does not wait."""
+    config = replace(CONFIG, scrape_timeout=0.4, cache_ttl=0)
+    host = Host(config=config, retry_after=RETRY_AFTER, clock=time.monotonic)  # type: ignore[arg-type]
+    await host.ask()
+    with host.driver.held():
+        assert not (await host.ask(seconds=config.scrape_timeout - 0.02)).is_up
+        started = time.monotonic()
+        assert not (await host.ask(seconds=20)).is_up
+        assert time.monotonic() - started < 10
 
 
 async def test_calls_that_hang_in_the_driver_are_counted_with_the_read_that_does() -> None:

@@ -160,17 +160,26 @@ class Devices:
     once: ExporterError | None = None
     while_asked: Callable[[], None] | None = None
     is_connected: bool = False
+    is_closed: bool = False
     watches: int = 0
     counts: int = 0
     calls: int = 0
     hung_openings: int = 0
 
     def connect(self) -> bool:
+        if self.is_closed:
+            raise ConnectionLostError("closed")
         is_new, self.is_connected = not self.is_connected, True
         return is_new
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         self.is_connected = False
+
+    def forbid_connecting(self) -> None:
+        self.is_closed = True
+
+    def close(self) -> None:
+        self.is_closed, self.is_connected = True, False
 
     def watch_node_devices(self) -> None:
         self.watches += 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
@@ -71,6 +73,8 @@ async def test_one_that_does_not_answer_costs_the_others_nothing() -> None:
     fleet = Fleet({"slow": "kvm01", "well": "kvm02"})
     await fleet.audit()
     with fleet.drivers["slow"].held():
+        await fleet.audit(timeout=2)
+        fleet.clock.now += Config().scrape_timeout
         views = await fleet.audit(timeout=2)
     assert {target: view.is_up for target, view in views.items()} == {"slow": False, "well": True}
 
@@ -253,3 +257,77 @@ async def test_a_reload_reaches_every_hypervisor() -> None:
 async def test_each_of_several_host_names_is_shown_once() -> None:
     fleet = Fleet({"a": "kvm01", "b": "kvm02", "c": "kvm01", "d": "kvm02"})
     assert shown(await fleet.audit()) == {"a": "kvm01", "b": "kvm02"}
+
+
+async def audit_during(fleet: Fleet, reload: Callable[[], None], *held: str) -> dict[str, HostView]:
+    """Return the views of an audit in which a reload comes while these targets are being read."""
+    before = {target: driver.reads for target, driver in fleet.drivers.items()}
+    with contextlib.ExitStack() as stack:
+        for target in held:
+            stack.enter_context(fleet.drivers[target].held())
+        audit = asyncio.create_task(fleet.audit())
+        for target in held:
+            await fleet.drivers[target].wait_until_asked(before[target] + 1)
+        reload()
+        await asyncio.sleep(0.05)
+    return await asyncio.wait_for(audit, TIMEOUT_SECONDS)
+
+
+async def test_an_audit_shows_what_a_reload_brings_meanwhile_and_no_more_what_it_takes_out() -> None:
+    """The others, which are still being read when it comes, are shown as ever."""
+    fleet = Fleet({"gone": "kvm01", "stays": "kvm02", "new": "kvm03"})
+    fleet.tracker.configure(fleet.configuration("gone", "stays"))
+    await fleet.audit()
+    reload = partial(fleet.tracker.configure, fleet.configuration("stays", "new"))
+    views = await audit_during(fleet, reload, "gone", "stays")
+    assert shown(views) == {"stays": "kvm02", "new": "kvm03"}
+    assert all(view.is_up for view in views.values())
+    assert all(view.errors["timeout"] == 0 for view in views.values())
+
+
+async def test_an_audit_shows_a_hypervisor_whose_uri_or_settings_a_reload_changes_meanwhile() -> None:
+    """Shows it for all at once: one audit in which no series vanishes."""
+    fleet = Fleet({"moved": "kvm01", "changed": "kvm02", "slow": "kvm03"})
+    await fleet.audit()
+    moved, changed, slow = fleet.configuration("moved", "changed", "slow").hypervisors
+    hypervisors = (
+        replace(moved, uri="qemu+tcp://elsewhere/system"),
+        replace(changed, cpu_allocation_ratio=9.0),
+        slow,
+    )
+    reload = partial(fleet.tracker.configure, replace(fleet.configuration(), hypervisors=hypervisors))
+    before = fleet.drivers["moved"]
+    for held in (("slow",), ("moved", "changed"), ("changed",)):
+        fleet.tracker.configure(fleet.configuration("moved", "changed", "slow"))
+        views = await audit_during(fleet, reload, *held)
+        assert shown(views) == {"moved": "kvm01", "changed": "kvm02", "slow": "kvm03"}
+        assert all(view.is_up for view in views.values())
+    assert before.is_closed.is_set()
+    assert fleet.drivers["changed"].settings == hypervisors[1]
+
+
+async def test_one_alone_that_a_reload_takes_out_meanwhile_is_shown_a_last_time() -> None:
+    fleet = Fleet({"a": "kvm01", "b": "kvm02"})
+    await fleet.audit()
+    with fleet.drivers["a"].held():
+        audit = asyncio.create_task(
+            fleet.tracker.update_available_resource(deadline=fleet.clock() + TIMEOUT_SECONDS, target="a")
+        )
+        await fleet.drivers["a"].wait_until_asked(2)
+        fleet.tracker.configure(fleet.configuration("b"))
+        views = {view.target: view for view in await asyncio.wait_for(audit, TIMEOUT_SECONDS)}
+    assert shown(views) == {"a": "kvm01"}
+    assert (views["a"].is_up, views["a"].errors["timeout"]) == (True, 0)
+
+
+async def test_a_hypervisor_that_was_taken_out_is_read_no_more() -> None:
+    """Shows it for a scrape that had not begun to, and for maintenance."""
+    fleet = Fleet({"a": "kvm01"})
+    await fleet.audit()
+    (host,) = fleet.tracker.hosts
+    fleet.tracker.configure(Config(hypervisors=()))
+    await host.get_host_stats(refresh=True, deadline=fleet.clock() + TIMEOUT_SECONDS)
+    host.maintain()
+    await host.finish_maintenance()
+    assert fleet.drivers["a"].reads == 1
+    assert not host.get_view().is_refreshing

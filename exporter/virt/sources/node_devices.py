@@ -181,7 +181,7 @@ class NodeDeviceCache(Source):
             return self._hypervisor.list_node_devices(wanted.list_capabilities())
         except (ConnectionLostError, DaemonError):
             # A lost daemon connection stays lost. The next connection has to subscribe to events again.
-            self._hypervisor.close()
+            self._hypervisor.disconnect()
             if is_new:
                 raise
         return self._list_devices(wanted)
