@@ -19,6 +19,7 @@ from exporter import __version__
 from exporter.collectors import COLLECTORS
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
+from exporter.compute.places import RefreshPlaces
 from exporter.compute.tracker import MakeHost, ResourceTracker
 from exporter.config.load import load_config
 from exporter.config.mistakes import Mistakes
@@ -29,6 +30,7 @@ from exporter.descriptors import (
     DescriptorsError,
     check_limit,
     count_needed,
+    get_limit,
     raise_limit,
 )
 from exporter.errors import ConfigError, LibvirtMissingError
@@ -51,6 +53,7 @@ from exporter.standard_streams import (
 )
 from exporter.systemd import Notifier, get_passed_sockets
 from exporter.virt.driver import LibvirtDriver
+from exporter.virt.opening import OPENINGS
 from exporter.web.access import Access, AccessSettings, load_access
 from exporter.web.connection import ServerLimits
 from exporter.web.exposition import render_text
@@ -61,7 +64,6 @@ from exporter.web.sockets import bind
 
 log = logging.getLogger(__name__)
 
-MAX_CONCURRENT_REFRESHES = 64
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_MAX_SECONDS = 15.0
 
@@ -274,7 +276,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
     """
     from exporter.virt.hypervisor import LibvirtHypervisor
 
-    slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
+    places = RefreshPlaces(make_room=OPENINGS.make_room, max_files=get_limit())
     descriptors = Descriptors()
 
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
@@ -298,7 +300,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
             labels=hypervisor.labels,
             driver=driver,
             config=config,
-            slots=slots,
+            places=places,
             backoff=Backoff(first=RECONNECT_FIRST_SECONDS, maximum=wait),
             observe_duration=own.observe_refresh,
             clock=time.monotonic,

@@ -17,6 +17,10 @@ class Driver(Protocol):
     def sources(self) -> Sequence[Source]:
         """The sources of the hypervisor's numbers."""
 
+    @property
+    def has_to_connect(self) -> bool:
+        """Whether it has no connection, and opens one over a network at the next read, or is opening it."""
+
     def get_available_resource(self) -> Resources:
         """Read the hypervisor; may block for ever."""
 

@@ -32,7 +32,6 @@ tests/unit/test_host_state_table.py goes through this table.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
@@ -42,6 +41,7 @@ from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.backoff import Backoff
 from exporter.compute.driver import Driver
 from exporter.compute.maintenance import Maintenance
+from exporter.compute.places import RefreshPlaces
 from exporter.compute.problems import Problems, make_duplicate
 from exporter.compute.refresh import Refresh
 from exporter.compute.resource_view import check_complete, report_hypervisor_resource_view
@@ -65,7 +65,7 @@ class HostState:
     :param target: the hypervisor's name in the configuration
     :param labels: its labels in the configuration
     :param config: has the timeouts and cache times
-    :param slots: limits how many hypervisors are refreshed at once
+    :param places: limit how many hypervisors are refreshed at once
     :param backoff: decides when to try to connect again
     :param observe_duration: called with the seconds of each refresh
     :param clock: monotonic seconds; used for ages, so that a change of the wall clock does no harm
@@ -84,7 +84,7 @@ class HostState:
         labels: tuple[tuple[str, str], ...] = (),
         driver: Driver,
         config: Config,
-        slots: asyncio.Semaphore,
+        places: RefreshPlaces,
         backoff: Backoff,
         observe_duration: Callable[[float], None],
         clock: Callable[[], float],
@@ -108,7 +108,7 @@ class HostState:
             self._maintenance,
             target=target,
             on_done=self._end_refresh,
-            slots=slots,
+            places=places,
             observe_duration=observe_duration,
             clock=clock,
             recorder=self._recorder,

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.driver import Driver
 from exporter.compute.maintenance import Maintenance
+from exporter.compute.places import Rank, RefreshPlaces
 from exporter.model import RefreshCost, Resources
 from exporter.recorder import REFRESH, STEP, Recorder
 
-# A refresh that is still running after this only waits for libvirt. Its slot is given to the next one.
-SLOT_SECONDS = 1.0
+# A refresh that is still running after this only waits for libvirt. Its place is given to the next one.
+PLACE_SECONDS = 1.0
+# The same, of a refresh whose connection is not open yet: to open one costs next to no CPU time.
+OPENING_PLACE_SECONDS = 0.1
 
 
 class Refresh:
@@ -23,7 +26,7 @@ class Refresh:
     :param target: names the thread
     :param maintenance: reads the hypervisor between refreshes
     :param on_done: called with what came of each refresh
-    :param slots: bounds how many hypervisors are refreshed at once
+    :param places: bound how many hypervisors are refreshed at once
     :param observe_duration: called with each refresh's seconds
     :param clock: monotonic seconds
     :param recorder: takes down the steps
@@ -37,7 +40,7 @@ class Refresh:
         *,
         target: str,
         on_done: Callable[[Success[Resources] | Failure], None],
-        slots: asyncio.Semaphore,
+        places: RefreshPlaces,
         observe_duration: Callable[[float], None],
         clock: Callable[[], float],
         recorder: Recorder,
@@ -46,7 +49,7 @@ class Refresh:
         self._maintenance = maintenance
         self._target = target
         self._on_done = on_done
-        self._slots = slots
+        self._places = places
         self._observe_duration = observe_duration
         self._clock = clock
         self._recorder = recorder
@@ -54,6 +57,7 @@ class Refresh:
         self._started_at = 0.0
         self._reconfigurations = 0
         self._jobs_seen = 0
+        self._rank = Rank.NEW
         self.cost: RefreshCost | None = None
 
     @property
@@ -118,16 +122,21 @@ class Refresh:
     async def _read(self) -> Success[Resources] | Failure:
         """Let the driver read.
 
-        After SLOT_SECONDS the slot is given back, so hypervisors that hang do not delay healthy ones.
+        The place is given back while the driver waits, so hypervisors that hang do not delay healthy ones.
         """
         waiting = self._recorder.begin(STEP, "wait for a place among the refreshes under way")
-        async with self._slots:
+        async with self._places.take(self._rank, is_opening=self._driver.has_to_connect) as keep_for:
             self._recorder.end(waiting)
             started, before = self._clock(), self._driver.get_stats()
             self._jobs_seen = self._maintenance.jobs_done
             reading = attempt_in_thread(self._driver.get_available_resource, name=f"refresh {self._target}")
-            await asyncio.wait({reading}, timeout=SLOT_SECONDS)
-        outcome = await reading
+            keep_for(reading)
+            await asyncio.wait({reading}, timeout=OPENING_PLACE_SECONDS)
+            if not self._driver.has_to_connect:
+                await asyncio.wait({reading}, timeout=PLACE_SECONDS - OPENING_PLACE_SECONDS)
+        await asyncio.wait({reading})  # cancelled or not, the thread ends only when libvirt does
+        outcome = reading.result()
+        self._rank = Rank.FAILED if isinstance(outcome, Failure) else Rank.ANSWERED
         after = self._driver.get_stats()
         self.cost = RefreshCost(
             duration_seconds=self._clock() - started,

@@ -7,7 +7,8 @@ resources.py          what was read becomes Nova's resource dictionary; contribu
 Connections and calls:
 hypervisor.py         one connection to libvirt; the only module that imports it
 calls.py              which calls are made over which kind of connection
-opening.py            opens connections that may never be answered
+opening.py            connections that are being opened, and the end of those that get no answer
+silent_sockets.py     this process' connections on which nothing arrives
 connections.py        lends connections to calls that may wait
 slow_calls.py         calls that each refresh makes, and whose last answer counts while there is no new one
 call_source.py        a source of one such call: a new number is often one

@@ -65,6 +65,10 @@ class NodeHypervisor(Hypervisor, CellHypervisor, Protocol):
     connects: int
     is_lost: bool
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that libvirt has not said to be closed."""
+
     def watch(self, on_changed: Callable[[str], None]) -> None:
         """Have libvirt tell of changed guests, by their UUIDs."""
 

@@ -140,6 +140,11 @@ class LibvirtDriver:
         """The sources that are needed."""
         return self._sources
 
+    @property
+    def has_to_connect(self) -> bool:
+        """Whether it has no connection, and opens one over a network at the next read, or is opening it."""
+        return not self._hypervisor.is_open and self._settings.hypervisor.is_remote
+
     def get_available_resource(self) -> Resources:
         """Read the hypervisor, after connecting if necessary, and return Nova's resource dictionary.
 

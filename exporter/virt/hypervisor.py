@@ -43,7 +43,7 @@ from exporter.virt.daemons import (
 )
 from exporter.virt.libvirt_log import redirect_libvirt_log
 from exporter.virt.missing import explain_missing
-from exporter.virt.opening import Opener, OpeningTimeoutError
+from exporter.virt.opening import OPENINGS, OpeningTimeoutError
 from exporter.virt.storage import parse_source_name
 
 try:
@@ -60,6 +60,8 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_COUNT = 3
+
+_OPENINGS_CHECK_MILLISECONDS = 5000
 
 # A monitor that has not answered for this long is not just busy with another request.
 BUSY_MILLISECONDS = 500
@@ -134,6 +136,9 @@ def start_event_loop() -> None:
     """
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     libvirt.virEventRegisterDefaultImpl()
+    libvirt.virEventAddTimeout(
+        _OPENINGS_CHECK_MILLISECONDS, lambda _timer, _opaque: OPENINGS.end_overdue(), None
+    )
     threading.Thread(target=_run_event_loop, name="libvirt-events", daemon=True).start()
 
 
@@ -171,7 +176,7 @@ class LibvirtHypervisor:
         self._uri = uri
         self._descriptors = descriptors or Descriptors()
         self._recorder = recorder or Recorder(clock=time.monotonic)
-        self._opener = self._make_opener()
+        self._is_opening = False
         self._connect_lock = threading.Lock()
         # libvirt's client before 10.4 (CVE-2024-4418) may crash the process if two threads are in calls on
         # one connection: a woken thread leaves a watch that points into its stack.
@@ -192,8 +197,13 @@ class LibvirtHypervisor:
 
     @property
     def hung_openings(self) -> int:
-        """How many connections are being opened, including those that may never be answered."""
-        return self._opener.hung
+        """How many connections are being opened, including one that may never be answered: 0 or 1."""
+        return int(self._is_opening)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, and libvirt has not reported that it is closed."""
+        return self._connection is not None and not self.is_lost
 
     def connect(self) -> bool:
         """Open the connection unless it is open and alive. Return whether it is new.
@@ -211,8 +221,9 @@ class LibvirtHypervisor:
             if self._is_closed:
                 raise ConnectionLostError("closed")
             self.calls += 1
+            self._is_opening = True
             try:
-                connection = self._opener.open()
+                connection = OPENINGS.run(self._open)
             except (libvirt.libvirtError, SystemError, ValueError) as error:
                 # ValueError: a path with a null byte, or what is not UTF-8.
                 message = self._describe(error)
@@ -224,6 +235,8 @@ class LibvirtHypervisor:
                 raise ConnectError(message, advice=advise(self._uri, message, 0)) from error
             except (OpeningTimeoutError, DescriptorsError) as error:
                 raise ConnectError(str(error)) from error
+            finally:
+                self._is_opening = False
             if not self._take(connection):
                 del connection  # the error's traceback would keep it open
                 raise ConnectionLostError("closed")
@@ -303,8 +316,6 @@ class LibvirtHypervisor:
         """
         with self._state_lock:
             self._is_closed = True
-            # Openings that have ended too late for their caller are in there. Nobody will ask for them.
-            self._opener = self._make_opener()
 
     def close(self) -> None:
         """Release the connection for good. May block for ever, as any call."""
@@ -603,9 +614,6 @@ class LibvirtHypervisor:
             )
         except GoneError:
             return None
-
-    def _make_opener(self) -> Opener[Any]:
-        return Opener(self._open, clock=time.monotonic)
 
     def _register(
         self,

@@ -1,86 +1,154 @@
-"""Opening a connection that may never be answered.
+"""Openings: connections that are being opened, and the end of those that get no answer.
 
-Keep-alive checks a connection only after it is open. If a hypervisor hangs before that, or is switched off
-before it answers, the caller would wait for ever. So connections are opened in threads that can be abandoned.
-Their number is limited.
+libvirt's keep-alive checks a connection only after it is open. Until then libvirt waits for ever, for example
+for a machine that was switched off before it answered. So an opening without an answer is ended from outside:
+its socket is shut down, or its ssh is ended. Then libvirt's call fails and gives back thread and descriptors.
+
+An opening through a local (Unix) socket cannot be ended. It ends when the daemon answers, or has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from exporter.attempt import Attempt, Failure, Success
+from exporter.attempt import Success, attempt
+from exporter.virt.silent_sockets import SilentSocket, list_sockets, shut_down
 
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
-_MAX_GAP_SECONDS = 3600.0
-_MAX_ATTEMPTS = 16
+# Through ssh an opening takes longer, so it is not ended sooner than this.
+_MIN_PROGRAM_SECONDS = 3.0
+# libvirt hears from each open connection every 5 s, and closes one that is silent for 20 s.
+_SILENT_SECONDS = 25.0
+# An opening that fails so soon after an end was ended.
+_END_SECONDS = 1.0
 
 
 class OpeningTimeoutError(Exception):
-    """No answer within the timeout. The attempt continues, and the next call uses its result."""
+    """The opening was ended because it got no answer."""
 
 
-class Opener(Generic[T]):
-    """Opens connections one at a time, and waits for each until its timeout.
+@dataclass(eq=False, slots=True)
+class _Opening:
+    thread_id: int
+    started_at: float
+    children_before: frozenset[int]
+    ended_at: float = -math.inf
 
-    The next call checks the result of an attempt that hangs. Another attempt is started beside it after a
-    wait that doubles each time, up to an hour. A hypervisor uses at most 16 threads.
 
-    :param open_: opens one; may block for ever
+class Openings:
+    """The openings that are under way in this process. For any thread.
+
     :param clock: monotonic seconds
-    :param timeout: seconds that one call waits
+    :param list_sockets: returns this process' connections, see there
     """
 
     def __init__(
-        self, open_: Callable[[], T], *, clock: Callable[[], float], timeout: float = TIMEOUT_SECONDS
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        list_sockets: Callable[[], list[SilentSocket]] = list_sockets,
     ) -> None:
-        self._open = open_
         self._clock = clock
-        self._timeout = timeout
-        self._attempts: list[Attempt[T]] = []
+        self._list_sockets = list_sockets
+        self._openings: set[_Opening] = set()
+        self._lock = threading.Lock()
 
-    @property
-    def hung(self) -> int:
-        """How many attempts have not ended."""
-        return sum(not each.is_over for each in tuple(self._attempts))
+    def __len__(self) -> int:
+        return len(self._openings)
 
-    def open(self) -> T:
-        """Return a new connection. Not thread-safe.
+    def run(self, open_: Callable[[], T]) -> T:
+        """Open a connection in this thread, and return it. May block for TIMEOUT_SECONDS and more: see above.
 
-        :raises OpeningTimeoutError: if there is none in time
+        :raises OpeningTimeoutError: if it was ended without an answer
         :raises Exception: what opening it raised
         """
-        opened = self._pop_opened()
-        if opened is not None:
-            return opened.value
-        if self._may_start():
-            self._attempts.append(Attempt(self._open, name="open connection", clock=self._clock))
-        newest = self._attempts[-1]
-        outcome = newest.wait(self._timeout)
-        if outcome is None:
-            raise OpeningTimeoutError(f"no answer to opening a connection for {self._timeout:g} s")
-        self._attempts.remove(newest)
-        if isinstance(outcome, Failure):
+        with self._noted() as opening:
+            outcome = attempt(open_)
+        if isinstance(outcome, Success):
+            return outcome.value
+        now = self._clock()
+        if now - opening.ended_at > _END_SECONDS:
             raise outcome.error
-        return outcome.value
+        seconds = now - opening.started_at
+        raise OpeningTimeoutError(f"no answer to opening a connection for {seconds:.0f} s") from outcome.error
 
-    def _pop_opened(self) -> Success[T] | None:
-        """Return a connection that was opened late, and forget failed attempts."""
-        opened = None
-        for each in tuple(self._attempts):
-            if each.is_over:
-                self._attempts.remove(each)
-                if isinstance(each.outcome, Success):
-                    opened = each.outcome
-        return opened
+    def end_overdue(self) -> None:
+        """End the openings that have lasted for TIMEOUT_SECONDS. To be called every few seconds."""
+        overdue = self._list_older(TIMEOUT_SECONDS)
+        if not overdue:
+            return
+        for opening in overdue:
+            opening.ended_at = self._clock()
+        for each in self._list_sockets():
+            if each.silent_seconds >= _SILENT_SECONDS:
+                shut_down(each)
+        for opening in overdue:
+            _end_programs(opening)
 
-    def _may_start(self) -> bool:
-        if not self._attempts:
-            return True
-        if len(self._attempts) >= _MAX_ATTEMPTS:
-            return False
-        gap = min(_MAX_GAP_SECONDS, self._timeout * 2 ** len(self._attempts))
-        return bool(self._clock() - self._attempts[-1].started_at >= gap)
+    def make_room(self, count: int, min_seconds: float) -> None:
+        """End openings to which nothing was answered at all, those that have lasted longest.
+
+        :param count: how many at most
+        :param min_seconds: none that has lasted for less
+        """
+        for opening in self._list_older(min_seconds):
+            opening.ended_at = self._clock()
+        silent = [each for each in self._list_sockets() if not each.has_received]
+        for each in silent[:count]:
+            if each.silent_seconds >= min_seconds:
+                shut_down(each)
+                count -= 1
+        for opening in self._list_older(max(min_seconds, _MIN_PROGRAM_SECONDS)):
+            if count > 0 and _end_programs(opening):
+                count -= 1
+
+    @contextmanager
+    def _noted(self) -> Iterator[_Opening]:
+        thread_id = threading.get_native_id()
+        opening = _Opening(thread_id, self._clock(), frozenset(_list_children(thread_id)))
+        with self._lock:
+            self._openings.add(opening)
+        try:
+            yield opening
+        finally:
+            with self._lock:
+                self._openings.remove(opening)
+
+    def _list_older(self, seconds: float) -> list[_Opening]:
+        """Return the openings that have lasted for so long, the longest first."""
+        now = self._clock()
+        with self._lock:
+            old = [each for each in self._openings if now - each.started_at >= seconds]
+        return sorted(old, key=lambda each: each.started_at)
+
+
+def _list_children(thread_id: int) -> list[int]:
+    """Return the processes that a thread of this process has started: for a connection through ssh, ssh."""
+    try:
+        return [int(each) for each in Path(f"/proc/self/task/{thread_id}/children").read_text().split()]
+    except FileNotFoundError:  # the thread has ended, or the kernel has no such lists
+        return []
+
+
+def _end_programs(opening: _Opening) -> bool:
+    """End the programs that an opening has started. Return whether there were any."""
+    programs = [each for each in _list_children(opening.thread_id) if each not in opening.children_before]
+    for each in programs:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGTERM)
+    return bool(programs)
+
+
+# For the whole process, as its sockets are.
+OPENINGS = Openings()

@@ -37,6 +37,7 @@ class Hypervisor:
         self.errors: dict[str, Exception] = {}
         self.is_connected = self.is_closed = False
         self.is_lost = False
+        self.is_open = True
         self.hung_openings = self.events = self.connects = 0
         self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)

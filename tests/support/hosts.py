@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
+from exporter.compute.places import RefreshPlaces
 from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.model import DriverStats, HostView, Resources
@@ -39,6 +40,13 @@ def make_settings(*, resync_interval: float = 60, stale_grace: float = 120, **op
     return Settings(hypervisor=config, resync_interval=resync_interval, stale_grace=stale_grace)
 
 
+def make_places(*, refreshes: int = 8, openings: int = 8) -> RefreshPlaces:
+    """Return so many places, of which openings never make room."""
+    return RefreshPlaces(
+        make_room=lambda _count, _seconds: None, max_files=1024, refreshes=refreshes, openings=openings
+    )
+
+
 class DueSource(Source):
     """A source with one job, which is always due."""
 
@@ -56,6 +64,7 @@ class Driver:
     :ivar reads: how often it was asked; each time it makes 7 calls and reads 3 guests
     :ivar on_read: called by each read
     :ivar hung: how many of its calls do not return
+    :ivar has_to_connect: whether its next read opens a connection
     :ivar settings: what it was reconfigured to
     :ivar times: what it was last told of how long things take and last
     :ivar due: what is due between scrapes, by its name
@@ -68,6 +77,7 @@ class Driver:
         self.on_read: Callable[[], None] = lambda: None
         self.hung = 0
         self.is_lost = False
+        self.has_to_connect = False
         self.due: Mapping[str, Callable[[], None]] = {}
         self.settings: HypervisorConfig | None = None
         self.times: dict[str, float] = {}
@@ -147,7 +157,7 @@ class Host:
     )
     labels: tuple[tuple[str, str], ...] = ()
     durations: list[float] = field(default_factory=list)
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+    places: RefreshPlaces = field(default_factory=make_places)
     needs: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -156,7 +166,7 @@ class Host:
             labels=self.labels,
             driver=self.driver,
             config=self.config,
-            slots=self.slots,
+            places=self.places,
             backoff=self.backoff
             or Backoff(first=self.retry_after, maximum=self.retry_after, draw=lambda: 1.0),
             observe_duration=self.durations.append,

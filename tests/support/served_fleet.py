@@ -28,7 +28,7 @@ from exporter.web.probe import ProbeTargets
 from exporter.web.routes import Web
 from exporter.web.server import Server
 from exporter.web.sockets import bind
-from tests.support.hosts import Driver
+from tests.support.hosts import Driver, make_places
 
 
 class ServedFleet:
@@ -83,14 +83,14 @@ class ServedFleet:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         own = OwnMetrics()
-        slots = asyncio.Semaphore(64)
+        places = make_places()
 
         def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
             return HostState(
                 target=hypervisor.target,
                 driver=self.drivers[hypervisor.target],
                 config=config,
-                slots=slots,
+                places=places,
                 backoff=Backoff(first=0, maximum=0),
                 observe_duration=own.observe_refresh,
                 clock=self._clock,

@@ -13,7 +13,7 @@ from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, ConnectionLostError, DeniedError, HypervisorError, UnsupportedError
 from exporter.model import HostView, Problem, RefreshCost, Severity
-from tests.support.hosts import WALL_CLOCK_SECONDS, Driver, Host
+from tests.support.hosts import WALL_CLOCK_SECONDS, Driver, Host, make_places
 from tests.support.records import make_resources
 
 # How long a test waits for an answer that is sure to come.
@@ -452,12 +452,12 @@ async def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> 
     assert not done.is_set()
 
 
-async def test_not_more_are_read_at_once_than_there_are_slots_and_one_that_hangs_gives_its_slot_back() -> (
+async def test_not_more_are_read_at_once_than_there_are_places_and_one_that_hangs_gives_its_place_back() -> (
     None
 ):
     """Shows that not each of a large fleet costs a thread, and that one that hangs does not delay another."""
-    slots = asyncio.Semaphore(2)
-    hung, also_hung, well = (Host(slots=slots) for _ in range(3))
+    places = make_places(refreshes=2)
+    hung, also_hung, well = (Host(places=places) for _ in range(3))
     with hung.driver.held(), also_hung.driver.held():
         scrapes = [asyncio.create_task(host.ask()) for host in (hung, also_hung, well)]
         while not (hung.driver.reads and also_hung.driver.reads):
