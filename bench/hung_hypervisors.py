@@ -51,9 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     outcome = measure(flags.hypervisors, files=flags.files, seconds=flags.seconds)
     print(f"{flags.hypervisors} hypervisors hang, {flags.files} descriptors, {flags.seconds:g} s:")
     print(f"first numbers of the well one after {outcome.first_numbers_after or float('nan'):.1f} s")
-    print(
-        f"its probes took {max(outcome.probe_seconds):.2f} s at most; {outcome.without_numbers} without numbers"
-    )
+    slowest = max(outcome.probe_seconds)
+    print(f"its probes took {slowest:.2f} s at most; {outcome.without_numbers} without numbers")
     print(f"scrapes of all took {', '.join(f'{each:.2f} s' for each in outcome.scrape_seconds)}")
     print(f"at most {outcome.descriptors} descriptors and {outcome.threads} threads")
     print(f"{outcome.cpu_seconds:.1f} s of CPU time, {outcome.log_lines} lines of log")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+from exporter.errors import ThreadLimitError
+
 T = TypeVar("T")
 
 
@@ -86,7 +88,7 @@ class Threads:
 
         :param call: raises nothing; may never return: it then keeps this one thread
         :param name: the thread's, until the call returns
-        :raises RuntimeError: when the process may not start more threads
+        :raises ThreadLimitError: when the process may not start more threads
         """
         try:
             thread = self._idle.pop()
@@ -94,7 +96,13 @@ class Threads:
         except IndexError:
             thread = _Thread(self._wait_for_call)
             thread.name = name
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise ThreadLimitError(
+                    f"this process may not start more threads: it has {threading.active_count()}",
+                    advice="Raise TasksMax= of the unit, or the limit of the container or user (ulimit -u)",
+                ) from error
         thread.calls.put(call)
 
     def _wait_for_call(self, thread: _Thread) -> Callable[[], None] | None:

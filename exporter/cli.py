@@ -189,7 +189,9 @@ def _raise_limit(config: Config, *, is_serving: bool) -> int:
     :raises DescriptorsError: if it is too low for the configuration
     """
     limit = raise_limit()
-    check_limit(limit, hypervisors=_count_daemons(config), is_serving=is_serving)
+    warning = check_limit(limit, hypervisors=_count_daemons(config), is_serving=is_serving)
+    if warning:
+        log.warning("%s", warning)
     return limit
 
 
@@ -202,8 +204,9 @@ def make_limits(config: Config, max_open_files: int) -> ServerLimits:
     """Return the limits for clients. They leave file descriptors for connections to hypervisors."""
     limits = ServerLimits()
     free = max_open_files - count_needed(_count_daemons(config)) - OPENING_DESCRIPTORS
-    # Half of what is left: listening sockets need some, and connections that are being opened.
-    return replace(limits, connections=min(limits.connections, free // 2))
+    # Half of what is left: listening sockets need some, and connections that are being opened. Hypervisors may
+    # need more than there are, if all are connected at once. Then clients still have an eighth.
+    return replace(limits, connections=min(limits.connections, max(free // 2, max_open_files // 8)))
 
 
 def _open_sockets(config: Config, command: CommandLine) -> list[socket.socket]:

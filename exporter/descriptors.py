@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition
 
@@ -51,18 +52,22 @@ def get_limit() -> int:
     return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else min(soft, MAX_OPEN_FILES)
 
 
-def check_limit(limit: int, *, hypervisors: int, is_serving: bool) -> None:
+def check_limit(limit: int, *, hypervisors: int, is_serving: bool) -> str:
     """Check that the limit is enough to read so many hypervisors.
 
     :param hypervisors: how many have a daemon to connect to
-    :raises DescriptorsError: if it is too low
+    :return: a warning if it may be too low while serving; empty if it is enough
+    :raises DescriptorsError: if it is too low for a single scrape, or to serve even one hypervisor
     """
     needed = count_needed(hypervisors) + OPENING_DESCRIPTORS + (SERVING_DESCRIPTORS if is_serving else 0)
-    if limit < needed:
-        purpose = f" for {hypervisors} hypervisors that have a daemon" if hypervisors else ""
-        raise DescriptorsError(
-            f"too few file descriptors: {limit} are allowed, and {needed} are needed{purpose}: {_RAISE}"
-        )
+    if limit >= needed:
+        return ""
+    purpose = f" for {hypervisors} hypervisors that have a daemon" if hypervisors else ""
+    shortage = f"too few file descriptors: {limit} are allowed, and {needed} are needed{purpose}: {_RAISE}"
+    if is_serving and hypervisors > 1:
+        check_limit(limit, hypervisors=1, is_serving=True)
+        return shortage
+    raise DescriptorsError(shortage)
 
 
 def count_needed(hypervisors: int) -> int:
@@ -73,9 +78,10 @@ def count_needed(hypervisors: int) -> int:
 class Descriptors:
     """The process's free file descriptors, shared by all that open connections. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = Condition()
-        self._openings = 0
+        self._clock = clock
+        self._started: list[float] = []
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -89,17 +95,23 @@ class Descriptors:
                     f"no file descriptor is free for another connection: {get_limit()} are allowed,"
                     f" and nearly all are in use: {_RAISE}"
                 )
-            self._openings += 1
+            started = self._clock()
+            self._started.append(started)
         try:
             yield
         finally:
             with self._changed:
-                self._openings -= 1
+                self._started.remove(started)
                 self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        used = _count_open()
-        return used is not None and get_limit() - used >= (self._openings + 1) * OPENING_DESCRIPTORS
+        """Whether there is room for one more, beside those that have just begun.
+
+        An opening that takes longer, as it gets no answer, has long given back what it needed for a moment.
+        """
+        used, now = _count_open(), self._clock()
+        beginning = sum(now - each < WAIT_SECONDS for each in self._started)
+        return used is not None and get_limit() - used >= (beginning + 1) * OPENING_DESCRIPTORS
 
 
 def _count_open() -> int | None:

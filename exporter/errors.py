@@ -73,6 +73,12 @@ class DeniedError(HypervisorError):
     reason = "denied"
 
 
+class ThreadLimitError(HypervisorError):
+    """The process may not start another thread, so a call could not be made."""
+
+    reason = "internal"
+
+
 class UnsupportedError(HypervisorError):
     """The hypervisor's libvirt driver does not implement the call (libvirt codes 3, 74 and 84)."""
 

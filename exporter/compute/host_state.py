@@ -18,13 +18,16 @@ Its states: what is shown in each, and what a scrape and the maintenance between
     closed                                  yes  yes       nothing      nothing
 
 - A refresh leads to *up*; to *incomplete* where a field is missing that Nova requires; to *unreachable* where
-  it cannot connect; to *failed* where anything else goes wrong. Only *unreachable* waits, each time longer.
+  it cannot connect, or loses the connection; to *failed* where anything else goes wrong. Only *unreachable*
+  waits, each time longer.
 - *lost*: libvirt reported that the connection is closed, and no refresh has noticed it yet.
 - *being read*: shown as before. All scrapes share one refresh, each until its own deadline. A scrape whose
   deadline is sooner gets what is known, and changes nothing for others.
 - *late*: it is being read for as long as a scrape may take by the configuration (`scrape_timeout`), less a
   margin, whoever waits for it.
 - *closed*: a reload took it out. A scrape that began before is shown it as it was, if nothing has its place.
+- *failed*, *unreachable*: a scrape waits for FAILED_WAIT_SECONDS at most. So a hypervisor that hangs does not
+  delay the others of each scrape.
 - What maintenance has read is not shown yet: the next scrape reads the host even if it is *up*.
 
 tests/unit/test_host_state_table.py goes through this table.
@@ -46,7 +49,7 @@ from exporter.compute.problems import Problems, make_duplicate
 from exporter.compute.refresh import Refresh
 from exporter.compute.resource_view import check_complete, report_hypervisor_resource_view
 from exporter.config.settings import Config, HypervisorConfig
-from exporter.errors import ConnectError
+from exporter.errors import ConnectError, ConnectionLostError
 from exporter.model import HostView, Problem, Resources, Severity, Snapshot
 from exporter.recorder import Recorder, Recording
 
@@ -55,6 +58,8 @@ log = logging.getLogger(__name__)
 # A refresh is late so many seconds before `scrape_timeout`. So the scrape that began it shows that when its
 # time is up, although it came some milliseconds earlier. With a short `scrape_timeout`, a quarter of it.
 LATE_MARGIN_SECONDS = 0.25
+# How long a scrape waits for a hypervisor whose last refresh failed.
+FAILED_WAIT_SECONDS = 1.0
 
 
 class HostState:
@@ -117,6 +122,7 @@ class HostState:
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
         self._last_refresh_succeeded = False
+        self._has_failed = False
         self._succeeded_at: float | None = None
         self._is_up = False
         self._was_noted_late = False
@@ -260,7 +266,10 @@ class HostState:
     async def _wait_for_refresh(self, deadline: float, *, is_forced: bool) -> None:
         is_wanted = is_forced or self._backoff.may_try(self._clock())
         if (is_wanted or self._refresh.is_under_way) and not self._is_late:
-            await self._refresh.wait(deadline, timeout=self._config.scrape_timeout)
+            timeout = self._config.scrape_timeout
+            if self._has_failed and not is_forced:
+                timeout = min(timeout, FAILED_WAIT_SECONDS)
+            await self._refresh.wait(deadline, timeout=timeout)
 
     @property
     def _is_late(self) -> bool:
@@ -291,14 +300,16 @@ class HostState:
 
     def _handle_failure(self, error: Exception) -> None:
         self._last_refresh_succeeded = False
+        self._has_failed = True
         self._is_up = False
-        if isinstance(error, ConnectError):
+        if isinstance(error, ConnectError | ConnectionLostError):
             self._backoff.fail(self._clock())
         self._problems.note_failure(error)
 
     def _handle_resources(self, resources: Resources) -> None:
         self._backoff.reset()
         self._last_refresh_succeeded = True
+        self._has_failed = False
         problems = [
             *resources.problems,
             *self._list_maintenance_problems(resources),

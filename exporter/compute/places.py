@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_REFRESHES = 64
 MAX_OPENINGS = 256
-# An opening takes two descriptors, a socket and an eventfd: so a quarter of all descriptors at most.
+# An opening has two descriptors, a socket and an eventfd: so a quarter of all descriptors at most.
 _FILES_PER_OPENING = 8
 _ROOM_INTERVAL_SECONDS = 0.25
 # An opening that has had no answer for so long is ended for another hypervisor: one that answered before or

@@ -88,9 +88,7 @@ class ResourceTracker:
             changed = self._changed
             new = [host for host in self._list(target) if asked.get(host) != host.changes]
             asked |= {host: host.changes for host in new}
-            audit = asyncio.gather(
-                *(host.get_host_stats(refresh=refresh, deadline=deadline) for host in new)
-            )
+            audit = asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in new))
             waiting = {each for each in (*waiting, audit) if not each.done()}
             if not await _wait_unless(changed, waiting):
                 return list(asked)

@@ -23,6 +23,9 @@ T = TypeVar("T")
 # guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
 MAX_CONNECTIONS = 7
 MAX_STORAGE_CONNECTIONS = 2
+# A call whose connection is lost sooner is repeated at once on a new one. If it is lost later, the host has
+# hung, and its new connection may hang, too.
+RETRY_SECONDS = 1.0
 _MAX_IDLE = 2  # storage connections are not closed while another one waits: see daemons.py
 
 
@@ -75,7 +78,8 @@ class Connections(Generic[H]):
     def run(self, call: Callable[[H], T]) -> T:
         """Make a call in this thread, after connecting if necessary.
 
-        If an old connection is lost, or the daemon behind it, the call is repeated once on a new connection.
+        If an old connection is lost at once, or the daemon behind it, the call is repeated once on a new
+        connection.
 
         :raises NoAnswerError: if the maximum number of calls is waiting for an answer
         :raises ConnectionLostError: when it was closed
@@ -84,10 +88,11 @@ class Connections(Generic[H]):
         connection = self._borrow()
         try:
             is_new = connection.connect()
+            started = self._clock()
             try:
                 return call(connection)
             except (ConnectionLostError, DaemonError):
-                if is_new:
+                if is_new or self._clock() - started > RETRY_SECONDS:
                     raise
                 connection.disconnect()
                 connection.connect()

@@ -34,7 +34,7 @@ from exporter.virt.calls import (
     StorageHypervisor,
     WaitingHypervisor,
 )
-from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, Connections
+from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, RETRY_SECONDS, Connections
 from exporter.virt.contribution import Contributions
 from exporter.virt.files import HungReads
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
@@ -159,13 +159,14 @@ class LibvirtDriver:
         refresh_timeout.begin_others = lambda: self._begin_slow_calls(refresh_timeout)
         with self._recorder.step("connect, if need be"):
             is_new = self._connect()
+        started = self._clock()
         try:
             reading = self._read(refresh_timeout)
         except ConnectionLostError:
-            # libvirtd was restarted since the last refresh. Try again.
-            if is_new:
-                raise
             self._hypervisor.disconnect()
+            if is_new or self._clock() - started > RETRY_SECONDS:
+                raise
+            # libvirtd was restarted since the last refresh. Try again.
             self._connect()
             reading = self._read(refresh_timeout)
         self._note_earlier()

@@ -16,4 +16,5 @@ def test_hypervisors_that_hang_cost_few_descriptors_and_threads_and_delay_no_oth
     # Beside these are only those that are being ended and those that have just begun.
     assert outcome.descriptors <= 2 * openings + 100
     assert outcome.threads <= openings + 64
+    assert max(outcome.scrape_seconds) < 5, "of all, beside those that hang"
     assert outcome.log_lines < 3 * 300

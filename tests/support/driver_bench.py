@@ -37,7 +37,6 @@ class Hypervisor:
         self.errors: dict[str, Exception] = {}
         self.is_connected = self.is_closed = False
         self.is_lost = False
-        self.is_open = True
         self.hung_openings = self.events = self.connects = 0
         self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
@@ -66,6 +65,10 @@ class Hypervisor:
         self.is_connected = True
         self.connects += 1
         return True
+
+    @property
+    def is_open(self) -> bool:
+        return self.is_connected and not self.is_lost
 
     def watch(self, on_changed: Callable[[str], None]) -> None:
         self.asked["watch"] += 1

@@ -6,7 +6,10 @@ import threading
 import weakref
 from collections.abc import Callable
 
+import pytest
+
 from exporter.attempt import Threads
+from exporter.errors import ThreadLimitError
 from tests.support.waiting import wait_until
 
 _LONG_SECONDS = 600.0
@@ -85,6 +88,15 @@ def test_no_call_is_lost_to_a_thread_that_is_about_to_end() -> None:
         threads.start(lambda number=number, done=done: (made.append(number), done.set()), name="at work")  # type: ignore[misc]
         assert done.wait(20), f"call {number} was never made"
     assert made == list(range(500))
+
+
+def test_where_no_thread_can_be_started_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ThreadLimitError, match="this process may not start more threads"):
+        make_threads().start(lambda: None, name="call")
 
 
 def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:

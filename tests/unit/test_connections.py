@@ -10,6 +10,7 @@ import pytest
 from exporter.errors import ConnectionLostError, DaemonError, HypervisorError, NoAnswerError
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import MAX_CONNECTIONS, Connections
+from tests.support.hosts import Clock
 from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
 
@@ -76,6 +77,24 @@ def test_a_call_on_a_connection_that_was_lost_is_made_once_more(error: Hyperviso
 
     assert connections.run(call) == "answer"
     assert answers == []
+
+
+def test_a_call_that_hung_before_its_connection_was_lost_is_not_repeated() -> None:
+    """A host that hangs would let the new connection hang, too, outside the limit of openings."""
+    libvirt, clock = WaitingLibvirt(), Clock()
+    connections = Connections(libvirt.make_connection, clock=clock)
+    connections.open()
+    calls = 0
+
+    def call(_hypervisor: WaitingHypervisor) -> None:
+        nonlocal calls
+        calls += 1
+        clock.advance(20)
+        raise ConnectionLostError("keep-alive")
+
+    with pytest.raises(ConnectionLostError):
+        connections.run(call)
+    assert calls == 1
 
 
 def test_a_new_connection_that_is_lost_is_an_error() -> None:

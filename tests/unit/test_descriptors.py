@@ -14,6 +14,7 @@ from exporter.cli import make_limits
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.descriptors import (
     OPENING_DESCRIPTORS,
+    WAIT_SECONDS,
     Descriptors,
     DescriptorsError,
     check_limit,
@@ -54,12 +55,35 @@ def test_a_limit_that_is_too_low_names_what_is_there_and_what_is_needed() -> Non
 
 
 @pytest.mark.parametrize(
-    ("allowed", "hypervisors", "clients"), [(8192, 1, 512), (8192, 1200, 488), (64, 0, 24), (42, 1, 10)]
+    ("allowed", "hypervisors", "clients"), [(8192, 1, 512), (8192, 1200, 512), (64, 0, 24), (42, 1, 10)]
 )
 def test_clients_leave_enough_for_hypervisors(allowed: int, hypervisors: int, clients: int) -> None:
     config = Config(hypervisors=hypervisors * (HypervisorConfig(uri="qemu:///system"),))
     assert make_limits(config, allowed).connections == clients
     assert clients + count_needed(hypervisors) + OPENING_DESCRIPTORS <= allowed
+
+
+def test_where_they_may_not_suffice_for_all_hypervisors_clients_still_have_an_eighth() -> None:
+    config = Config(hypervisors=300 * (HypervisorConfig(uri="qemu:///system"),))
+    assert make_limits(config, 1024).connections == 128
+
+
+def test_serving_begins_with_too_few_for_all_hypervisors_and_a_warning() -> None:
+    """Not all may be connected at once. One that cannot be is an error of that one."""
+    warning = check_limit(1024, hypervisors=300, is_serving=True)
+    assert warning.startswith("too few file descriptors: 1024 are allowed, and 1836 are needed for 300 ")
+    assert check_limit(1024, hypervisors=100, is_serving=True) == ""
+    with pytest.raises(DescriptorsError, match="41 are allowed, and 42 are needed for 1 hypervisors"):
+        check_limit(41, hypervisors=300, is_serving=True)
+
+
+def test_an_opening_that_hangs_needs_no_more_than_it_has() -> None:
+    now = 0.0
+    descriptors = Descriptors(clock=lambda: now)
+    with limit(OPENING_DESCRIPTORS + 3), descriptors.reserved():
+        now = WAIT_SECONDS
+        with descriptors.reserved():
+            pass
 
 
 def test_a_connection_is_opened_while_there_are_enough() -> None:

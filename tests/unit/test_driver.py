@@ -344,6 +344,20 @@ def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:
     assert bench.libvirt.asked.count(("capabilities", "")) == 2
 
 
+def test_a_connection_that_hung_before_it_was_lost_is_replaced_by_the_next_refresh() -> None:
+    """Shows that a host that hangs is connected to only when it has a place among the openings."""
+    bench = Bench(uri="qemu+tls://kvm01/system")
+    bench.read()
+    bench.hypervisor.errors["node info"] = ConnectionLostError("keep-alive")
+    bench.hypervisor.on_error = lambda: bench.clock.advance(20)
+    with pytest.raises(ConnectionLostError):
+        bench.read()
+    assert bench.driver.has_to_connect
+    bench.read()
+    assert not bench.driver.has_to_connect
+    assert bench.hypervisor.connects == 2
+
+
 def test_a_connection_that_is_lost_twice_is_an_error() -> None:
     bench = Bench()
     bench.read()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 
 import pytest
 
+from exporter.compute.host_state import FAILED_WAIT_SECONDS
 from exporter.compute.maintenance import MAX_RETRY_SECONDS
 from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
@@ -100,6 +102,35 @@ async def test_what_a_source_reports_itself_is_not_reported_twice() -> None:
     await host.state.finish_maintenance()
     view = await host.ask()
     assert (view.problems, view.errors["denied"]) == ((own,), 0)
+
+
+@pytest.mark.parametrize("error", [ConnectError("no answer"), HypervisorError("no")])
+async def test_a_hypervisor_that_failed_is_waited_for_a_second_until_it_answers(error: Exception) -> None:
+    """Shows that one that hangs does not make each scrape of all as long as a scrape may take."""
+    host = Host(config=Config(cache_ttl=0, scrape_timeout=15))
+    host.driver.error = error
+    await host.ask()
+    started = time.monotonic()
+    with host.driver.held():
+        assert not (await host.ask()).is_up
+        waited = time.monotonic() - started
+        forced = asyncio.create_task(host.ask(refresh=True))
+        await asyncio.sleep(FAILED_WAIT_SECONDS + 0.2)
+        assert not forced.done(), "who asks for a refresh waits for it"
+        host.driver.error = None
+    assert FAILED_WAIT_SECONDS - 0.1 < waited < 15
+    assert (await forced).is_up
+    assert (await host.ask()).is_up
+
+
+async def test_a_lost_connection_is_replaced_between_scrapes() -> None:
+    host = Host(config=Config(cache_ttl=0))
+    await host.ask()
+    host.driver.error = ConnectionLostError("keep-alive")
+    await host.ask()
+    host.driver.error = None
+    host.maintain()
+    assert (await host.settle()).is_up
 
 
 async def test_whoever_asks_for_a_refresh_gets_one() -> None:

@@ -285,7 +285,9 @@ async def test_a_read_that_hangs_is_waited_for_once_and_shown_when_it_ends() -> 
     assert (view.is_up, view.hung_calls, view.errors["timeout"], host.driver.reads) == (True, 0, 1, 2)
 
 
-async def test_no_client_makes_a_hypervisor_late_by_its_own_deadline(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_client_makes_a_hypervisor_late_by_its_own_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """It gets the last numbers. Nobody else sees, counts or logs that it could not wait."""
     host = make_host()
     await host.ask()
