@@ -204,8 +204,8 @@ def make_limits(config: Config, max_open_files: int) -> ServerLimits:
     """Return the limits for clients. They leave file descriptors for connections to hypervisors."""
     limits = ServerLimits()
     free = max_open_files - count_needed(_count_daemons(config)) - OPENING_DESCRIPTORS
-    # Half of what is left: listening sockets need some, and connections that are being opened. Hypervisors may
-    # need more than there are, if all are connected at once. Then clients still have an eighth.
+    # Half of what is left: listening sockets need some, and connections that are being opened. Hypervisors
+    # may need more than there are, if all are connected at once. Then clients still have an eighth.
     return replace(limits, connections=min(limits.connections, max(free // 2, max_open_files // 8)))
 
 

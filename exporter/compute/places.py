@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_REFRESHES = 64
 MAX_OPENINGS = 256
-# An opening has two descriptors, a socket and an eventfd: so a quarter of all descriptors at most.
-_FILES_PER_OPENING = 8
+# An opening has two descriptors, a socket and an eventfd, and some more for a moment.
+_FILES_PER_OPENING = 10
 _ROOM_INTERVAL_SECONDS = 0.25
 # An opening that has had no answer for so long is ended for another hypervisor: one that answered before or
 # was not tried yet, or one that failed.

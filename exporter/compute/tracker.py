@@ -138,8 +138,8 @@ async def _wait_unless(event: asyncio.Event, futures: Collection[asyncio.Future[
     """Wait for all of the futures; return at once if the event comes. Return whether it has come."""
     if not futures:
         return event.is_set()
-    coming = asyncio.ensure_future(event.wait())
-    everything = asyncio.gather(*futures)
+    coming: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
+    everything: asyncio.Future[Any] = asyncio.gather(*futures)
     try:
         await asyncio.wait({coming, everything}, return_when=asyncio.FIRST_COMPLETED)
     finally:

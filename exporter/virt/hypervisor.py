@@ -244,7 +244,8 @@ class LibvirtHypervisor:
             self.connects += 1
             # Not every driver has these: drivers without a connection refuse both.
             with self._call_lock:
-                if connection is self._connection:
+                is_released = self._connection is not connection
+                if not is_released:
                     _ignore_errors(connection.setKeepAlive, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_COUNT)
                     _ignore_errors(connection.registerCloseCallback, self._on_close, None)
             return True

@@ -11,7 +11,7 @@ def test_hypervisors_that_hang_cost_few_descriptors_and_threads_and_delay_no_oth
     outcome = measure(300, files=1024, seconds=20.0)
     assert outcome.first_numbers_after is not None
     assert (len(outcome.probe_seconds) > 5, outcome.without_numbers) == (True, 0)
-    openings = 1024 // 8
+    openings = 1024 // 10
     assert openings < MAX_OPENINGS
     # Beside these are only those that are being ended and those that have just begun.
     assert outcome.descriptors <= 2 * openings + 100

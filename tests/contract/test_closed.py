@@ -1,4 +1,4 @@
-"""A connection that was closed for good is opened by nobody any more, also if it is being opened meanwhile."""
+"""A connection that was closed for good is opened by nobody any more, also if it is just being opened."""
 
 from __future__ import annotations
 

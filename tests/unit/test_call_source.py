@@ -100,7 +100,7 @@ def test_a_call_that_the_hypervisor_does_not_have_is_made_again_after_a_new_conn
         bench.read()
     assert bench.count_asked() == 1
     bench.answer({"user": 1})
-    bench.hypervisor.close()
+    bench.hypervisor.disconnect()
     resources = bench.read()
     assert (get_part(resources), resources.problems) == ({"user": 1}, ())
 

@@ -112,8 +112,8 @@ async def test_who_waits_for_an_opening_makes_others_end_that_hang_for_longer_if
     assert asked == [(1, 10.0), (1, 0.5), (1, 0.5)]
 
 
-async def test_openings_take_a_quarter_of_all_descriptors_at_most() -> None:
-    for max_files, expected in ((80, 10), (1024, 128), (8192, 256), (1, 1)):
+async def test_openings_have_a_tenth_of_all_descriptors_at_most() -> None:
+    for max_files, expected in ((80, 8), (1024, 102), (8192, 256), (1, 1)):
         places = RefreshPlaces(make_room=lambda _count, _seconds: None, max_files=max_files)
         never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         taken = 0
