@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from exporter.attempt import Failure, attempt_in_thread
 from exporter.compute.tracker import ResourceTracker
 from exporter.own import OwnMetrics
 from exporter.systemd import Notifier
@@ -93,15 +94,14 @@ class Service:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        # Bind first, so that an address in use is reported at once. No client can connect yet.
-        sockets = open_sockets()
-        serving = asyncio.get_running_loop().create_task(self._serve(sockets, first_audit_timeout))
+        serving = asyncio.get_running_loop().create_task(self._serve(open_sockets, first_audit_timeout))
         stopping = asyncio.get_running_loop().create_task(self._stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            self._let_go()
+            serving.result()  # raises the error that ended the server
         log.info("stopping")
         self._notifier.stopping()
-        if serving.done():
-            serving.result()  # raises the error that ended the server
         serving.cancel()
         await self._server.close(end_waits=self._let_go)
         self._let_go()
@@ -129,7 +129,15 @@ class Service:
         await self._tracker.finish_maintenance(timeout=max(0.0, deadline - self._clock()))
         await self._tracker.update_available_resource(deadline=deadline)
 
-    async def _serve(self, sockets: list[socket.socket], first_audit_timeout: float) -> None:
+    async def _serve(
+        self, open_sockets: Callable[[], list[socket.socket]], first_audit_timeout: float
+    ) -> None:
+        # Bind first, so that an address in use is reported at once. No client can connect yet. In a thread: a
+        # name server, or the file system of a path, may not answer.
+        opened = await attempt_in_thread(open_sockets, name="listen")
+        if isinstance(opened, Failure):
+            raise opened.error
+        sockets = opened.value
         await self.pre_start_hook(first_audit_timeout)
         self._server.listen(sockets)
         log.info("listening", extra={"addresses": ",".join(map(describe, sockets))})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from tests.cli.test_command import CHECKOUT
 from tests.support.exporter_process import Scrape
+from tests.support.hung_mount import hung_mount
 from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 
@@ -152,3 +155,29 @@ def test_a_remote_hypervisor_that_is_down_is_not_tried_by_each_scrape(tmp_path: 
             scrape = exporter.scrape()
     assert scrape.value("hypervisor_refresh_errors_total", target="kvm01", reason="connect") < 10
     assert scrape.value("hypervisor_refresh_errors_total", target="kvm02", reason="connect") >= 20
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/fuse").exists(), reason="needs root and FUSE")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_can_be_stopped_while_an_address_is_being_opened(tmp_path: Path, number: signal.Signals) -> None:
+    """A name server that does not answer would do the same; here it is the file system of a path."""
+    with hung_mount(tmp_path):
+        address = f"--web.listen-address=unix:{tmp_path}/socket"
+        command = [sys.executable, "-m", "exporter", "--libvirt.uri=test:///default", address]
+        with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_until(
+                    lambda: is_caught(signal.SIGTERM, process.pid), "it to be about to open the address"
+                )
+                process.send_signal(number)
+                _, log = process.communicate(timeout=20)
+            finally:
+                process.kill()
+        assert (process.returncode, "stopping" in log, "listening" in log) == (0, True, False)
+
+
+def is_caught(number: signal.Signals, process: int) -> bool:
+    """Whether a process has a handler for the signal."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], base=16)
+    return bool(caught >> (number - 1) & 1)

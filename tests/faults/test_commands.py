@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,23 @@ def test_a_command_ends_with_once(programs: Path, number: int) -> None:
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == (-number if number else 1)
     assert "Traceback" not in stderr
+    wait_until_gone(programs)
+
+
+def test_a_command_ends_with_an_exporter_that_cannot_listen(programs: Path) -> None:
+    """Another program began to listen on the port during the first audit."""
+    config = programs / "config.yaml"
+    config.write_text(f"hypervisors: [{HYPERVISOR}]")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        address = f"--web.listen-address=127.0.0.1:{other.getsockname()[1]}"
+        command = [sys.executable, "-m", "exporter", "--config.file", str(config), address]
+        with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
+            wait_until((programs / "started").exists, "the command to run")
+            other.listen()
+            _, log = process.communicate(timeout=60)
+    assert (process.returncode, "cannot listen: Address already in use" in log) == (1, True)
     wait_until_gone(programs)
 
 
