@@ -77,6 +77,7 @@ class HostState:
     :param wall_clock: seconds since the epoch
     :param recorder: records the reads of the hypervisor, for debugging
     :param needs: the sources that metrics need: it is down while numbers of these are missing. None for all
+    :ivar has_failed: whether its last refresh failed
     :ivar hostname: the first one that the hypervisor reported; None before its first answer
     :ivar is_closed: whether it is in use no more
     :ivar changes: how many times its settings were replaced
@@ -122,7 +123,7 @@ class HostState:
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
         self._last_refresh_succeeded = False
-        self._has_failed = False
+        self.has_failed = False
         self._succeeded_at: float | None = None
         self._is_up = False
         self._was_noted_late = False
@@ -152,6 +153,11 @@ class HostState:
             changes = self.changes
             if self._changes_read != changes:
                 await self._wait_for_refresh(deadline, is_forced=True)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it was read since the start."""
+        return self.hostname is not None
 
     def recording(self) -> AbstractContextManager[Recording]:
         """Record the reads of the hypervisor in this block."""
@@ -267,7 +273,7 @@ class HostState:
         is_wanted = is_forced or self._backoff.may_try(self._clock())
         if (is_wanted or self._refresh.is_under_way) and not self._is_late:
             timeout = self._config.scrape_timeout
-            if self._has_failed and not is_forced:
+            if self.has_failed and not is_forced:
                 timeout = min(timeout, FAILED_WAIT_SECONDS)
             await self._refresh.wait(deadline, timeout=timeout)
 
@@ -300,7 +306,7 @@ class HostState:
 
     def _handle_failure(self, error: Exception) -> None:
         self._last_refresh_succeeded = False
-        self._has_failed = True
+        self.has_failed = True
         self._is_up = False
         if isinstance(error, ConnectError | ConnectionLostError):
             self._backoff.fail(self._clock())
@@ -309,7 +315,7 @@ class HostState:
     def _handle_resources(self, resources: Resources) -> None:
         self._backoff.reset()
         self._last_refresh_succeeded = True
-        self._has_failed = False
+        self.has_failed = False
         problems = [
             *resources.problems,
             *self._list_maintenance_problems(resources),

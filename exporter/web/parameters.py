@@ -10,6 +10,8 @@ from exporter.web.messages import BadRequestError, Request
 
 # Prometheus measures its timeout itself. This much of it is left for rendering and the network.
 SCRAPE_TIMEOUT_MARGIN_SECONDS = 0.5
+# A client that promises less waits for this long all the same.
+MIN_SCRAPE_TIMEOUT_SECONDS = 0.25
 SCRAPE_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 
 
@@ -36,9 +38,11 @@ def get_one(parameters: Mapping[str, list[str]], name: str) -> str:
 
 
 def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
-    """Return how many seconds a scrape may take: Prometheus' header minus a margin, at most the upper bound.
+    """Return how many seconds a scrape may take: Prometheus' header minus a margin, within bounds.
 
     A header that is not a positive number is ignored.
+
+    :param upper_bound: the most; also where there is no header
     """
     try:
         promised = float(headers.get(SCRAPE_TIMEOUT_HEADER, ""))
@@ -47,4 +51,4 @@ def scrape_timeout(headers: Mapping[str, str], upper_bound: float) -> float:
     if not math.isfinite(promised) or promised <= 0:
         return upper_bound
     margin = min(SCRAPE_TIMEOUT_MARGIN_SECONDS, promised / 2)
-    return min(upper_bound, promised - margin)
+    return min(upper_bound, max(MIN_SCRAPE_TIMEOUT_SECONDS, promised - margin))

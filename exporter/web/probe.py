@@ -11,8 +11,11 @@ from exporter.compute.tracker import MakeHost
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ExporterError
 
-IDLE_SECONDS = 600.0
 MAX_TARGETS = 2000
+IDLE_SECONDS = 600.0
+# A target is maintained between probes while it is probed at least this often. Prometheus itself loses series
+# that are scraped less often.
+MAINTAINED_SECONDS = 300.0
 
 # A target becomes the host in a URI. So characters that could end the host are refused, whatever the module's
 # pattern is.
@@ -28,9 +31,17 @@ class _Probed:
     host: HostState
     asked_at: float
 
+    @property
+    def eviction_order(self) -> tuple[bool, float]:
+        """Order of those that never answered: first those that failed, then by when they were asked."""
+        return not self.host.has_failed, self.asked_at
+
 
 class ProbeTargets:
     """The recently probed hypervisors. The connection of one that is not probed any more is closed.
+
+    Whoever may probe can name hosts that do not exist. So a target that has never answered makes room for the
+    next one, and nothing is done for it between probes.
 
     :param make_host: returns a new HostState
     :param clock: monotonic seconds
@@ -80,10 +91,12 @@ class ProbeTargets:
         return self._config.modules[module_name].make_hypervisor(target)
 
     def maintain(self) -> None:
-        """Do the due work between probes."""
+        """Do the due work between probes, of targets that have answered and are still probed."""
         self.close_idle()
-        for host in self.hosts:
-            host.maintain()
+        oldest = self._clock() - MAINTAINED_SECONDS
+        for probed in self._probed.values():
+            if probed.host.has_answered and probed.asked_at >= oldest:
+                probed.host.maintain()
 
     def close_idle(self) -> None:
         """Close connections that were not used recently."""
@@ -101,8 +114,18 @@ class ProbeTargets:
         module = find_module(self._config.modules, module_name)
         check_target(module_name, module, target)
         if len(self._probed) >= MAX_TARGETS:
-            raise ProbeError(f"{MAX_TARGETS} targets are already being probed")
+            self._make_room()
         return self._make_host(module.make_hypervisor(target), self._config)
+
+    def _make_room(self) -> None:
+        """Forget a target that never answered.
+
+        :raises ProbeError: if all have answered
+        """
+        silent = [key for key, probed in self._probed.items() if not probed.host.has_answered]
+        if not silent:
+            raise ProbeError(f"{MAX_TARGETS} targets are already being probed")
+        self._forget(*min(silent, key=lambda key: self._probed[key].eviction_order))
 
     def _forget(self, module: str, target: str) -> None:
         self._probed.pop((module, target)).host.close()

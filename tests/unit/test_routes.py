@@ -19,7 +19,7 @@ from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig, WebConfig
 from exporter.config.web_file import RateLimit, WebFile
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, ConnectError
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
 from exporter.own import OwnMetrics
@@ -27,7 +27,7 @@ from exporter.reload import MAX_HUNG_READS, PAUSE_SECONDS, Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.parameters import SCRAPE_TIMEOUT_HEADER, scrape_timeout
-from exporter.web.probe import IDLE_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
+from exporter.web.probe import IDLE_SECONDS, MAINTAINED_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
 from exporter.web.reload import MAX_WAITING_FOR_RELOAD
 from exporter.web.routes import Web
 from exporter.web.scrapes import MANY_SAMPLES
@@ -341,6 +341,7 @@ def test_what_is_short_is_not_compressed() -> None:
         ("10", 9.0),  # the bound is lower
         ("5", 4.5),
         ("0.6", 0.3),  # never more than half is kept for the way back
+        ("0.000001", 0.25),  # the floor
         ("0", 9.0),
         ("-1", 9.0),
         ("soon", 9.0),
@@ -477,7 +478,8 @@ def test_there_are_not_more_targets_than_connections_can_be_kept() -> None:
     async def run() -> None:
         site = Site()
         for number in range(MAX_TARGETS):
-            site.probe_targets.get("default", f"kvm{number}.example")
+            host = site.probe_targets.get("default", f"kvm{number}.example")
+            host.hostname = f"kvm{number}"  # as if it had answered
         response = await site.ask("/probe?target=kvm9999.example")
         assert response.status == HTTPStatus.BAD_REQUEST
         assert text(response) == f"{MAX_TARGETS} targets are already being probed\n"
@@ -622,6 +624,43 @@ async def test_too_many_viewers_at_once_are_asked_to_come_again() -> None:
     assert [(each.status, each.headers["retry-after"]) for each in refused] == [
         (HTTPStatus.SERVICE_UNAVAILABLE, "2")
     ]
+
+
+async def test_a_target_that_never_answered_makes_room_and_one_that_answered_does_not() -> None:
+    """Shows that names of hosts that do not exist keep no target out."""
+    site = Site()
+    for number in range(MAX_TARGETS):
+        host = site.probe_targets.get("default", f"kvm{number}.example")
+        site.clock.advance(0.01)
+        host.hostname = "there" if number < 3 else None
+        host.has_failed = number > 4
+    assert (await site.ask("/probe?target=kvm9998.example")).status == HTTPStatus.OK
+    assert (await site.ask("/probe?target=kvm9999.example")).status == HTTPStatus.OK
+    left = {host.target for host in site.probe_targets.hosts}
+    assert len(left) == MAX_TARGETS
+    gone = {f"kvm{number}.example" for number in range(MAX_TARGETS)} - left
+    assert gone == {"kvm5.example", "kvm6.example"}, "of those that failed, the ones asked longest ago"
+
+
+async def test_between_probes_nothing_is_done_for_a_target_that_never_answered_or_is_probed_no_more() -> None:
+    site = Site()
+    done: list[str] = []
+    for name in ("kvm1.example", "kvm2.example"):
+        host = site.probe_targets.get("default", name)
+        site.drivers[name].due = {"sizes": partial(done.append, name)}
+        if name == "kvm2.example":
+            site.drivers[name].error = ConnectError("nobody")
+        await host.get_host_stats(refresh=True, deadline=site.clock() + 20)
+    reads = site.drivers["kvm2.example"].reads
+    site.probe_targets.maintain()
+    await site.probe_targets.get("default", "kvm1.example").finish_maintenance()
+    assert done
+    assert set(done) == {"kvm1.example"}
+    times = len(done)
+    site.clock.advance(MAINTAINED_SECONDS + 1)
+    site.probe_targets.maintain()
+    await asyncio.sleep(0.05)
+    assert (len(done), site.drivers["kvm2.example"].reads) == (times, reads)
 
 
 async def test_probes_of_two_targets_at_once_have_each_its_own_answer() -> None:
