@@ -20,7 +20,8 @@ and no browser does that. A client that pipelines and does not read changes its 
 would never be the oldest. (A client whose kernel takes the answers looks like one that reads them.) If none
 does, the one is aborted that entered its state first among those of the most frequent `Stage`. So clients
 that connect without end replace each other. They do not replace a scraper that keeps its connection, or one
-that waits for its first answer.
+that waits for its answer. Clients that ask for what is quick, again and again, do not replace one whose
+answer takes long.
 
 If one state were evicted before another, attackers that stay in the other would keep out all new clients,
 which have to pass the first. A stage cannot be used for that: with too many in it, it is the most frequent.
@@ -80,7 +81,8 @@ class Stage(enum.Enum):
 
     NEW = enum.auto()  # has not been served, and no answer is under way
     ASKING = enum.auto()  # its first answer is under way, or one after errors only
-    SERVED = enum.auto()  # has had an answer without an error
+    SERVED = enum.auto()  # has had an answer without an error, and no other is under way
+    ASKING_AGAIN = enum.auto()  # the same, and another answer is under way
     PIPELINING = enum.auto()  # sent a request before the one before it was answered
 
 
@@ -132,9 +134,10 @@ class Connection:
         """How far it has come."""
         if not self.asks_one_at_a_time:
             return Stage.PIPELINING
+        is_asking = self.state in (State.ANSWERING, State.SENDING)
         if self._has_been_served:
-            return Stage.SERVED
-        return Stage.ASKING if self.state in (State.ANSWERING, State.SENDING) else Stage.NEW
+            return Stage.ASKING_AGAIN if is_asking else Stage.SERVED
+        return Stage.ASKING if is_asking else Stage.NEW
 
     @property
     def certificate(self) -> object:

@@ -382,6 +382,28 @@ def test_those_who_were_served_before_keep_no_newcomer_out() -> None:
     serve(talk, connections=4)
 
 
+def test_a_later_answer_under_way_keeps_its_place_while_others_ask_again_and_again() -> None:
+    """Each of the others was served later than the one who waits, and idles for a moment only."""
+
+    async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
+        scraper = await connect()
+        await scraper.send(GET)
+        await scraper.receive()
+        await scraper.send(LONG)
+        await wait_until(lambda: server.requests_in_flight == 1)
+        others = [await connect() for _ in range(3)]
+        for _ in range(10):
+            others.append(await connect())
+            for client in others[-3:]:
+                await client.send(GET)
+                assert (await client.receive())[0] == 200
+        may_answer.set()
+        assert (await scraper.receive())[0] == 200
+
+    may_answer = asyncio.Event()
+    serve(talk, handler=hold_long(may_answer), connections=4)
+
+
 def test_whoever_pipelines_is_evicted_before_one_who_waits_for_longer() -> None:
     async def talk(connect: Callable[[], Awaitable[Client]], server: Server) -> None:
         waiting = await connect()
