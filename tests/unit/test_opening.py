@@ -29,12 +29,16 @@ class Far:
         self.sockets: list[socket.socket] = []
         self._attempts: list[Attempt[bytes]] = []
 
-    def open(self) -> Attempt[bytes]:
-        """Start an opening, and wait until it has connected."""
+    def open(self, *, least_bytes: int = 1) -> Attempt[bytes]:
+        """Start an opening, and wait until it has connected.
+
+        :param least_bytes: it goes on waiting until so many have come
+        """
         connected = threading.Event()
 
         def connect() -> bytes:
             client = socket.create_connection(self._listener.getsockname())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
             self.sockets.append(client)
             connected.set()
             received = client.recv(1)
@@ -163,8 +167,7 @@ def test_room_is_made_by_those_that_have_waited_for_longest(far: Far) -> None:
 
 
 def test_one_that_was_answered_anything_makes_no_room(far: Far) -> None:
-    attempt = far.open()
-    far.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 100)  # it goes on waiting
+    attempt = far.open(least_bytes=100)
     with far.accept() as accepted:
         accepted.sendall(b"TLS")
         wait_until(lambda: far.list_sockets()[0].has_received, "the answer")
