@@ -88,7 +88,7 @@ class Openings:
         overdue = self._list_older(TIMEOUT_SECONDS)
         if not overdue:
             return
-        for opening in overdue:
+        for opening in self._list_older(_SILENT_SECONDS):  # also those that are nearly overdue
             opening.ended_at = self._clock()
         for each in self._list_sockets():
             if each.silent_seconds >= _SILENT_SECONDS:

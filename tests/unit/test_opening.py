@@ -128,6 +128,18 @@ def test_one_without_an_answer_is_ended_after_its_time_and_says_how_long_it_was(
     assert len(far.openings) == 0
 
 
+def test_one_that_is_nearly_overdue_is_ended_with_another_and_says_so(far: Far) -> None:
+    """Its socket has been silent for long enough."""
+    overdue = far.open()
+    far.clock.advance(4)
+    nearly = far.open()
+    far.silent_seconds = TIMEOUT_SECONDS - 4
+    far.clock.advance(TIMEOUT_SECONDS - 4)
+    far.openings.end_overdue()
+    assert isinstance(find_error(overdue), OpeningTimeoutError)
+    assert str(find_error(nearly)) == "no answer to opening a connection for 26 s"
+
+
 def test_a_connection_that_hears_something_is_not_ended_beside_one_that_hangs(far: Far) -> None:
     """An open connection of libvirt hears from its other end every five seconds."""
     attempt = far.open()
