@@ -89,6 +89,7 @@ class ResourceTracker:
             new = [host for host in self._list(target) if asked.get(host) != host.changes]
             asked |= {host: host.changes for host in new}
             audit = asyncio.gather(*(host.get_host_stats(refresh=refresh, deadline=deadline) for host in new))
+            audit.add_done_callback(_retrieve)
             waiting = {each for each in (*waiting, audit) if not each.done()}
             if not await _wait_unless(changed, waiting):
                 return list(asked)
@@ -136,14 +137,20 @@ class ResourceTracker:
 
 async def _wait_unless(event: asyncio.Event, futures: Collection[asyncio.Future[Any]]) -> bool:
     """Wait for all of the futures; return at once if the event comes. Return whether it has come."""
-    if not futures:
-        return event.is_set()
-    coming: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
-    everything: asyncio.Future[Any] = asyncio.gather(*futures)
+    coming = asyncio.ensure_future(event.wait())
+    pending: set[asyncio.Future[Any]] = set(futures)
     try:
-        await asyncio.wait({coming, everything}, return_when=asyncio.FIRST_COMPLETED)
+        while pending and not coming.done():
+            done, pending = await asyncio.wait({coming, *pending}, return_when=asyncio.FIRST_COMPLETED)
+            pending.discard(coming)
+            for each in done:
+                each.result()  # raises the error of a defect
     finally:
         coming.cancel()
-    if everything.done():
-        everything.result()  # raises the error of a defect
     return event.is_set()
+
+
+def _retrieve(audit: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging the end of an audit that nobody waits for any more, as when all ends."""
+    if not audit.cancelled():
+        audit.exception()

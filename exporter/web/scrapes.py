@@ -114,13 +114,15 @@ class ScrapeRoutes:
         exposition = choose_format(request.headers.get("accept", ""))
         gzipped = accepts_gzip(request)
         names = tuple(each.name for each in collectors)
+        is_special = len(names) < len(self._choose_collectors({}))
         response, samples = await self._scrapes.get(
             (target, names, own is None, exposition.content_type, gzipped),
             partial(_render, views, collectors, own, exposition, gzipped=gzipped),
             in_thread=self._last_samples.get(scraped, MANY_SAMPLES) >= MANY_SAMPLES,
-            is_special=len(names) < len(self._choose_collectors({})),
+            is_special=is_special,
         )
-        self._last_samples[scraped] = samples
+        if not is_special:  # else a client with few collectors would bring the next full scrape into the loop
+            self._last_samples[scraped] = samples
         return response
 
     def _choose_collectors(self, parameters: Mapping[str, list[str]]) -> list[Collector]:

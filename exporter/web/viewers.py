@@ -13,7 +13,6 @@ from exporter.config.settings import Config
 from exporter.model import HostView
 from exporter.web.compression import accepts_gzip, compress
 from exporter.web.messages import Request, Response, make_plain
-from exporter.web.parameters import scrape_timeout
 from exporter.web.rendering import Renderings
 
 MAX_VIEWERS = 32
@@ -73,7 +72,8 @@ class PageRoute:
     async def _render_newest(self, request: Request) -> Response:
         audit = self._audit
         if audit is None or audit.done():
-            deadline = self._clock() + scrape_timeout(request.headers, self._config.scrape_timeout)
+            # Viewers share it. So it does not go by the header of the one who comes first.
+            deadline = self._clock() + self._config.scrape_timeout
             update = self._tracker.update_available_resource(deadline=deadline)
             audit = self._audit = asyncio.get_running_loop().create_task(update)
         # Another request may have started the next audit while this one waited.

@@ -197,6 +197,22 @@ def test_one_hypervisor_with_many_samples_sends_no_other_into_a_thread() -> None
     assert asyncio.run(scrape_both()) == [False, False, True]
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/probe?target=kvm01"])
+def test_a_client_that_wants_few_collectors_brings_no_full_scrape_into_the_event_loop(path: str) -> None:
+    async def scrape() -> list[bool]:
+        guests = Guests(MANY_SAMPLES)
+        few = Collector(name="few", metrics=(), collect=lambda _snapshot: iter(()))
+        guests.site.web._scrapes._all_collectors = (*guests.site.collectors, few)
+        separator = "&" if "?" in path else "?"
+        await guests.site.ask(path)
+        await guests.site.ask(f"{path}{separator}collect[]=few")
+        guests.is_in_loop.clear()
+        await guests.site.ask(path)
+        return guests.is_in_loop
+
+    assert not any(asyncio.run(scrape()))
+
+
 def one_hypervisor() -> Site:
     return Site(cache_ttl=3600, names=("kvm01",))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -331,3 +332,15 @@ async def test_a_hypervisor_that_was_taken_out_is_read_no_more() -> None:
     await host.finish_maintenance()
     assert fleet.drivers["a"].reads == 1
     assert not host.get_view().is_refreshing
+
+
+def test_an_audit_that_ends_with_the_process_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def end_during_an_audit() -> None:
+        fleet = Fleet({"a": "kvm01"})
+        with fleet.drivers["a"].held():
+            asyncio.create_task(fleet.audit())  # noqa: RUF006
+            await fleet.drivers["a"].wait_until_asked(1)
+
+    asyncio.run(end_during_an_audit())
+    gc.collect()
+    assert not caplog.records
