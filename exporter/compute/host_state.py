@@ -127,6 +127,7 @@ class HostState:
         self._succeeded_at: float | None = None
         self._is_up = False
         self._was_noted_late = False
+        self._is_refresh_new = False
         self.is_closed = False
         self.changes = 0
         self._changes_read = 0
@@ -198,9 +199,13 @@ class HostState:
         )
 
     def note_duplicate(self, duplicate_of: str | None) -> None:
-        """Count and log that another target is shown instead of this one (None: not any more)."""
+        """Log that another target is shown instead of this one (None: not any more).
+
+        It is counted as an error once for each refresh.
+        """
         problem = None if duplicate_of is None else make_duplicate(self.hostname, duplicate_of)
-        self._problems.note_duplicate(problem)
+        self._problems.note_duplicate(problem, is_counted=self._is_refresh_new)
+        self._is_refresh_new = False
 
     def configure(self, config: Config) -> None:
         """Use this configuration's times from now on."""
@@ -293,6 +298,7 @@ class HostState:
     def _end_refresh(self, outcome: Success[Resources] | Failure) -> None:
         """Take over what came of a refresh."""
         self._was_noted_late = False
+        self._is_refresh_new = True
         self._changes_read = self.changes
         if isinstance(outcome, Failure):
             self._handle_failure(outcome.error)

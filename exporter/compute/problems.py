@@ -88,12 +88,15 @@ class Problems:
         )
         self._log_begin(self._problems.values())
 
-    def note_duplicate(self, problem: Problem | None) -> None:
-        """Record that another target is shown instead of this one (None: not any more)."""
+    def note_duplicate(self, problem: Problem | None, *, is_counted: bool) -> None:
+        """Record that another target is shown instead of this one (None: not any more).
+
+        :param is_counted: whether it is counted as an error: once for each refresh, not for each scrape
+        """
         if problem is None:
             self._log_end({_DUPLICATE})
         else:
-            self._errors[problem.reason] += 1
+            self._errors[problem.reason] += is_counted
             self._log_begin([problem])
 
     def _update(self, problems: Iterable[Problem]) -> None:

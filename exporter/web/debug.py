@@ -67,21 +67,17 @@ class Debugger:
         self._debugs: WeakKeyDictionary[HostState, asyncio.Task[_Recorded]] = WeakKeyDictionary()
         self._debugged_at: WeakKeyDictionary[HostState, float] = WeakKeyDictionary()
 
-    async def answer(
-        self, scrape: Scrape, collectors: Sequence[Collector], config: Config, *, timeout: float
-    ) -> Response:
-        """Read one hypervisor again, and answer with a record of that.
+    async def answer(self, scrape: Scrape, collectors: Sequence[Collector], config: Config) -> Response:
+        """Read one hypervisor again, and answer with a record of that, within `scrape_timeout`.
 
-        Who comes while that goes on shares it.
+        Who comes while that goes on shares it. So no client's own deadline counts.
         """
-        return await self._viewers.serve(self._debug(scrape, collectors, config, timeout))
+        return await self._viewers.serve(self._debug(scrape, collectors, config))
 
-    async def _debug(
-        self, scrape: Scrape, collectors: Sequence[Collector], config: Config, timeout: float
-    ) -> Response:
+    async def _debug(self, scrape: Scrape, collectors: Sequence[Collector], config: Config) -> Response:
         debugging = self._debugs.get(scrape.host)
         if debugging is None or debugging.done():
-            debugging = asyncio.get_running_loop().create_task(self._record(scrape, timeout))
+            debugging = asyncio.get_running_loop().create_task(self._record(scrape, config.scrape_timeout))
             self._debugs[scrape.host] = debugging
         recorded = await asyncio.shield(debugging)
         if not recorded.views:

@@ -71,7 +71,7 @@ class ScrapeRoutes:
             if len(self._tracker.hosts) != 1:
                 raise BadRequestError("debug=true is about one hypervisor: /probe?target=NAME&debug=true")
             scrape = self._find_scrape("", self._tracker.hosts[0].target)
-            return await self._debugger.answer(scrape, collectors, self._config, timeout=timeout)
+            return await self._debugger.answer(scrape, collectors, self._config)
         views = await self._updates.get(
             timeout, lambda: self._tracker.update_available_resource(deadline=self._clock() + timeout)
         )
@@ -85,7 +85,7 @@ class ScrapeRoutes:
         scrape = self._find_scrape(module, target)
         timeout = scrape_timeout(request.headers, self._config.scrape_timeout)
         if _is_debugged(parameters):
-            return await self._debugger.answer(scrape, collectors, self._config, timeout=timeout)
+            return await self._debugger.answer(scrape, collectors, self._config)
         views = await scrape.run(refresh=False, deadline=self._clock() + timeout)
         return await self._answer_with(scrape.host, views, collectors, None, request, target=(module, target))
 

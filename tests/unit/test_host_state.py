@@ -133,6 +133,16 @@ async def test_a_lost_connection_is_replaced_between_scrapes() -> None:
     assert (await host.settle()).is_up
 
 
+async def test_a_duplicate_is_counted_once_for_each_refresh() -> None:
+    """Shows that clients who scrape often raise no counter of errors."""
+    host = Host()
+    for refreshes in (1, 2):
+        await host.ask(refresh=True)
+        for _ in range(3):
+            host.state.note_duplicate("first")
+        assert host.state.get_view().errors["duplicate"] == refreshes
+
+
 async def test_whoever_asks_for_a_refresh_gets_one() -> None:
     host = Host()
     await host.ask()
