@@ -254,6 +254,14 @@ class HostState:
         )
         return is_lost and self._backoff.may_try(self._clock())
 
+    def end(self) -> None:
+        """Release the hypervisor while scrapes may wait for it: at the end of the process.
+
+        They show its last numbers, and that it did not answer in time.
+        """
+        self._is_up = self._is_up and not self._refresh.is_under_way
+        self.close()
+
     def close(self) -> None:
         """Release the hypervisor for good, without waiting for it."""
         self.is_closed = True

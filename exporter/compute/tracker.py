@@ -114,9 +114,9 @@ class ResourceTracker:
         )
 
     def close(self) -> None:
-        """Release all hypervisors."""
+        """Release all hypervisors, at the end of the process."""
         for host in self.hosts:
-            host.close()
+            host.end()
 
     def stop_commands(self) -> None:
         """Kill the commands that run for the hypervisors, when the process ends without `close`."""

@@ -128,7 +128,7 @@ class ProbeTargets:
         self._forget(*min(silent, key=lambda key: self._probed[key].eviction_order))
 
     def _forget(self, module: str, target: str) -> None:
-        self._probed.pop((module, target)).host.close()
+        self._probed.pop((module, target)).host.end()
 
 
 def _is_reached_alike(target: str, module: ModuleConfig, before: ModuleConfig) -> bool:
