@@ -19,12 +19,13 @@ from exporter.errors import ConnectionLostError
 from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
 
 def count_sockets():
-    return sum(os.readlink(each).startswith("socket:") for each in list_descriptors())
+    return sum(is_socket(each) for each in Path("/proc/self/fd").iterdir())
 
-def list_descriptors():
-    for each in Path("/proc/self/fd").iterdir():
-        if each.is_symlink():
-            yield each
+def is_socket(descriptor):
+    try:
+        return os.readlink(descriptor).startswith("socket:")
+    except FileNotFoundError:  # closed meanwhile
+        return False
 
 def wait_for(condition, what):
     deadline = time.monotonic() + 30
