@@ -226,7 +226,7 @@ def _kill(session: int) -> tuple[_Process, ...]:
     `timeout vgs` in a script makes a process group of its own, and `setsid --wait vgs` a session of its own.
     """
     # Listed first: the children of a process that is gone are not known as such.
-    members = _find_members(session, list(_list_processes()))
+    members = _stop(session)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
     for each in members:
@@ -236,6 +236,20 @@ def _kill(session: int) -> tuple[_Process, ...]:
         elif each.number != session:
             _reap(each)
     return tuple(each for each in members if each.is_alive)
+
+
+def _stop(session: int) -> list[_Process]:
+    """Stop a command's processes, so that none starts another one that is not listed. Return all of them."""
+    stopped: set[int] = set()
+    while True:
+        members = _find_members(session, list(_list_processes()))
+        running = [each for each in members if each.is_alive and each.number not in stopped]
+        if not running:
+            return members
+        for each in running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(each.number, signal.SIGSTOP)
+            stopped.add(each.number)
 
 
 def _reap(process: _Process) -> None:

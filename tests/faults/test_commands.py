@@ -75,13 +75,17 @@ def test_a_command_ends_when_a_reload_takes_its_hypervisor_away(
         wait_until_gone(programs, but=pid)
 
 
+# A shell starts a program in the background with SIGINT ignored, and all that it starts inherits that.
+NOTHING_IGNORED = ["env", "--default-signal=INT,HUP,TERM"]
+
+
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_command_ends_with_once(programs: Path, number: int) -> None:
     """Shows that an interrupted `--once` ends by that signal, as other programs do, and leaves nothing."""
     config = programs / "config.yaml"
     config.write_text(f"hypervisors: [{HYPERVISOR}]")
     process = subprocess.Popen(
-        [sys.executable, "-m", "exporter", "--once", "--config.file", str(config)],
+        [*NOTHING_IGNORED, sys.executable, "-m", "exporter", "--once", "--config.file", str(config)],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

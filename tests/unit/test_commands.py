@@ -84,6 +84,17 @@ def test_a_command_that_hangs_is_given_up_with_all_its_processes(programs: Path,
     assert (list_zombies(), count_descriptors()) == (zombies, descriptors)
 
 
+@pytest.mark.parametrize("timeout", [0.05, 0.1, 0.15, 0.2])
+def test_a_command_that_is_starting_others_is_given_up_with_all_of_them(
+    programs: Path, timeout: float
+) -> None:
+    """None starts another one after its processes were listed and before it is killed."""
+    write_program(programs, "vgs", "while :; do setsid sleep 1000 & sleep 0.001; done")
+    with pytest.raises(CommandError, match="did not answer"):
+        Commands().run(["vgs"], timeout=timeout)
+    assert list_left(programs) == []
+
+
 def test_what_a_command_leaves_running_does_not_delay_its_answer(programs: Path) -> None:
     """Its child holds the pipes, so nothing is at its end."""
     write_program(programs, "vgs", "sleep 1000 & echo answer; exit 3")
