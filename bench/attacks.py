@@ -214,7 +214,7 @@ def _ask(prometheus: PrometheusServer, job: str, seconds: float, interval_second
         path=job,
         count=count,
         failed=count - round(ask(f"sum_over_time(up{selector}{window}])")),
-        expected=int(seconds / interval_seconds) - 1,  # the last one may be under way
+        expected=int(seconds / interval_seconds) - 2,  # before the first, and while the last is under way
         median_seconds=ask(f"quantile_over_time(0.5, scrape_duration_seconds{selector}{window}])"),
         longest_seconds=ask(f"max_over_time(scrape_duration_seconds{selector}{window}])"),
         well_down=round(ask(f"max_over_time((count({well}) - sum({well})){window}:{interval_seconds}s])")),

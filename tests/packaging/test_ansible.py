@@ -6,6 +6,7 @@ systemd does not run here: tests/packaging/systemctl stands in for its command. 
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -102,4 +103,5 @@ def _succeeds(host: Host) -> str:
 def _fails(host: Host, task: str) -> None:
     result = host.play()
     assert result.returncode != 0, result.stdout
-    assert f"TASK [{task}]" in result.stdout.rpartition("\nfatal: ")[0].splitlines()[-1], result.stdout
+    tasks = re.findall(r"^TASK \[(.*)\]", result.stdout.rpartition("\nfatal: ")[0], re.MULTILINE)
+    assert tasks[-1] == task, result.stdout

@@ -38,11 +38,10 @@ class Far:
 
         def connect() -> bytes:
             client = socket.create_connection(self._listener.getsockname())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least_bytes)
             self.sockets.append(client)
             connected.set()
-            received = client.recv(1)
-            if not received:
+            received = client.recv(least_bytes, socket.MSG_WAITALL)
+            if len(received) < least_bytes:
                 raise ConnectionError("end of file")
             return received
 
