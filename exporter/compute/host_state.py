@@ -44,7 +44,7 @@ from exporter.attempt import Failure, Success, attempt_in_thread
 from exporter.compute.backoff import Backoff
 from exporter.compute.driver import Driver
 from exporter.compute.maintenance import Maintenance
-from exporter.compute.places import RefreshPlaces
+from exporter.compute.places import Rank, RefreshPlaces
 from exporter.compute.problems import Problems, make_duplicate
 from exporter.compute.refresh import Refresh
 from exporter.compute.resource_view import check_complete, report_hypervisor_resource_view
@@ -77,7 +77,6 @@ class HostState:
     :param wall_clock: seconds since the epoch
     :param recorder: records the reads of the hypervisor, for debugging
     :param needs: the sources that metrics need: it is down while numbers of these are missing. None for all
-    :ivar has_failed: whether its last refresh failed
     :ivar hostname: the first one that the hypervisor reported; None before its first answer
     :ivar is_closed: whether it is in use no more
     :ivar changes: how many times its settings were replaced
@@ -123,7 +122,6 @@ class HostState:
         self._snapshot: Snapshot | None = None
         self._snapshot_taken = 0.0
         self._last_refresh_succeeded = False
-        self.has_failed = False
         self._succeeded_at: float | None = None
         self._is_up = False
         self._was_noted_late = False
@@ -159,6 +157,11 @@ class HostState:
     def has_answered(self) -> bool:
         """Whether it was read since the start."""
         return self.hostname is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last refresh failed."""
+        return self._refresh.rank is Rank.FAILED
 
     def recording(self) -> AbstractContextManager[Recording]:
         """Record the reads of the hypervisor in this block."""
@@ -320,7 +323,6 @@ class HostState:
 
     def _handle_failure(self, error: Exception) -> None:
         self._last_refresh_succeeded = False
-        self.has_failed = True
         self._is_up = False
         if isinstance(error, ConnectError | ConnectionLostError):
             self._backoff.fail(self._clock())
@@ -329,7 +331,6 @@ class HostState:
     def _handle_resources(self, resources: Resources) -> None:
         self._backoff.reset()
         self._last_refresh_succeeded = True
-        self.has_failed = False
         problems = [
             *resources.problems,
             *self._list_maintenance_problems(resources),

@@ -30,6 +30,7 @@ class Refresh:
     :param observe_duration: called with each refresh's seconds
     :param clock: monotonic seconds
     :param recorder: takes down the steps
+    :ivar rank: its place among those that wait for a place: what came of the last one
     :ivar cost: of the last one; None before there was one
     """
 
@@ -57,7 +58,7 @@ class Refresh:
         self._started_at = 0.0
         self._reconfigurations = 0
         self._jobs_seen = 0
-        self._rank = Rank.NEW
+        self.rank = Rank.NEW
         self.cost: RefreshCost | None = None
 
     @property
@@ -125,7 +126,7 @@ class Refresh:
         The place is given back while the driver waits, so hypervisors that hang do not delay healthy ones.
         """
         waiting = self._recorder.begin(STEP, "wait for a place among the refreshes under way")
-        async with self._places.take(self._rank, is_opening=self._driver.has_to_connect) as keep_for:
+        async with self._places.take(self.rank, is_opening=self._driver.has_to_connect) as keep_for:
             self._recorder.end(waiting)
             started, before = self._clock(), self._driver.get_stats()
             self._jobs_seen = self._maintenance.jobs_done
@@ -136,7 +137,7 @@ class Refresh:
                 await asyncio.wait({reading}, timeout=PLACE_SECONDS - OPENING_PLACE_SECONDS)
         await asyncio.wait({reading})  # cancelled or not, the thread ends only when libvirt does
         outcome = reading.result()
-        self._rank = Rank.FAILED if isinstance(outcome, Failure) else Rank.ANSWERED
+        self.rank = Rank.FAILED if isinstance(outcome, Failure) else Rank.ANSWERED
         after = self._driver.get_stats()
         self.cost = RefreshCost(
             duration_seconds=self._clock() - started,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 
 from tests.cli.test_command import CHECKOUT
 from tests.support.exporter_process import Scrape
-from tests.support.hung_mount import hung_mount
+from tests.support.hung_mount import hung_mount, needs_hung_mount
 from tests.support.loopback import find_free_port
 from tests.support.waiting import wait_until
 
@@ -157,7 +156,7 @@ def test_a_remote_hypervisor_that_is_down_is_not_tried_by_each_scrape(tmp_path: 
     assert scrape.value("hypervisor_refresh_errors_total", target="kvm02", reason="connect") >= 20
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/fuse").exists(), reason="needs root and FUSE")
+@needs_hung_mount
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_can_be_stopped_while_an_address_is_being_opened(tmp_path: Path, number: signal.Signals) -> None:
     """A name server that does not answer would do the same; here it is the file system of a path."""

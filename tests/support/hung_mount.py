@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 # linux/fuse.h: fuse_in_header, the beginning of fuse_init_in, and fuse_init_out after fuse_out_header.
 _FUSE_INIT = 26
 _IN_HEADER = struct.Struct("<IIQQIIII")
@@ -22,6 +24,12 @@ _OUT_HEADER = struct.Struct("<IiQ")
 _INIT_OUT = struct.Struct("<IIIIHHIIHHI28x")
 _DIRECTORY = 0o040000
 _MNT_DETACH = 2
+
+
+needs_hung_mount = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/fuse").exists(),
+    reason="only root may mount it, and only where there is /dev/fuse",
+)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import pytest
 from exporter.virt.commands import MAX_OUTPUT_BYTES, CommandError, Commands, Output
 from exporter.virt.storage import StorageError
 from exporter.virt.storage_commands import get_volume_group_info
-from tests.support.hung_mount import hung_mount
+from tests.support.hung_mount import hung_mount, needs_hung_mount
 from tests.support.programs import find_marked, write_program
 from tests.support.waiting import wait_until
 
@@ -159,7 +159,7 @@ def test_after_its_end_no_command_is_started(programs: Path) -> None:
         commands.run(["vgs"], timeout=600)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/fuse").exists(), reason="needs root and FUSE")
+@needs_hung_mount
 @pytest.mark.parametrize("script", ["exec cat {}/x", "cat {}/x; true"], ids=["itself", "child"])
 def test_a_command_that_cannot_be_killed_is_started_again_when_it_is_gone(
     programs: Path, tmp_path_factory: pytest.TempPathFactory, script: str
