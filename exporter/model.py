@@ -292,6 +292,15 @@ class StoragePool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UnreadPool:
+    """An active libvirt storage pool that cannot be read. Its numbers are not known."""
+
+    name: str
+    reason: str  # of the problem: "storage", "denied", …
+    error: str  # why
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSize:
     """The full size of an image, and how much space it has already."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
-from exporter.model import DomainInfo, DomainRecord, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.model import DomainInfo, DomainRecord, ImageSize, NodeInfo, NodeMemory, StoragePool, UnreadPool
 
 T = TypeVar("T")
 
@@ -132,10 +132,10 @@ class StorageHypervisor(LentHypervisor, Protocol):
     def get_volume_size(self, path: str) -> ImageSize:
         """Return virStorageVolGetInfo."""
 
-    def list_active_pools(self) -> tuple[StoragePool, ...]:
+    def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools."""
 
-    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]:
+    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools of LVM or Ceph."""
 
 

@@ -31,7 +31,16 @@ from exporter.errors import (
     LibvirtMissingError,
     UnsupportedError,
 )
-from exporter.model import DomainInfo, DomainRecord, DomainState, ImageSize, NodeInfo, NodeMemory, StoragePool
+from exporter.model import (
+    DomainInfo,
+    DomainRecord,
+    DomainState,
+    ImageSize,
+    NodeInfo,
+    NodeMemory,
+    StoragePool,
+    UnreadPool,
+)
 from exporter.recorder import CALL, Recorder
 from exporter.virt.connecting import advise, find_test_file, has_daemon
 from exporter.virt.daemons import (
@@ -44,7 +53,7 @@ from exporter.virt.daemons import (
 from exporter.virt.libvirt_log import redirect_libvirt_log
 from exporter.virt.missing import explain_missing
 from exporter.virt.opening import OPENINGS, OpeningTimeoutError
-from exporter.virt.storage import parse_source_name
+from exporter.virt.storage import StorageError, parse_source_name
 
 try:
     with redirect_libvirt_log():
@@ -500,20 +509,18 @@ class LibvirtHypervisor:
         )
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
-    def list_active_pools(self) -> tuple[StoragePool, ...]:
+    def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools with their sizes; none if the driver has no pools."""
-        return tuple(read for pool in self._list_pools(0) if (read := self._read_pool(pool)))
+        pools = self._list_pools(0)
+        return tuple(read for pool in pools if (read := _try(self._read_pool, pool)))
 
-    def list_active_pools_of(self, kind: PoolKind) -> tuple[StoragePool, ...]:
+    def list_active_pools_of(self, kind: PoolKind) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools of LVM or Ceph, with their sources.
 
         One call, and two more for each such pool.
         """
-        return tuple(
-            replace(read, source_name=source_name)
-            for pool in self._list_pools(_POOL_FLAGS[kind])
-            if (source_name := self._read_source_name(pool)) and (read := self._read_pool(pool))
-        )
+        pools = self._list_pools(_POOL_FLAGS[kind])
+        return tuple(read for pool in pools if (read := _try(self._read_pool_with_source, pool)))
 
     def count_node_devices(self) -> int:
         """Return virNodeNumOfDevices: the cheapest call to the daemon of node devices."""
@@ -578,23 +585,17 @@ class LibvirtHypervisor:
             return []
         return pools
 
-    def _read_source_name(self, pool: Any) -> str | None:
-        try:
-            return parse_source_name(
-                self._ask(
-                    "virStoragePoolGetXMLDesc", lambda _: pool.XMLDesc(), subject=_name(pool), daemon=STORAGE
-                )
-            )
-        except GoneError:
-            return None
+    def _read_pool_with_source(self, pool: Any) -> StoragePool:
+        xml = self._ask(
+            "virStoragePoolGetXMLDesc", lambda _: pool.XMLDesc(), subject=_name(pool), daemon=STORAGE
+        )
+        source_name = parse_source_name(xml)
+        return replace(self._read_pool(pool), source_name=source_name)
 
-    def _read_pool(self, pool: Any) -> StoragePool | None:
-        try:
-            _state, capacity, allocation, available = self._ask(
-                "virStoragePoolGetInfo", lambda _: pool.info(), subject=_name(pool), daemon=STORAGE
-            )
-        except GoneError:
-            return None
+    def _read_pool(self, pool: Any) -> StoragePool:
+        _state, capacity, allocation, available = self._ask(
+            "virStoragePoolGetInfo", lambda _: pool.info(), subject=_name(pool), daemon=STORAGE
+        )
         return StoragePool(
             name=_name(pool),
             capacity_bytes=capacity,
@@ -700,6 +701,22 @@ class LibvirtHypervisor:
     def _describe(self, error: Exception) -> str:
         """Return libvirt's message without the password that it may quote from the URI."""
         return redact_in(_message(error), self._uri)
+
+
+def _try(read: Callable[[Any], StoragePool], pool: Any) -> StoragePool | UnreadPool | None:
+    """Read a pool; None if it is gone. One that cannot be read costs no other.
+
+    :raises ConnectionLostError: if the connection broke
+    :raises DaemonError: if the daemon of all pools cannot be reached
+    """
+    try:
+        return read(pool)
+    except GoneError:
+        return None
+    except (ConnectionLostError, DaemonError):
+        raise
+    except (HypervisorError, StorageError) as error:
+        return UnreadPool(name=_name(pool), reason=error.reason, error=str(error))
 
 
 def _is_alive(connection: Any) -> bool:

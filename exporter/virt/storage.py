@@ -7,15 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.errors import ExporterError
-from exporter.model import Storage, StoragePool
-from exporter.virt.libvirt_xml import parse_xml
+from exporter.model import Storage, StoragePool, UnreadPool
+from exporter.virt.libvirt_xml import XmlError, parse_xml
 
 # Nova's default, and libvirt's default for a host without Nova. Tried in this order if no path is configured.
 DEFAULT_INSTANCES_PATHS = ("/var/lib/nova/instances", "/var/lib/libvirt/images")
 
 
 class StorageError(ExporterError):
-    """The storage is not known: the path does not exist, or it is not clear which pool counts."""
+    """The storage is not known: the path does not exist, or it is not clear which pool counts.
+
+    :param reason: of its problem
+    """
+
+    def __init__(self, message: str, *, reason: str = "storage") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def get_instances_info(configured: str | None) -> Storage:
@@ -72,15 +79,26 @@ def find_pool_info(pools: Sequence[StoragePool], source_name: str) -> Storage | 
 
 
 def parse_source_name(xml: str) -> str | None:
-    """Return the source of a storage pool: for LVM the volume group, for Ceph the pool."""
-    return parse_xml(xml).findtext("source/name")
+    """Return the source of a storage pool: for LVM the volume group, for Ceph the pool.
+
+    :raises StorageError: if it is not XML that libvirt writes
+    """
+    try:
+        return parse_xml(xml).findtext("source/name")
+    except XmlError as error:
+        raise StorageError(f"unexpected XML, expected <pool> with its <source>: {error}") from error
 
 
-def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> Storage:
+def describe_unread(pool: UnreadPool) -> str:
+    """Return which pool cannot be read, and why."""
+    return f"storage pool {pool.name} cannot be read: {pool.error}"
+
+
+def get_pools_info(active: Sequence[StoragePool | UnreadPool], configured: Sequence[str]) -> Storage:
     """Return the sum of the configured pools, or the one active pool if none is configured.
 
-    :raises StorageError: if a configured pool is not active, if there is no active pool, or if there are
-        several and none is configured
+    :raises StorageError: if a configured pool is not active or cannot be read, if there is no active pool, or
+        if there are several and none is configured
     """
     pools = {pool.name: pool for pool in active}
     names = ", ".join(sorted(pools)) or "none"
@@ -91,7 +109,11 @@ def get_pools_info(active: Sequence[StoragePool], configured: Sequence[str]) -> 
         raise StorageError(
             f"storage_pool is not set, and there is not exactly one active pool (active: {names})"
         )
-    chosen = [pools[name] for name in configured or pools]
+    wanted = [pools[name] for name in configured or pools]
+    unread = [pool for pool in wanted if isinstance(pool, UnreadPool)]
+    if unread:
+        raise StorageError("; ".join(map(describe_unread, unread)), reason=unread[0].reason)
+    chosen = [pool for pool in wanted if isinstance(pool, StoragePool)]
     return Storage(
         size_bytes=sum(pool.capacity_bytes for pool in chosen),
         used_bytes=sum(pool.allocation_bytes for pool in chosen),

@@ -17,7 +17,7 @@ import libvirt
 
 from exporter.attempt import Attempt, Failure, Success
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError
-from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool
+from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool, UnreadPool
 from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.holding import Hold
 from tests.support.hosts import Clock
@@ -53,7 +53,7 @@ class WaitingLibvirt:
         self.info: dict[str, DomainInfo | Exception] = {}
         self.volumes: dict[str, ImageSize | Exception] = {}
         self.blocks: dict[str, ImageSize | Exception] = {}
-        self.pools: tuple[StoragePool, ...] | Exception = ()
+        self.pools: tuple[StoragePool | UnreadPool, ...] | Exception = ()
         self.devices: tuple[str, ...] | Exception = ()
         self.capabilities = _CAPABILITIES
         self.answers: dict[str, Any] = dict(ANSWERS)
@@ -179,10 +179,10 @@ class WaitingConnection:
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         return self._answer("block", uuid, self._libvirt.blocks.get(target, HypervisorError("no such disk")))
 
-    def list_active_pools(self) -> tuple[StoragePool, ...]:
+    def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
         return self._answer("pools", "", self._libvirt.pools)
 
-    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool, ...]:
+    def list_active_pools_of(self, kind: Literal["logical", "rbd"]) -> tuple[StoragePool | UnreadPool, ...]:
         return self._answer("pools", kind, self._libvirt.pools)
 
     def watch_node_devices(self) -> None:

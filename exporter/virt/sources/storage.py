@@ -17,7 +17,7 @@ from exporter.attempt import Attempt
 from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
-from exporter.model import Problem, Severity, Storage, StoragePool
+from exporter.model import Problem, Severity, Storage, StoragePool, UnreadPool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
 from exporter.virt.commands import KILL_SECONDS, Commands
@@ -29,6 +29,7 @@ from exporter.virt.slow_calls import SlowCall
 from exporter.virt.storage import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
+    describe_unread,
     find_pool_info,
     get_instances_info,
     get_pools_info,
@@ -141,10 +142,13 @@ class HostStorage(Source):
             if not config.storage_pool and config.images_type in ("lvm", "rbd"):
                 return self._read_back_end(refresh_timeout)
             if _needs_pools(config):
-                return get_pools_info(self._read_pools(refresh_timeout), config.storage_pool)
+                pools = self._read_pools(refresh_timeout)
+                storage = get_pools_info(pools, config.storage_pool)
+                self._note_unread(pools)
+                return storage
             return self._read_instances_path(refresh_timeout)
         except StorageError as error:
-            self._note("storage", "storage", str(error))
+            self._note(error.reason, "storage", str(error))
         except ConnectionLostError:
             raise
         except NoAnswerError as error:
@@ -153,7 +157,7 @@ class HostStorage(Source):
             self._note(error.reason, "storage", f"storage pools cannot be read: {error}")
         return None
 
-    def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool, ...]:
+    def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the storage pools, or the last answer while libvirt gives none.
 
         :raises NoAnswerError: if there is no answer, or it is too old
@@ -165,7 +169,7 @@ class HostStorage(Source):
         self._ages["the storage pools"] = pools.age_seconds
         return pools.value
 
-    def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool, ...]:
+    def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the storage pools that can match the configuration."""
         config = self._config
         if config.storage_pool or config.images_type not in ("lvm", "rbd"):
@@ -179,13 +183,15 @@ class HostStorage(Source):
         """
         config = self._config
         is_lvm = config.images_type == "lvm"
-        pools = self._read_pools(refresh_timeout)
+        listed = self._read_pools(refresh_timeout)
+        self._note_unread(listed)
+        pools = [pool for pool in listed if isinstance(pool, StoragePool)]
         source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
         storage = find_pool_info(pools, source_name)
         if storage is not None:
             return storage
         if is_lvm and not config.is_local:
-            names = ", ".join(str(pool.source_name) for pool in pools) or "none"
+            names = ", ".join(pool.source_name for pool in pools if pool.source_name) or "none"
             raise StorageError(
                 f"images_volume_group {source_name}: no active storage pool has it (there are: {names}),"
                 " and vgs works only on the hypervisor itself"
@@ -227,8 +233,14 @@ class HostStorage(Source):
         self._ages["the instances path"] = 0.0
         return info
 
-    def _note(self, reason: str, subject: str, message: str) -> None:
-        problem = Problem(severity=Severity.ERROR, reason=reason, subject=subject, message=message)
+    def _note_unread(self, pools: Sequence[StoragePool | UnreadPool]) -> None:
+        """Name each pool that cannot be read; the storage is known without it, or asked for otherwise."""
+        for pool in pools:
+            if isinstance(pool, UnreadPool):
+                self._note(pool.reason, f"pool {pool.name}", describe_unread(pool), severity=Severity.NOTE)
+
+    def _note(self, reason: str, subject: str, message: str, *, severity: Severity = Severity.ERROR) -> None:
+        problem = Problem(severity=severity, reason=reason, subject=subject, message=message)
         self._problems = (*self._problems, problem)
 
 

@@ -1,0 +1,91 @@
+"""A real connection of libvirt, some of whose calls fail or give other answers, as a test says.
+
+The exporter's own boundary (`LibvirtHypervisor`) is used as it is, so that libvirt's errors are translated as
+ever. What libvirt's test driver does not have is answered by `ANSWERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import libvirt
+
+from exporter.virt.hypervisor import LibvirtHypervisor, start_event_loop
+
+start_event_loop()
+
+_PARTS = (libvirt.virDomain, libvirt.virStoragePool, libvirt.virStorageVol, libvirt.virNodeDevice)
+
+# Of the calls that libvirt's test driver does not have, by libvirt-python's names.
+ANSWERS: Mapping[str, Any] = {
+    "getMemoryStats": {"total": 4 << 20, "free": 1 << 20, "buffers": 0, "cached": 1 << 20},
+}
+
+
+def make_error(code: int, message: str = "it failed", *, domain: int = libvirt.VIR_FROM_QEMU) -> Exception:
+    """Return an error as libvirt-python raises it."""
+    error = libvirt.libvirtError(message)
+    error.err = (code, domain, message, libvirt.VIR_ERR_ERROR, None, None, None, -1, -1)
+    return error
+
+
+class Faults:
+    """What goes wrong: by libvirt-python's name of a call, or by this and the name of what it is asked of.
+
+    A fault is an exception that is raised, or a function that makes another answer of the answer.
+
+    :ivar asked: the names of the calls that were made
+    """
+
+    def __init__(self) -> None:
+        self.by_call: dict[str | tuple[str, str], Exception | Callable[[Any], Any]] = {}
+        self.asked: set[str] = set()
+
+    def call(self, target: Any, name: str, subject: str, arguments: tuple[Any, ...]) -> Any:
+        self.asked.add(name)
+        fault = self.by_call.get((name, subject), self.by_call.get(name))
+        if isinstance(fault, Exception):
+            raise fault
+        answer = ANSWERS[name] if name in ANSWERS else getattr(target, name)(*arguments)
+        return wrap(answer if fault is None else fault(answer), self)
+
+
+class Faulty:
+    """libvirt's object, whose calls go through `Faults`."""
+
+    def __init__(self, target: Any, faults: Faults) -> None:
+        self._target = target
+        self._faults = faults
+        self._subject = "" if isinstance(target, libvirt.virConnect) else str(target.name())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LOCAL or name.endswith(("registerAny", "RegisterAny", "CloseCallback")):
+            return getattr(self._target, name)
+        return lambda *arguments: self._faults.call(self._target, name, self._subject, arguments)
+
+
+# These ask no daemon.
+_LOCAL = ("name", "UUIDString", "ID", "isAlive", "setKeepAlive", "path")
+
+
+def wrap(answer: Any, faults: Faults) -> Any:
+    """Return the answer, in which every object of libvirt's goes through `Faults`."""
+    if isinstance(answer, _PARTS):
+        return Faulty(answer, faults)
+    if isinstance(answer, list):
+        return [wrap(each, faults) for each in answer]
+    if isinstance(answer, tuple):
+        return tuple(wrap(each, faults) for each in answer)
+    return answer
+
+
+class FaultyHypervisor(LibvirtHypervisor):
+    """The exporter's connection over such a one of libvirt."""
+
+    def __init__(self, uri: str, faults: Faults) -> None:
+        super().__init__(uri)
+        self._faults = faults
+
+    def _open(self) -> Any:
+        return Faulty(super()._open(), self._faults)
