@@ -62,6 +62,15 @@ class Storage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StorageIdentity:
+    """Which storage the numbers of `Storage` are of."""
+
+    id: str  # equal on every hypervisor that sees the same storage, else unique to the host
+    kind: str  # "file system", "nfs", "cephfs", "rbd", "lvm", …
+    source: str  # for people: "nfs01:/export/nova"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Disk:
     """One <disk> of a domain's XML."""
 
@@ -376,6 +385,7 @@ class Reading:
     free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
     node_devices: NodeDevices | None
     storage: Storage | None
+    storage_identity: StorageIdentity | None
     domains: DomainsReading | None
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
@@ -447,6 +457,7 @@ class Resources:
     memory_size_bytes: int | None
     memory_available_bytes: int | None
     storage: Storage | None
+    storage_identity: StorageIdentity | None  # also while the numbers are not known, if it once was found
     storage_overcommitted_bytes: int | None
     unsized_disks: int | None
     domains_by_state: Mapping[DomainState, int] | None

@@ -2,6 +2,7 @@
 
 hypervisor_local_gb{hypervisor_hostname="kvm01"} 1750
 hypervisor_disk_available_least{hypervisor_hostname="kvm01"} -12
+hypervisor_storage_info{hypervisor_hostname="kvm01",storage="host:kvm01",kind="file system",…} 1
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.metric import Collector, Metric, Sample
-from exporter.model import Snapshot
+from exporter.model import Snapshot, StorageIdentity
 
 LOCAL_GB = Metric(
     name="hypervisor_local_gb",
@@ -56,6 +57,14 @@ OVERCOMMITTED_BYTES = Metric(
     labels=("hypervisor_hostname",),
     source="stat and header of each image; Nova's LibvirtDriver._get_disk_over_committed_size_total",
 )
+STORAGE_INFO = Metric(
+    name="hypervisor_storage_info",
+    help="Which storage the numbers are of. Always 1. The label storage is equal on all hypervisors that"
+    " share it, and otherwise unique to the hypervisor.",
+    type="info",
+    labels=("hypervisor_hostname", "storage", "kind", "source"),
+    source="mountinfo, virStoragePoolGetXMLDesc, vgs or ceph fsid; or storage_id of the configuration",
+)
 UNSIZED_DISKS = Metric(
     name="hypervisor_unsized_disks",
     help="Images whose size could not be read. They are missing in the over-commit.",
@@ -75,10 +84,22 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from SIZE_BYTES.samples(storage.size_bytes, hypervisor_hostname=hostname)
         yield from USED_BYTES.samples(storage.used_bytes, hypervisor_hostname=hostname)
         yield from FREE_BYTES.samples(storage.free_bytes, hypervisor_hostname=hostname)
+    yield from _collect_info(hostname, resources.storage_identity)
     yield from OVERCOMMITTED_BYTES.samples(
         resources.storage_overcommitted_bytes, hypervisor_hostname=hostname
     )
     yield from UNSIZED_DISKS.samples(resources.unsized_disks, hypervisor_hostname=hostname)
+
+
+def _collect_info(hostname: str, identity: StorageIdentity | None) -> Iterator[Sample]:
+    if identity is not None:
+        yield from STORAGE_INFO.samples(
+            1,
+            hypervisor_hostname=hostname,
+            storage=identity.id,
+            kind=identity.kind,
+            source=identity.source,
+        )
 
 
 COLLECTOR = Collector(
@@ -90,6 +111,7 @@ COLLECTOR = Collector(
         SIZE_BYTES,
         USED_BYTES,
         FREE_BYTES,
+        STORAGE_INFO,
         OVERCOMMITTED_BYTES,
         UNSIZED_DISKS,
     ),

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from exporter.config.libvirt_uri import LibvirtUri, check_parameters
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
+from exporter.label import MAX_LABEL_LENGTH
 from exporter.model import LARGE_PAGES
 
 # More than anybody needs, but so low that no capacity overflows.
@@ -93,6 +94,13 @@ def _parse_flavor_name(value: object) -> str:
     if len(name) > MAX_FLAVOR_NAME_LENGTH:
         raise ValueError(f"{MAX_FLAVOR_NAME_LENGTH} characters at most")
     return name
+
+
+def _parse_storage_id(value: object) -> str:
+    text = _parse_text(value)
+    if len(text) > MAX_LABEL_LENGTH:
+        raise ValueError(f"{MAX_LABEL_LENGTH} characters at most")
+    return text
 
 
 _PAGE_SIZE = re.compile(r"(\d{1,9})(?:([KMG])i?B)?", re.ASCII)
@@ -286,6 +294,7 @@ NAME = Kind("a name, as one line of text", _parse_text)
 LABEL_NAME = Kind("a label's name such as zone", _parse_label_name)
 LABEL_VALUE = Kind("a label's value, as one line of text", _parse_text)
 STORAGE_POOL = Kind("a storage pool's name, as one line of text", _parse_text)
+STORAGE_ID = Kind("an id of the storage, as one line of text", _parse_storage_id)
 IMAGES_TYPE = Kind("default, raw, qcow2, flat, lvm or rbd", _parse_images_type)
 VOLUME_GROUP = Kind("the name of an LVM volume group", _parse_text)
 CEPH_POOL = Kind("the name of a Ceph pool", _parse_text)

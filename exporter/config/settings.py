@@ -209,6 +209,14 @@ class HypervisorConfig:
             nullable=True,
         ),
     ] = ()
+    storage_id: Annotated[
+        str | None,
+        Key(
+            kinds.STORAGE_ID,
+            "The id of storage that several hypervisors share, where it cannot be seen; the same for all.",
+            nullable=True,
+        ),
+    ] = None
     images_type: Annotated[
         str,
         Key(

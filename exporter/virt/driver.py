@@ -278,6 +278,7 @@ class LibvirtDriver:
             free_numa_memory=free_numa_memory,
             node_devices=self._node_devices.get() if needs(self._node_devices) else None,
             storage=storage,
+            storage_identity=self._storage.get_identity(identity.hostname) if needs(self._storage) else None,
             domains=domains,
             problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
             parts={each.name: part for each in self._sources if (part := each.get_part()) is not None},

@@ -104,6 +104,7 @@ def get_available_resource(
         memory_size_bytes=memory.size_bytes,
         memory_available_bytes=memory.available_bytes,
         storage=storage,
+        storage_identity=reading.storage_identity,
         storage_overcommitted_bytes=overcommit.bytes,
         unsized_disks=overcommit.unsized_disks,
         domains_by_state=None if domains is None else count_domains_by_state(domains),

@@ -34,6 +34,7 @@ from exporter.model import (
     Resources,
     Snapshot,
     Storage,
+    StorageIdentity,
     StoragePool,
     UnsizedImage,
 )
@@ -195,6 +196,12 @@ def make_storage(**changes: Any) -> Storage:
     return replace(storage, **changes)
 
 
+def make_storage_identity(**changes: Any) -> StorageIdentity:
+    """Return the identity of an NFS export."""
+    identity = StorageIdentity(id="nfs:nfs01:/export/nova", kind="nfs", source="nfs01:/export/nova")
+    return replace(identity, **changes)
+
+
 def make_pool(name: str = "vms", **changes: Any) -> StoragePool:
     """Return an active storage pool; an over-provisioned one, so that its three numbers do not add up."""
     pool = StoragePool(
@@ -225,6 +232,7 @@ def make_reading(
         free_numa_memory={},
         node_devices=None,
         storage=make_storage(),
+        storage_identity=make_storage_identity(),
         domains=make_domains_reading(guests, sizes=sizes, domains=domains),
     )
     return replace(reading, **changes)
@@ -284,6 +292,7 @@ def make_resources(**changes: Any) -> Resources:
         memory_size_bytes=23,
         memory_available_bytes=24,
         storage=Storage(size_bytes=34, used_bytes=35, free_bytes=36),
+        storage_identity=make_storage_identity(),
         storage_overcommitted_bytes=37,
         unsized_disks=38,
         domains_by_state=counts,

@@ -210,6 +210,7 @@ hypervisors:
     name: kvm02
     instances_path: /srv
     storage_pool: [vms, fast]
+    storage_id: san01/vms
     vcpu_pin_set: 4
     cpu_shared_set: "0-3"
     cpu_dedicated_set: 4-7,^5
@@ -232,6 +233,7 @@ hypervisors:
             name="kvm02",
             instances_path="/srv",
             storage_pool=("vms", "fast"),
+            storage_id="san01/vms",
             vcpu_pin_set="4",
             cpu_shared_set="0-3",
             cpu_dedicated_set="4-7,^5",

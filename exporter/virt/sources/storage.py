@@ -17,7 +17,7 @@ from exporter.attempt import Attempt
 from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
-from exporter.model import Problem, Severity, Storage, StoragePool, UnreadPool
+from exporter.model import Problem, Severity, Storage, StorageIdentity, StoragePool, UnreadPool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
 from exporter.virt.commands import KILL_SECONDS, Commands
@@ -39,6 +39,7 @@ from exporter.virt.storage_commands import (
     get_ceph_pool_info,
     get_volume_group_info,
 )
+from exporter.virt.storage_identity import StorageSource, make_storage_identity
 
 # The last answer about storage pools is used for this long while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0
@@ -156,6 +157,11 @@ class HostStorage(Source):
         except HypervisorError as error:
             self._note(error.reason, "storage", f"storage pools cannot be read: {error}")
         return None
+
+    def get_identity(self, hostname: str) -> StorageIdentity | None:
+        """Return which storage it is, also while its numbers cannot be read."""
+        config = self._config
+        return make_storage_identity(_find_source(config), hostname=hostname, storage_id=config.storage_id)
 
     def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the storage pools, or the last answer while libvirt gives none.
@@ -332,6 +338,19 @@ def _options(config: HypervisorConfig) -> tuple[object, ...]:
         config.images_rbd_ceph_conf,
         config.rbd_user,
     )
+
+
+def _find_source(config: HypervisorConfig) -> StorageSource:
+    """Return what the configuration alone says."""
+    if config.storage_pool:
+        return StorageSource(kind="pool", source=", ".join(config.storage_pool))
+    if config.images_type == "lvm":
+        return StorageSource(kind="lvm", source=config.images_volume_group or "")
+    if config.images_type == "rbd":
+        return StorageSource(kind="rbd", source=config.images_rbd_pool)
+    if not config.is_local:
+        return StorageSource(kind="pool", source="")
+    return StorageSource(kind="file system", source=_path_of(config.instances_path))
 
 
 def _needs_pools(config: HypervisorConfig) -> bool:
