@@ -301,6 +301,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
         return HostState(
             target=hypervisor.target,
             labels=hypervisor.labels,
+            ignored=hypervisor.ignored,
             driver=driver,
             config=config,
             places=places,

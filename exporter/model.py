@@ -343,6 +343,20 @@ class Problem:
     advice: str = ""  # what to do, if the advice of the reason is not enough: "Start libvirtd"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ignored:
+    """An option or a file of Nova's that does not count here, so that numbers may differ from Nova's."""
+
+    option: str  # "[libvirt] images_type"; empty for a whole file
+    file: str  # "/etc/nova/nova.conf"
+    line: int | None  # None for a whole file
+    message: str  # "[libvirt] images_type = ploop: not supported, …"
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.message}"
+
+
 class DriverStats(NamedTuple):
     """Counters of what a driver has done so far."""
 
@@ -519,3 +533,4 @@ class HostView:
     age_seconds: float | None  # of the snapshot
     seconds_since_success: float | None  # since the last successful refresh; None if there was none
     hung_calls: int = 0  # the driver's hung calls, and refreshes past their timeout
+    ignored: tuple[Ignored, ...] = ()  # what its nova_conf says in vain

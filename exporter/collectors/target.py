@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from exporter.label import make_label_value
 from exporter.metric import Metric, Sample
 from exporter.model import HostView
 
@@ -104,6 +105,14 @@ GUESTS_READ_TOTAL = Metric(
     labels=("target",),
     source="virDomainGetXMLDesc",
 )
+NOVA_CONF_IGNORED_INFO = Metric(
+    name="hypervisor_nova_conf_ignored_info",
+    help="1 for each option, or file if option is empty, of nova-compute that does not count here: numbers"
+    " may differ from Nova's.",
+    type="info",
+    labels=("target", "option", "file"),
+    source="nova.conf",
+)
 METRICS = (
     UP,
     SNAPSHOT_TIMESTAMP_SECONDS,
@@ -118,6 +127,7 @@ METRICS = (
     LIBVIRT_CALLS_TOTAL,
     GUESTS_READ_TOTAL,
     REFRESH_ERRORS_TOTAL,
+    NOVA_CONF_IGNORED_INFO,
 )
 
 
@@ -138,6 +148,9 @@ def collect(view: HostView) -> Iterator[Sample]:
     yield from GUESTS_READ_TOTAL.samples(view.driver.guests_read, target=view.target)
     for reason, count in view.errors.items():
         yield from REFRESH_ERRORS_TOTAL.samples(count, target=view.target, reason=reason)
+    ignored = dict.fromkeys((each.option, make_label_value(each.file)) for each in view.ignored)
+    for option, file in ignored:
+        yield from NOVA_CONF_IGNORED_INFO.samples(1, target=view.target, option=option, file=file)
     if view.snapshot is not None:
         yield from SNAPSHOT_TIMESTAMP_SECONDS.samples(
             view.snapshot.timestamp_seconds,

@@ -50,7 +50,7 @@ from exporter.compute.refresh import Refresh
 from exporter.compute.resource_view import check_complete, report_hypervisor_resource_view
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, ConnectionLostError
-from exporter.model import HostView, Problem, Resources, Severity, Snapshot
+from exporter.model import HostView, Ignored, Problem, Resources, Severity, Snapshot
 from exporter.recorder import Recorder, Recording
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class HostState:
 
     :param target: the hypervisor's name in the configuration
     :param labels: its labels in the configuration
+    :param ignored: what its nova_conf says in vain
     :param config: has the timeouts and cache times
     :param places: limit how many hypervisors are refreshed at once
     :param backoff: decides when to try to connect again
@@ -87,6 +88,7 @@ class HostState:
         *,
         target: str,
         labels: tuple[tuple[str, str], ...] = (),
+        ignored: tuple[Ignored, ...] = (),
         driver: Driver,
         config: Config,
         places: RefreshPlaces,
@@ -99,6 +101,7 @@ class HostState:
     ) -> None:
         self.target = target
         self.labels = labels
+        self._ignored = ignored
         self._driver = driver
         self._config = config
         self._backoff = backoff
@@ -197,6 +200,7 @@ class HostState:
             driver=driver,
             hung_calls=driver.hung + self._maintenance.hung + is_late,
             problems=(*self._problems.get(), *duplicate),
+            ignored=self._ignored,
             age_seconds=None if snapshot is None else self._age,
             seconds_since_success=None if self._succeeded_at is None else now - self._succeeded_at,
         )
@@ -224,6 +228,7 @@ class HostState:
         self.configure(config)
         self._driver.reconfigure(hypervisor)
         self.target, self.labels = hypervisor.target, hypervisor.labels
+        self._ignored = hypervisor.ignored
         self._problems.target = self._maintenance.target = hypervisor.target
         self._refresh.note_reconfigured(target=hypervisor.target)
         self._snapshot, self._last_refresh_succeeded, self._is_up = None, False, False

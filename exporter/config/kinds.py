@@ -313,6 +313,7 @@ DURATION = Kind("a duration such as 5s or 1m30s", parse_duration)
 POSITIVE_DURATION = Kind("a duration above 0s such as 5s or 1m30s", _parse_positive_duration)
 CPU_SET = Kind("a CPU set such as 0-3,^2,8", _parse_cpu_set)
 FILE = Kind("the path of a file", _parse_text)
+FILE_OR_FOLDER = Kind("the path of a file or folder", _parse_text)
 ABSOLUTE_PATH = Kind("a path that begins with /", _parse_absolute_path)
 URI = Kind("a libvirt URI such as qemu:///system", _parse_uri)
 ADDRESS = Kind(

@@ -43,7 +43,7 @@ from exporter.config.settings import (
 )
 from exporter.config.strict_yaml import Item, Place, read_yaml
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
-from exporter.model import Flavor
+from exporter.model import Flavor, Ignored
 
 # Prometheus gives these to every series itself.
 _PROMETHEUS_LABELS = frozenset(("instance", "job"))
@@ -108,7 +108,7 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
     )
     _require_volume_groups(config, mistakes)
     mistakes.raise_if_any()
-    return replace(config, warnings=(*mistakes.warnings, *_find_warnings(config, nova_confs)))
+    return replace(config, warnings=(*mistakes.warnings, *_find_warnings(config)))
 
 
 def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
@@ -201,10 +201,10 @@ def _read_modules(
 
 
 def _locate_nova_conf(options: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Resolve a relative path from the configuration file's directory, as Prometheus does."""
-    if options.get("nova_conf") is None:
+    """Resolve relative paths from the configuration file's directory, as Prometheus does."""
+    if "nova_conf" not in options:
         return options
-    return {**options, "nova_conf": str(directory / options["nova_conf"])}
+    return {**options, "nova_conf": tuple(str(directory / path) for path in options["nova_conf"])}
 
 
 def _read_section(item: Item | None, keys: Mapping[str, AnyKey], mistakes: Mistakes) -> dict[str, Any]:
@@ -275,20 +275,22 @@ def _refuse_duplicates(entries: Iterable[_Entry], mistakes: Mistakes) -> None:
             places[target] = entry.place
 
 
-def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistakes) -> dict[str, NovaConf]:
-    """Read each configured nova.conf once."""
-    nova_confs = {}
-    for path in dict.fromkeys(options.get("nova_conf") for options in all_options):
-        if path is None:
-            continue
-        with mistakes.collected():
-            nova_confs[path] = read_nova_conf(Path(path))
+_NovaConfs = Mapping[tuple[str, ...], NovaConf]
+
+
+def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistakes) -> _NovaConfs:
+    """Read the files of each nova-compute once. Those of none say nothing."""
+    nova_confs: dict[tuple[str, ...], NovaConf] = {(): NovaConf()}
+    for paths in dict.fromkeys(options.get("nova_conf", ()) for options in all_options):
+        if paths:
+            with mistakes.collected():
+                nova_confs[paths] = read_nova_conf(*map(Path, paths))
     return nova_confs
 
 
-def _make_default_entry(defaults: Mapping[str, Any], nova_confs: Mapping[str, NovaConf]) -> _Entry:
+def _make_default_entry(defaults: Mapping[str, Any], nova_confs: _NovaConfs) -> _Entry:
     """Return the hypervisor if none is configured: nova-compute's on this machine, else libvirt's default."""
-    nova_conf = nova_confs.get(defaults.get("nova_conf", ""), NovaConf())
+    nova_conf = nova_confs[defaults.get("nova_conf", ())]
     return _Entry(Place(""), {"uri": nova_conf.connection_uri or DEFAULT_URI})
 
 
@@ -296,23 +298,34 @@ def _merge_hypervisor(
     own: Mapping[str, Any],
     flags: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    nova_confs: Mapping[str, NovaConf],
+    nova_confs: _NovaConfs,
 ) -> dict[str, Any]:
     """Merge the sources of a hypervisor's options by rank. Its own nova.conf replaces that of `defaults`."""
-    common_path = "" if "nova_conf" in own else defaults.get("nova_conf", "")
-    own_nova_conf = nova_confs.get(own.get("nova_conf", ""), NovaConf())
-    common_nova_conf = nova_confs.get(common_path, NovaConf())
+    own_nova_conf = nova_confs[own.get("nova_conf", ())]
+    common_nova_conf = nova_confs[() if "nova_conf" in own else defaults.get("nova_conf", ())]
     by_rank = (flags, own, own_nova_conf.options, defaults, common_nova_conf.options)
     merged = dict(ChainMap(*map(dict, by_rank)))
     if LibvirtUri.parse(own["uri"]).is_local:
         merged["storage_pool"] = _choose_storage_pool(by_rank)
+    own_keys, common_keys = {*flags, *own}, {*flags, *own, *defaults}
+    merged["ignored"] = (
+        *_list_ignored(own_nova_conf, overridden=own_keys),
+        *_list_ignored(common_nova_conf, overridden=common_keys),
+    )
     return merged
+
+
+def _list_ignored(nova_conf: NovaConf, *, overridden: Collection[str]) -> Iterator[Ignored]:
+    """Return what a nova.conf says in vain, but for options that our own file sets."""
+    for each in nova_conf.ignored:
+        if each.option.rpartition(" ")[2] not in overridden:
+            yield each
 
 
 def _make_module(
     own: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    nova_confs: Mapping[str, NovaConf],
+    nova_confs: _NovaConfs,
     flavors: Mapping[str, Any],
 ) -> ModuleConfig:
     options = {key: value for key, value in own.items() if key != "target"}
@@ -341,9 +354,9 @@ def _require_volume_groups(config: Config, mistakes: Mistakes) -> None:
             )
 
 
-def _find_warnings(config: Config, nova_confs: Mapping[str, NovaConf]) -> Iterator[str]:
-    for nova_conf in nova_confs.values():
-        yield from nova_conf.unsupported
+def _find_warnings(config: Config) -> Iterator[str]:
+    all_options = (*config.hypervisors, *(module.options for module in config.modules.values()))
+    yield from dict.fromkeys(str(each) for options in all_options for each in options.ignored)
     for hypervisor in config.hypervisors:
         for conflict in _find_conflicts(hypervisor):
             yield f"{hypervisor.target}: {conflict}: nova-compute refuses to start with that"

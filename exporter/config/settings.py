@@ -13,7 +13,7 @@ from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
 from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
-from exporter.model import Flavor
+from exporter.model import Flavor, Ignored
 
 DEFAULT_URI = "qemu:///system"
 
@@ -61,12 +61,13 @@ class Key:
 class ListKey:
     """A key of the configuration file with one value or a list of different values.
 
-    `nova_group` is as in `Key`.
+    `nova_group` is as in `Key`. With `may_repeat`, the list may have a value twice.
     """
 
     kind: Kind[Any]
     meaning: str
     nullable: bool = False
+    may_repeat: bool = False
     nova_group: str | None = None
     deprecated: Deprecation | None = None
 
@@ -94,7 +95,7 @@ class ListKey:
         for item in items:
             with mistakes.collected():
                 value = read_item(item, self.kind)
-                if value in values:
+                if value in values and not self.may_repeat:
                     mistakes.add(item.place, f"found {item.describe()} twice, expected it once")
                 values.append(value)
         mistakes.raise_if_any()
@@ -189,9 +190,15 @@ class HypervisorConfig:
         LabelsKey("Labels that group hypervisors, such as zone or cluster: on all its series by way of /sd."),
     ] = ()
     nova_conf: Annotated[
-        str | None,
-        Key(kinds.FILE, "A nova.conf to take the options below from, where they are not set.", nullable=True),
-    ] = None
+        tuple[str, ...],
+        ListKey(
+            kinds.FILE_OR_FOLDER,
+            "The files of nova-compute to take the options below from, where they are not set; of an option"
+            " in two files the later one counts.",
+            nullable=True,
+            may_repeat=True,
+        ),
+    ] = ()
     instances_path: Annotated[
         str | None,
         Key(
@@ -317,6 +324,9 @@ class HypervisorConfig:
     flavors_from_guests: bool = False
 
     my_ip: Annotated[str | None, NovaOnly(kinds.NAME, "DEFAULT")] = None
+
+    # What its nova_conf says in vain.
+    ignored: tuple[Ignored, ...] = ()
 
     @property
     def target(self) -> str:

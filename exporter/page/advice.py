@@ -21,6 +21,9 @@ class Advice:
     has_numbers: bool = False
 
 
+# Not a reason of a refresh's problem: of what a nova_conf says in vain.
+IGNORED = "nova_conf"
+
 UNKNOWN = Advice(
     meaning="Something went wrong",
     action="The exporter's log says more.",
@@ -139,6 +142,13 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         "unsupported": Advice(
             meaning="This libvirt does not support everything",
             action="Nothing to do. Numbers that it does not have are left out.",
+            has_numbers=True,
+        ),
+        IGNORED: Advice(
+            meaning="Something of nova-compute's configuration does not count here",
+            action="Numbers that depend on it may differ from Nova's. Add a file that was not read to "
+            "nova_conf, in the order in which nova-compute reads it. Of an option, the message says what "
+            "counts instead.",
             has_numbers=True,
         ),
         "gone": Advice(

@@ -9,8 +9,17 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from exporter.model import DomainState, HostView, Inventory, Problem, ResourceClass, Resources, Severity
-from exporter.page.advice import get_advice
+from exporter.model import (
+    DomainState,
+    HostView,
+    Ignored,
+    Inventory,
+    Problem,
+    ResourceClass,
+    Resources,
+    Severity,
+)
+from exporter.page.advice import IGNORED, get_advice
 
 # The names of the sources that page, table and JSON depend on (exporter/virt/sources/).
 NEEDS = frozenset({"capabilities", "guests", "images", "online CPUs", "storage"})
@@ -274,7 +283,10 @@ def make_row(view: HostView) -> HostRow:
         running_vms=resources.running_vms if resources is not None else None,
         domains=(resources.domains_by_state or {}) if resources is not None else {},
         flavor_slots={each.flavor: each.slots for each in resources.flavor_slots} if resources else {},
-        troubles=tuple(_trouble(name, problem) for problem in view.problems),
+        troubles=(
+            *(_trouble(name, problem) for problem in view.problems),
+            *(_make_note(name, ignored) for ignored in view.ignored),
+        ),
     )
 
 
@@ -362,6 +374,11 @@ def _trouble(name: str, problem: Problem) -> Trouble:
         action=f"{problem.advice}." if problem.advice else get_advice(problem.reason).action,
         is_note=problem.severity is Severity.NOTE,
     )
+
+
+def _make_note(name: str, ignored: Ignored) -> Trouble:
+    action = get_advice(IGNORED).action
+    return Trouble(name=name, reason=IGNORED, message=str(ignored), action=action, is_note=True)
 
 
 def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from exporter.config.nova_conf import read_nova_conf
 from exporter.errors import ConfigError
 from tests.support.nova_programs import ask_program
 
-# Reads names of files, one a line; prints for each what it sets, or null for a file that Nova refuses.
+# Reads what nova-compute is started with, a JSON list a line; prints for each what its files set together, or
+# null for what Nova refuses.
 NOVA = """
 import json, sys
 import nova.conf
@@ -25,12 +27,12 @@ from oslo_config import cfg
 
 OPTIONS = json.loads(sys.argv[1])
 
-def read(path):
+def read(arguments):
     conf = nova.conf.CONF
     try:
-        conf([], project="nova", default_config_files=[path])
+        conf(arguments, project="nova", default_config_files=[], default_config_dirs=[])
         return {name: get(conf, group, name) for group, name in OPTIONS if is_set(conf, group, name)}
-    except (cfg.Error, exception.Invalid, RecursionError):
+    except (cfg.Error, exception.Invalid, RecursionError, IsADirectoryError):
         return None
     finally:
         conf.reset()
@@ -49,7 +51,7 @@ def get(conf, group, name):
         return [json.dumps(json.loads(spec)) for spec in value]
     return value
 
-print(json.dumps([read(line.rstrip("\\n")) for line in sys.stdin]))
+print(json.dumps([read(json.loads(line)) for line in sys.stdin]))
 """
 
 OPTIONS = (
@@ -161,21 +163,47 @@ GOOD_LINES = (
     "connection_uri = qemu+tcp://$host/system",
     "other = $nothing",
 )
+# What others refer to: we do not know the defaults of Nova's options.
+BEGINNING = (
+    "[DEFAULT]",
+    "host = 192.0.2.1",
+    "reserved_host_memory_mb = 256",
+    "[libvirt]",
+    "images_rbd_pool = vms",
+)
 BAD_LINES = ("[broken", "  continued", "\t# continued comment", "nonsense", "reserved_host_cpus = 4x")
+
+# For sets of files: what adds up over files, and older names, which count in a later file.
+LINES_OF_SETS = (
+    "[pci]",
+    "[devices]",
+    "[PCI]",
+    '[pci]\ndevice_spec = {"vendor_id": "1"}',
+    '[pci]\ndevice_spec = {"vendor_id": "2"}\ndevice_spec = {"vendor_id": "3"}',
+    '[pci]\npassthrough_whitelist = {"vendor_id": "4"}',
+    '[DEFAULT]\npci_passthrough_whitelist = {"vendor_id": "5"}',
+    "[devices]\nenabled_mdev_types = nvidia-35",
+    "[devices]\nenabled_vgpu_types = nvidia-36",
+    "[devices]\nenabled_mdev_types =",
+)
+NAMES = (
+    "00.conf",
+    "10-a.conf",
+    "9.conf",
+    "B.conf",
+    "a.conf",
+    "ab.conf",
+    ".hidden.conf",
+    "a.conf.bak",
+    "readme",
+)
 
 
 def make_files(directory: Path, count: int) -> list[Path]:
     """Write the files above and `count` drawn from the lines, the same in every run."""
     choice = random.Random(3)
-    beginning = (
-        "[DEFAULT]",
-        "host = 192.0.2.1",
-        "reserved_host_memory_mb = 256",
-        "[libvirt]",
-        "images_rbd_pool = vms",
-    )
     drawn = [
-        (*beginning, *choice.choices(GOOD_LINES, k=12), *choice.sample(BAD_LINES, k=number % 4 == 0))
+        (*BEGINNING, *choice.choices(GOOD_LINES, k=12), *choice.sample(BAD_LINES, k=number % 4 == 0))
         for number in range(count)
     ]
     files = []
@@ -186,9 +214,49 @@ def make_files(directory: Path, count: int) -> list[Path]:
     return files
 
 
-def ask_nova(files: list[Path]) -> list[dict[str, Any] | None]:
+def make_sets(directory: Path, count: int) -> list[tuple[Path, ...]]:
+    """Write files and folders that nova-compute reads together, the same in every run."""
+    choice = random.Random(13)
+    return [_make_set(directory / str(number), choice) for number in range(count)]
+
+
+def _make_set(directory: Path, choice: random.Random) -> tuple[Path, ...]:
+    directory.mkdir()
+    paths = [directory / "nova.conf"]
+    paths[0].write_text("\n".join([*BEGINNING, *choice.choices(GOOD_LINES, k=5)]))
+    for number in range(choice.randint(1, 4)):
+        path = directory / f"{number}{choice.choice(['', '.conf', '.d'])}"
+        if choice.random() < 0.5:
+            path.write_text(_draw_text(choice))
+        else:
+            path.mkdir()
+            for name in choice.sample(NAMES, k=choice.randint(0, 5)):
+                (path / name).write_text(_draw_text(choice))
+            if choice.random() < 0.05:
+                (path / "folder.conf").mkdir()
+            if choice.random() < 0.05:
+                (path / "dangling.conf").symlink_to("nowhere")
+        paths.append(path)
+    if choice.random() < 0.05:
+        paths.append(directory / "absent.conf")
+    # One may be named twice.
+    return (*paths, *choice.sample(paths, k=choice.random() < 0.3))
+
+
+def _draw_text(choice: random.Random) -> str:
+    lines = [choice.choice(["[DEFAULT]", "[pci]", "[devices]", "[libvirt]"])]
+    lines += choice.choices((*GOOD_LINES, *LINES_OF_SETS), k=choice.randint(0, 9))
+    return "\n".join([*lines, *choice.sample(BAD_LINES, k=choice.random() < 0.03)])
+
+
+def ask_nova(sets: Sequence[Sequence[Path]]) -> list[dict[str, Any] | None]:
+    """Return what Nova makes of each set of files and folders."""
+    started = [
+        [text for path in paths for text in (f"--config-{'dir' if path.is_dir() else 'file'}", str(path))]
+        for paths in sets
+    ]
     answers: list[dict[str, Any] | None] = ask_program(
-        NOVA, json.dumps(OPTIONS), request="".join(f"{file}\n" for file in files)
+        NOVA, json.dumps(OPTIONS), request="".join(f"{json.dumps(each)}\n" for each in started)
     )
     return answers
 
@@ -216,9 +284,9 @@ def expect(options: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if any("\n" in str(value) for value in expected.values()) else expected
 
 
-def read(file: Path) -> dict[str, Any] | None:
+def read(*paths: Path) -> dict[str, Any] | None:
     try:
-        conf = read_nova_conf(file)
+        conf = read_nova_conf(*paths)
     except ConfigError:
         return None
     options = dict(conf.options)
@@ -230,12 +298,27 @@ def read(file: Path) -> dict[str, Any] | None:
 
 def test_every_file_means_the_same_to_nova(tmp_path: Path) -> None:
     files = make_files(tmp_path, 600)
-    answers = ask_nova(files)
+    answers = ask_nova([[file] for file in files])
     assert len(answers) == len(files)
     for file, answer in zip(files, answers, strict=True):
         assert read(file) == expect(answer), file.read_text()
 
 
 def test_the_files_are_both_such_as_nova_takes_and_such_as_it_refuses(tmp_path: Path) -> None:
-    answers = ask_nova(make_files(tmp_path, 400))
+    answers = ask_nova([[file] for file in make_files(tmp_path, 400)])
     assert 50 < answers.count(None) < 250
+
+
+def test_files_and_folders_mean_the_same_to_nova_together(tmp_path: Path) -> None:
+    """Shows which file counts, what folders have, older names in later files, and references across files."""
+    sets = make_sets(tmp_path, 600)
+    answers = ask_nova(sets)
+    assert 50 < answers.count(None) < 300
+    assert sum(len(answer.get("device_spec") or ()) > 2 for answer in answers if answer) > 30
+    for paths, answer in zip(sets, answers, strict=True):
+        assert read(*paths) == expect(answer), show(paths)
+
+
+def show(paths: Sequence[Path]) -> str:
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return "\n".join(f"--- {file}\n{file.read_text()}" for file in files if file.is_file())

@@ -28,6 +28,10 @@ SEEN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "unit/test_node_devices.py",
         "libvirt's test driver has no PCI devices, and no device_spec is configured",
     ),
+    "hypervisor_nova_conf_ignored_info": (
+        "unit/test_collectors.py",
+        "its nova_conf is none",
+    ),
     "hypervisor_numa_cell_pages_free": (
         "contract/test_hypervisor.py",
         "libvirt's test driver tells free pages (virNodeGetFreePages) since 11.0 only",

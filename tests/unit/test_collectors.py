@@ -14,11 +14,11 @@ from exporter.config.load import load_config
 from exporter.config.settings import Flags, HypervisorConfig
 from exporter.errors import ConfigError
 from exporter.metric import Collector, Metric, Sample
-from exporter.model import Snapshot
+from exporter.model import Ignored, Snapshot
 from exporter.virt.resources import get_available_resource
 from tests.support.driver_bench import read_parts
 from tests.support.guest_metrics import GUEST_METRICS
-from tests.support.records import make_capabilities, make_guest, make_reading, make_snapshot
+from tests.support.records import make_capabilities, make_guest, make_reading, make_snapshot, make_view
 
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda collector: collector.name)
@@ -143,3 +143,21 @@ def test_no_label_of_a_metric_may_be_given_to_a_hypervisor(tmp_path: Path) -> No
     with pytest.raises(ConfigError) as caught:
         load_config(file, Flags(), reserved_labels=labels)
     assert len(caught.value.mistakes) == len(taken)
+
+
+def test_what_a_nova_conf_says_in_vain_is_named_once_for_each_option_and_file() -> None:
+    """hypervisor_nova_conf_ignored_info has no line numbers, which would change with every comment."""
+    ignored = (
+        Ignored(option="[libvirt] images_type", file="/etc/nova/nova.conf", line=7, message="x"),
+        Ignored(option="[libvirt] images_type", file="/etc/nova/nova.conf", line=9, message="y"),
+        Ignored(option="", file="/etc/nova/nova-\udcff.conf", line=None, message="z"),
+    )
+    samples = [
+        (each.labels, each.value)
+        for each in target.collect(make_view(ignored=ignored))
+        if each.metric is target.NOVA_CONF_IGNORED_INFO
+    ]
+    assert samples == [
+        ({"target": "kvm01", "option": "[libvirt] images_type", "file": "/etc/nova/nova.conf"}, 1),
+        ({"target": "kvm01", "option": "", "file": "/etc/nova/nova-\ufffd.conf"}, 1),
+    ]

@@ -305,7 +305,7 @@ def test_options_come_from_nova_conf_where_the_file_has_none(directory: Director
     hypervisor = directory.load_one("defaults: {nova_conf: nova.conf, reserved_host_cpus: 1}")
     assert hypervisor == HypervisorConfig(
         uri="qemu+unix:///system",
-        nova_conf=str(directory.path / "nova.conf"),
+        nova_conf=(str(directory.path / "nova.conf"),),
         instances_path="/srv/nova",
         reserved_host_cpus=1,
         reserved_host_memory_mb=4096,
@@ -314,6 +314,7 @@ def test_options_come_from_nova_conf_where_the_file_has_none(directory: Director
         images_rbd_pool="vms",
         rbd_user="nova",
         my_ip="192.0.2.7",
+        ignored=hypervisor.ignored,
     )
 
 
@@ -341,6 +342,39 @@ hypervisors:
 """)
     assert [h.cpu_dedicated_set for h in config.hypervisors] == ["2-15", None, None]
     assert [h.reserved_host_cpus for h in config.hypervisors] == [0, 2, 0]
+
+
+def test_a_nova_conf_may_be_several_files_and_folders_and_each_is_read_again(directory: Directory) -> None:
+    directory.write("nova.conf", NOVA_CONF)
+    (directory.path / "conf.d").mkdir()
+    directory.write("conf.d/a.conf", "[DEFAULT]\nreserved_host_cpus = 5\n")
+    text = "defaults: {nova_conf: [nova.conf, conf.d, conf.d]}"
+    hypervisor = directory.load_one(text)
+    assert hypervisor.nova_conf == tuple(
+        str(directory.path / name) for name in ("nova.conf", "conf.d", "conf.d")
+    )
+    assert (hypervisor.reserved_host_cpus, hypervisor.reserved_host_memory_mb) == (5, 4096)
+    directory.write("conf.d/b.conf", "[DEFAULT]\nreserved_host_cpus = 6\n")
+    assert directory.load_one(text).reserved_host_cpus == 6
+
+
+def test_an_empty_list_of_nova_confs_is_as_null(directory: Directory) -> None:
+    assert directory.load_one("defaults: {nova_conf: []}").nova_conf == ()
+
+
+def test_a_hypervisor_knows_what_its_nova_conf_says_in_vain_but_not_what_a_key_overrides(
+    directory: Directory,
+) -> None:
+    directory.write("own.conf", "[libvirt]\nimages_type = ploop\nvirt_type = lxc\n")
+    config = directory.load("""
+defaults: {nova_conf: own.conf}
+hypervisors:
+  - {uri: "qemu:///system"}
+  - {uri: "qemu:///session", images_type: raw}
+  - {uri: "qemu:///embed", nova_conf: null}
+""")
+    ignored = [[each.option for each in hypervisor.ignored] for hypervisor in config.hypervisors]
+    assert ignored == [["[libvirt] virt_type", "[libvirt] images_type"], ["[libvirt] virt_type"], []]
 
 
 def test_null_in_defaults_leaves_an_option_to_nova_conf(directory: Directory) -> None:

@@ -14,7 +14,7 @@ from exporter.compute.maintenance import MAX_RETRY_SECONDS
 from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
 from exporter.errors import ConnectError, ConnectionLostError, DeniedError, HypervisorError, UnsupportedError
-from exporter.model import HostView, Problem, RefreshCost, Severity
+from exporter.model import HostView, Ignored, Problem, RefreshCost, Severity
 from tests.support.hosts import WALL_CLOCK_SECONDS, Driver, Host, make_places
 from tests.support.records import make_resources
 
@@ -443,7 +443,10 @@ async def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() ->
     """Shows that a scrape which waits for it waits for the reading by the new ones."""
     host = Host(config=Config(cache_ttl=60))
     await host.ask()
-    settings = HypervisorConfig(uri="qemu:///system", name="renamed", labels=(("zone", "a"),))
+    ignored = Ignored(option="[libvirt] virt_type", file="/nova.conf", line=1, message="x")
+    settings = HypervisorConfig(
+        uri="qemu:///system", name="renamed", labels=(("zone", "a"),), ignored=(ignored,)
+    )
     with host.driver.held():
         scrape = asyncio.create_task(host.ask(refresh=True))
         while host.driver.reads < 2:
@@ -451,6 +454,7 @@ async def test_what_was_being_read_by_old_settings_is_not_shown_by_new_ones() ->
         host.state.reconfigure(settings, host.config)
         view = host.state.get_view()
         assert (view.target, view.snapshot, view.is_up) == ("renamed", None, False)
+        assert view.ignored == (ignored,)
         assert host.driver.reads == 2, "one at a time"
     view = await scrape
     assert view.snapshot is not None

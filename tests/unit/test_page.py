@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exporter.compute.problems import REASONS
-from exporter.model import FlavorSlots, HostView, Problem, ResourceClass, Severity, Storage
+from exporter.model import FlavorSlots, HostView, Ignored, Problem, ResourceClass, Severity, Storage
 from exporter.page.advice import ADVICE, UNKNOWN, get_advice
 from exporter.page.fleet import HostStatus, make_fleet, make_row
 from exporter.page.quantity import (
@@ -242,6 +242,14 @@ def test_each_state_has_its_word(seen: HostView, status: HostStatus) -> None:
 def test_the_headline_answers_whether_it_works(views: list[HostView], level: str, text: str) -> None:
     headline = describe_fleet(make_fleet(views))
     assert (headline.level, headline.text) == (level, text)
+
+
+def test_what_a_nova_conf_says_in_vain_is_a_note_with_what_to_do() -> None:
+    ignored = Ignored(option="", file="/etc/nova/nova-compute.conf", line=None, message="was not read")
+    (group,) = make_fleet([make_view(ignored=(ignored,))]).troubles
+    (trouble,) = group.troubles
+    assert (trouble.message, trouble.is_note) == ("/etc/nova/nova-compute.conf: was not read", True)
+    assert "nova_conf" in group.action
 
 
 def test_the_same_trouble_is_told_once_with_all_it_befell() -> None:
