@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+_FIRST_OPTIONAL_FIELD = 6
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,49 @@ class Mounts:
         return self._by_point.get("/", Mount(number="", point="/"))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileSystem:
+    """A mounted file system, as a line of mountinfo describes it."""
+
+    number: str  # of the mount
+    device: str  # "8:1"; "0:45" for one without a block device
+    point: str
+    type: str  # "ext4", "nfs4", "fuse.sshfs"
+    source: str  # "/dev/sda1", "nfs01:/export"
+    options: Mapping[str, str]  # of the file system, not of the mount: {"rw": "", "addr": "192.0.2.5"}
+
+
+def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
+    """Return the file system of a mount; None if there is no mount of this number.
+
+    :param mountinfo: lines as proc_pid_mountinfo(5) describes them
+    """
+    for line in mountinfo.splitlines():
+        if line.partition(" ")[0] == number:
+            return _parse_line(line)
+    return None
+
+
+def _parse_line(line: str) -> FileSystem | None:
+    """Parse a line: "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue"."""
+    fields = line.split(" ")
+    try:
+        # Any number of optional fields comes before the "-".
+        end = fields.index("-", _FIRST_OPTIONAL_FIELD)
+        type_, source, options = fields[end + 1 : end + 4]
+    except ValueError:
+        return None
+    pairs = (option.partition("=") for option in options.split(","))
+    return FileSystem(
+        number=fields[0],
+        device=fields[2],
+        point=_unescape(fields[4]),
+        type=type_,
+        source=_unescape(source),
+        options={name: _unescape(value) for name, _, value in pairs},
+    )
+
+
 def _unescape(field: str) -> str:
-    """Decode mountinfo's escapes of blank, tab, line feed and backslash."""
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(escape, character)
-    return field
+    """Decode mountinfo's escapes of blank, tab, line feed, backslash and number sign, as octal numbers."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)

@@ -24,12 +24,15 @@ from exporter.virt.commands import KILL_SECONDS, Commands
 from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.mounted import Mounted, read_mounted
+from exporter.virt.network_file_systems import identify_file_system
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 from exporter.virt.storage import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
     describe_unread,
+    find_instances_path,
     find_pool_info,
     get_instances_info,
     get_pools_info,
@@ -52,6 +55,8 @@ KEEP_SECONDS = 300.0
 SILENT_SECONDS = COMMAND_TIMEOUT_SECONDS + KILL_SECONDS + 5.0
 # `vgs` is tried three times, COMMAND_TIMEOUT_SECONDS each.
 COMMAND_JOB_TIMEOUT_SECONDS = 3 * SILENT_SECONDS
+
+Identify = Callable[[str], StorageSource]  # returns which storage it is, for the hypervisor's host name
 
 
 class HostStorage(Source):
@@ -84,7 +89,8 @@ class HostStorage(Source):
             max_age=POOLS_MAX_AGE_SECONDS,
             clock=clock,
         )
-        self._file_systems = FileReader(get_instances_info, path=_path_of, hung=hung_reads, clock=clock)
+        self._file_systems = FileReader(_measure, path=_path_of, hung=hung_reads, clock=clock)
+        self._identify: Identify | None = None
         self._commands = Commands()
         self._command = self._make_reader()
         self._problems: tuple[Problem, ...] = ()
@@ -118,6 +124,7 @@ class HostStorage(Source):
             self._pools.forget()
             self._commands.stop()
             self._command = self._make_reader()
+            self._identify = None
 
     def close(self) -> None:
         """Kill the command if it is running, and run none from now on. Does not block."""
@@ -161,7 +168,8 @@ class HostStorage(Source):
     def get_identity(self, hostname: str) -> StorageIdentity | None:
         """Return which storage it is, also while its numbers cannot be read."""
         config = self._config
-        return make_storage_identity(_find_source(config), hostname=hostname, storage_id=config.storage_id)
+        found = _find_source(config) if self._identify is None else self._identify(hostname)
+        return make_storage_identity(found, hostname=hostname, storage_id=config.storage_id)
 
     def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the storage pools, or the last answer while libvirt gives none.
@@ -236,8 +244,10 @@ class HostStorage(Source):
         (info,) = self._file_systems.run([self._config.instances_path], refresh_timeout)
         if isinstance(info, Hung):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
+        storage, mounted = info
         self._ages["the instances path"] = 0.0
-        return info
+        self._identify = partial(_identify_mounted, mounted, path=_path_of(self._config.instances_path))
+        return storage
 
     def _note_unread(self, pools: Sequence[StoragePool | UnreadPool]) -> None:
         """Name each pool that cannot be read; the storage is known without it, or asked for otherwise."""
@@ -328,9 +338,22 @@ class CommandReader:
             self._is_reading = False
 
 
+def _measure(instances_path: str | None) -> tuple[Storage, Mounted | None]:
+    """Return the numbers of the file system of the instances path, and what it is."""
+    storage = get_instances_info(instances_path)
+    return storage, read_mounted(find_instances_path(instances_path))
+
+
+def _identify_mounted(mounted: Mounted | None, hostname: str, *, path: str) -> StorageSource:
+    if mounted is None:
+        return StorageSource(kind="file system", source=path)
+    return identify_file_system(mounted.file_system, mounted.details, hostname=hostname, path=mounted.path)
+
+
 def _options(config: HypervisorConfig) -> tuple[object, ...]:
     """Return the settings that decide which storage pools and commands are used."""
     return (
+        config.instances_path,
         config.storage_pool,
         config.images_type,
         config.images_volume_group,
@@ -340,7 +363,7 @@ def _options(config: HypervisorConfig) -> tuple[object, ...]:
     )
 
 
-def _find_source(config: HypervisorConfig) -> StorageSource:
+def _find_source(config: HypervisorConfig) -> StorageSource | None:
     """Return what the configuration alone says."""
     if config.storage_pool:
         return StorageSource(kind="pool", source=", ".join(config.storage_pool))
@@ -350,7 +373,7 @@ def _find_source(config: HypervisorConfig) -> StorageSource:
         return StorageSource(kind="rbd", source=config.images_rbd_pool)
     if not config.is_local:
         return StorageSource(kind="pool", source="")
-    return StorageSource(kind="file system", source=_path_of(config.instances_path))
+    return None
 
 
 def _needs_pools(config: HypervisorConfig) -> bool:
