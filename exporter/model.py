@@ -250,11 +250,21 @@ class MdevType:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UnreadDevice:
+    """A node device that libvirt lists, and that could not be read, or not all of it."""
+
+    name: str  # libvirt's: "pci_0000_82_00_0"
+    error: str
+    reason: str = "device"  # under which it is counted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeDevices:
     """The node devices for guests."""
 
     pci_devices: tuple[PciDevice, ...]
     mdev_types: tuple[MdevType, ...]
+    unread: int = 0  # devices that could not be read, or not all of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -483,6 +493,7 @@ class Resources:
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     domains: DomainsReading | None  # what all numbers of guests were computed from, for collectors
+    unread_devices: int | None = None  # node devices that could not be read, or not all of it
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use

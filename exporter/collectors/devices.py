@@ -2,6 +2,7 @@
 
 hypervisor_pci_devices{hypervisor_hostname="kvm01",vendor_id="8086",product_id="154c",dev_type="type-VF"} 64
 hypervisor_mdev_available_instances{hypervisor_hostname="kvm01",mdev_type="nvidia-35"} 12
+hypervisor_unread_devices{hypervisor_hostname="kvm01"} 0
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ MDEV_AVAILABLE_INSTANCES = Metric(
     labels=("hypervisor_hostname", "mdev_type"),
     source="virNodeDeviceGetXMLDesc (mdev_types); Nova's LibvirtDriver._get_mdev_capable_devices",
 )
+UNREAD_DEVICES = Metric(
+    name="hypervisor_unread_devices",
+    help="Node devices that could not be read, or not all of it. The metrics of devices lack them.",
+    unit="devices",
+    labels=("hypervisor_hostname",),
+    source="virNodeDeviceGetXMLDesc",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -38,6 +46,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
     for (vendor_id, product_id, dev_type), count in sorted(kinds.items()):
         labels = {"vendor_id": vendor_id, "product_id": product_id, "dev_type": dev_type}
         yield from PCI_DEVICES.samples(count, hypervisor_hostname=hostname, **labels)
+    yield from UNREAD_DEVICES.samples(resources.unread_devices, hypervisor_hostname=hostname)
     available: Counter[str] = Counter()
     for each in resources.mdev_types or ():
         available[each.name] += each.available_instances
@@ -47,7 +56,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
 
 COLLECTOR = Collector(
     name="devices",
-    metrics=(PCI_DEVICES, MDEV_AVAILABLE_INSTANCES),
+    metrics=(PCI_DEVICES, MDEV_AVAILABLE_INSTANCES, UNREAD_DEVICES),
     collect=_collect,
     needs=frozenset({"node devices"}),
 )

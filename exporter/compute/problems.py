@@ -18,6 +18,7 @@ REASONS = (
     "cpu_set",
     "daemon",
     "denied",
+    "device",
     "domains",
     "duplicate",
     "gone",

@@ -102,6 +102,13 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "/etc/libvirt/libvirtd.conf, or in the file of the daemon that the message names. If "
             "polkit decides, see its rules.",
         ),
+        "device": Advice(
+            meaning="A device of the host cannot be read",
+            action="It is missing in the numbers of devices; all other devices are correct. Look at it with "
+            "virsh --readonly nodedev-dumpxml DEVICE. If libvirt writes there what is no XML, update "
+            "libvirt: before 10.1 it does not escape what a card says of itself.",
+            has_numbers=True,
+        ),
         "domains": Advice(
             meaning="libvirt gives no list of domains",
             action="The last list is used, for as long as stale_grace. Without a last list, only the "

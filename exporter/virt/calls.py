@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
-from exporter.model import DomainInfo, DomainRecord, ImageSize, NodeInfo, NodeMemory, StoragePool, UnreadPool
+from exporter.model import (
+    DomainInfo,
+    DomainRecord,
+    ImageSize,
+    NodeInfo,
+    NodeMemory,
+    StoragePool,
+    UnreadDevice,
+    UnreadPool,
+)
 
 T = TypeVar("T")
 
@@ -152,7 +161,7 @@ class NodeDeviceHypervisor(Hypervisor, Protocol):
     def count_node_devices(self) -> int:
         """Return virNodeNumOfDevices."""
 
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str | UnreadDevice, ...]:
         """Return virNodeDeviceGetXMLDesc of the devices with one of these capabilities."""
 
     def pop_node_devices_changed(self) -> bool:

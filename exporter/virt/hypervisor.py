@@ -29,6 +29,7 @@ from exporter.errors import (
     GoneError,
     HypervisorError,
     LibvirtMissingError,
+    ThreadLimitError,
     UnsupportedError,
 )
 from exporter.model import (
@@ -39,6 +40,7 @@ from exporter.model import (
     NodeInfo,
     NodeMemory,
     StoragePool,
+    UnreadDevice,
     UnreadPool,
 )
 from exporter.recorder import CALL, Recorder
@@ -532,10 +534,11 @@ class LibvirtHypervisor:
             )
         )
 
-    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str, ...]:
+    def list_node_devices(self, capabilities: Collection[str]) -> tuple[str | UnreadDevice, ...]:
         """Return virNodeDeviceGetXMLDesc of the node devices that have one of these capabilities.
 
-        One call, and one more for each device. No devices if the driver does not have them.
+        One call, and one more for each device. No devices if the driver does not have them. A device that
+        vanished meanwhile is left out. One that libvirt cannot describe costs no other.
 
         :param capabilities: "mdev_types", "net", "pci" or "vdpa"
         """
@@ -603,8 +606,8 @@ class LibvirtHypervisor:
             available_bytes=available,
         )
 
-    def _read_node_device(self, device: Any) -> str | None:
-        """Return a device's XML; None if it is gone."""
+    def _read_node_device(self, device: Any) -> str | UnreadDevice | None:
+        """Return a device's XML, or why it cannot be read; None if it is gone."""
         try:
             return str(
                 self._ask(
@@ -616,6 +619,15 @@ class LibvirtHypervisor:
             )
         except GoneError:
             return None
+        except (ConnectionLostError, ThreadLimitError):
+            raise  # no other device could be read either
+        except DaemonError as error:
+            self.count_node_devices()  # raises if the daemon is lost; else it is about this device
+            return UnreadDevice(name=_name(device), error=str(error))
+        except DeniedError as error:
+            return UnreadDevice(name=_name(device), error=str(error), reason=error.reason)
+        except HypervisorError as error:
+            return UnreadDevice(name=_name(device), error=str(error))
 
     def _register(
         self,

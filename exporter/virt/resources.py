@@ -113,6 +113,7 @@ def get_available_resource(
         unread_guests=None if domains is None else domains.unread_guests,
         outdated_guests=None if domains is None else domains.outdated_guests,
         mdev_types=None if devices is None else devices.mdev_types,
+        unread_devices=None if devices is None else devices.unread,
         domains=domains,
         inventories=inventories,
         flavor_slots=flavor_slots,

@@ -59,6 +59,7 @@ BOMBS = {
     + "<a>" * 50_000
     + "</a>" * 50_000
     + "</cpu></host></capabilities>",
+    "node_device vital product data": fill("<capability type='vpd'><name>&", "<device>", "", size=MIB - 20),
     "node_device 50 MB": fill("<a/>", "<device>", "</device>", size=50 * MIB),
 }
 

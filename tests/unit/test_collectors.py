@@ -40,6 +40,7 @@ def test_without_a_list_of_domains_nothing_that_depends_on_guests_has_a_sample()
         "hypervisor_numa_cell_pages_free",
         "hypervisor_pci_devices",
         "hypervisor_mdev_available_instances",
+        "hypervisor_unread_devices",
     }
     assert declared - exported == GUEST_METRICS | others
 

@@ -7,16 +7,24 @@ virtnodedevd answers, and it may be absent or hang.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from exporter.compute.source import Job, Settings, Source
 from exporter.device_spec import DeviceSpec, list_assignable, parse_device_spec
-from exporter.errors import ConnectError, ConnectionLostError, DaemonError, HypervisorError
-from exporter.model import MdevType, NodeDevices, Problem, Severity
+from exporter.errors import (
+    ConnectError,
+    ConnectionLostError,
+    DaemonError,
+    DeniedError,
+    HypervisorError,
+)
+from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity, UnreadDevice
 from exporter.virt.calls import NodeDeviceHypervisor
 from exporter.virt.daemons import NODE_DEVICES, explain_silence
-from exporter.virt.node_devices import parse_node_devices
+from exporter.virt.node_devices import ParsedDevices, parse_node_devices
 
 # Events report devices that are added, removed or changed. This finds what events miss.
 MAX_AGE_SECONDS = 300.0
@@ -30,6 +38,12 @@ RETRY_SECONDS = 5.0
 FORGET_SECONDS = 2 * MAX_AGE_SECONDS
 # No list of devices takes this long: a daemon hangs.
 TIMEOUT_SECONDS = 10.0
+# Each kind of device is a series. No host has this many for guests.
+MAX_KINDS = 256
+# A card with 64 virtual functions may have 64 devices that cannot be read. So many are named one by one.
+MAX_NAMED = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +97,8 @@ class NodeDeviceCache(Source):
         self._clock = clock
         self._known: NodeDevices | None = None
         self._known_at = 0.0
-        self._problem: Problem | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._has_unread = False
         self._read_at: float | None = None
         self._checked_at = 0.0
         self._asked_at: float | None = None
@@ -102,7 +117,7 @@ class NodeDeviceCache(Source):
 
     def note_reconnected(self) -> None:
         """Forget everything, because events may have been missed."""
-        self._known, self._problem, self._read_at = None, None, None
+        self._known, self._problems, self._read_at = None, (), None
 
     def configure(self, settings: Settings) -> None:
         """Read these devices from now on. Forget the known ones if the options changed."""
@@ -116,11 +131,11 @@ class NodeDeviceCache(Source):
         return self._known if self._clock() - self._known_at <= FORGET_SECONDS else None
 
     def get_problems(self) -> tuple[Problem, ...]:
-        """Return why they could not be read."""
+        """Return why they, or some of them, could not be read."""
         seconds = self._silent_seconds()
         if seconds >= TIMEOUT_SECONDS:
             return (self._make_problem("daemon", explain_silence(NODE_DEVICES, "node devices", seconds)),)
-        return () if self._problem is None else (self._problem,)
+        return self._problems
 
     def needs_reading(self) -> bool:
         """Whether `read` is due."""
@@ -133,7 +148,9 @@ class NodeDeviceCache(Source):
         age = self._clock() - self._read_at
         if self._has_failed:
             return age >= RETRY_SECONDS
-        return age >= (MIN_AGE_SECONDS if self._has_changed else MAX_AGE_SECONDS)
+        if self._has_changed:
+            return age >= MIN_AGE_SECONDS
+        return age >= (CHECK_SECONDS if self._has_unread else MAX_AGE_SECONDS)
 
     def read(self) -> None:
         """Read the devices, or check whether that is possible. Called between scrapes, by another thread.
@@ -147,23 +164,51 @@ class NodeDeviceCache(Source):
         self._has_changed, self._has_failed = False, True
         wanted = self._wanted
         try:
-            devices = parse_node_devices(self._list_devices(wanted))
+            described = self._list_devices(wanted)
+            _check_denied(described)
         except (ConnectionLostError, ConnectError):
             raise  # the refresh gets the same error and reports it
         except HypervisorError as error:
-            self._problem = self._make_problem(error.reason, f"node devices cannot be read: {error}")
+            self._problems = (self._make_problem(error.reason, f"node devices cannot be read: {error}"),)
             return
         finally:
             self._asked_at = None
-        self._problem, self._has_failed = None, False
+        self._has_failed = False
         if wanted is not self._wanted:
             self._read_at = None  # the options changed meanwhile
             return
-        self._known = NodeDevices(
-            pci_devices=list_assignable(devices.pci, wanted.specs, devices.interfaces),
-            mdev_types=tuple(each for each in devices.mdev_types if wanted.is_enabled(each)),
-        )
+        self._has_unread = any(isinstance(each, UnreadDevice) for each in described)
+        self._keep(parse_node_devices(described), wanted)
         self._known_at = self._clock()
+
+    def _keep(self, devices: ParsedDevices, wanted: _Wanted) -> None:
+        """Keep the devices that count, and the problems of those that could not be read."""
+        pci, too_many_kinds = _limit_kinds(
+            list_assignable(devices.pci, wanted.specs, devices.interfaces), _get_pci_kind
+        )
+        mdev_types, too_many_types = _limit_kinds(
+            [each for each in devices.mdev_types if wanted.is_enabled(each)], lambda each: each.name
+        )
+        self._known = NodeDevices(pci_devices=pci, mdev_types=mdev_types, unread=len(devices.unread))
+        self._problems = (
+            *self._describe_unread(devices.unread),
+            *(_make_repaired_note(name) for name in devices.repaired[:MAX_NAMED]),
+            *self._describe_too_many("kinds of PCI devices", too_many_kinds),
+            *self._describe_too_many("types of mediated devices", too_many_types),
+        )
+
+    def _describe_unread(self, unread: Sequence[UnreadDevice]) -> Iterator[Problem]:
+        for each in unread[:MAX_NAMED]:
+            message = f"node device {each.name} cannot be read: {each.error}"
+            yield self._make_problem(each.reason, message, subject=each.name)
+        if len(unread) > MAX_NAMED:
+            message = f"{len(unread) - MAX_NAMED} more node devices cannot be read"
+            yield self._make_problem("device", message)
+
+    def _describe_too_many(self, kinds: str, count: int) -> Iterator[Problem]:
+        if count > MAX_KINDS:
+            message = f"{count} {kinds}: the {MAX_KINDS} with the most devices are shown"
+            yield self._make_problem("device", message, subject=kinds)
 
     def _can_be_read(self) -> bool:
         try:
@@ -174,7 +219,7 @@ class NodeDeviceCache(Source):
             self._asked_at = None
         return True
 
-    def _list_devices(self, wanted: _Wanted) -> tuple[str, ...]:
+    def _list_devices(self, wanted: _Wanted) -> tuple[str | UnreadDevice, ...]:
         """Ask libvirt; repeat once on a new connection if it, or the daemon behind it, is lost."""
         is_new = self._connect()
         try:
@@ -196,7 +241,35 @@ class NodeDeviceCache(Source):
         asked_at = self._asked_at
         return 0.0 if asked_at is None else self._clock() - asked_at
 
-    def _make_problem(self, reason: str, message: str) -> Problem:
+    def _make_problem(self, reason: str, message: str, *, subject: str = "node devices") -> Problem:
         """Return a problem, or only a note if no devices are configured for this host."""
         severity = Severity.ERROR if self._wanted.is_configured else Severity.NOTE
-        return Problem(severity=severity, reason=reason, subject="node devices", message=message)
+        return Problem(severity=severity, reason=reason, subject=subject, message=message)
+
+
+def _check_denied(described: Sequence[str | UnreadDevice]) -> None:
+    """Raise DeniedError if the user may read none of the devices: then nothing is known of them."""
+    reasons = {each.reason if isinstance(each, UnreadDevice) else "" for each in described}
+    if reasons == {DeniedError.reason}:
+        raise DeniedError(next(each.error for each in described if isinstance(each, UnreadDevice)))
+
+
+def _get_pci_kind(device: PciDevice) -> tuple[str, str, str]:
+    return device.vendor_id, device.product_id, device.dev_type
+
+
+def _limit_kinds(devices: Sequence[T], get_kind: Callable[[T], Hashable]) -> tuple[tuple[T, ...], int]:
+    """Return the devices of the kinds that have most of them, MAX_KINDS at most, and the number of kinds."""
+    counts = Counter(get_kind(each) for each in devices)
+    shown = {kind for kind, _ in counts.most_common(MAX_KINDS)}
+    return tuple(each for each in devices if get_kind(each) in shown), len(counts)
+
+
+def _make_repaired_note(name: str) -> Problem:
+    return Problem(
+        severity=Severity.NOTE,
+        reason="device",
+        subject=name,
+        message=f"node device {name}: libvirt writes its vital product data unescaped, so that it is no XML"
+        " (mended in libvirt 10.1). The device counts here. Nova cannot read it.",
+    )
