@@ -38,10 +38,12 @@ from exporter.config.settings import (
     LogConfig,
     ModuleConfig,
     WebConfig,
+    is_this_machine,
     list_declarations,
     read_item,
 )
 from exporter.config.strict_yaml import Item, Place, read_yaml
+from exporter.config.this_machine import ThisMachine, is_loopback, read_this_machine
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import Flavor, Ignored
 
@@ -83,12 +85,13 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
     from_flags = _read_flags(flags, mistakes)
     entries = _choose_entries(from_file.entries, from_flags.entries)
     _refuse_duplicates(entries, mistakes)
+    this_machine = read_this_machine()
     own_options = [*(entry.options for entry in entries), *from_file.modules.values()]
     nova_confs = _read_nova_confs([from_file.options, *own_options], mistakes)
     mistakes.raise_if_any()
 
     hypervisors = [
-        _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs)
+        _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs, this_machine)
         for entry in entries or [_make_default_entry(from_file.options, nova_confs)]
     ]
     flavors = {
@@ -101,14 +104,19 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
         log=LogConfig(**{**from_file.log, **from_flags.log}),
         hypervisors=tuple(HypervisorConfig(**options, **flavors) for options in hypervisors),
         modules={
-            name: _make_module(options, from_file.options, nova_confs, flavors)
+            name: _make_module(options, from_file.options, nova_confs, this_machine, flavors)
             for name, options in from_file.modules.items()
         },
         disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
     )
     _require_volume_groups(config, mistakes)
     mistakes.raise_if_any()
-    return replace(config, warnings=(*mistakes.warnings, *_find_warnings(config)))
+    warnings = (
+        *mistakes.warnings,
+        *_find_warnings(config),
+        *_doubt_this_machine(config, entries, this_machine),
+    )
+    return replace(config, warnings=warnings)
 
 
 def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
@@ -291,7 +299,12 @@ def _read_nova_confs(all_options: Iterable[Mapping[str, Any]], mistakes: Mistake
 def _make_default_entry(defaults: Mapping[str, Any], nova_confs: _NovaConfs) -> _Entry:
     """Return the hypervisor if none is configured: nova-compute's on this machine, else libvirt's default."""
     nova_conf = nova_confs[defaults.get("nova_conf", ())]
-    return _Entry(Place(""), {"uri": nova_conf.connection_uri or DEFAULT_URI})
+    uri = nova_conf.connection_uri
+    if uri is None:
+        return _Entry(Place(""), {"uri": DEFAULT_URI})
+    # A nova.conf is that of this machine, by whatever name it calls it.
+    own = {} if LibvirtUri.parse(uri).is_local else {"local": defaults.get("local", True)}
+    return _Entry(Place(""), {"uri": uri, **own})
 
 
 def _merge_hypervisor(
@@ -299,13 +312,17 @@ def _merge_hypervisor(
     flags: Mapping[str, Any],
     defaults: Mapping[str, Any],
     nova_confs: _NovaConfs,
+    this_machine: ThisMachine,
 ) -> dict[str, Any]:
     """Merge the sources of a hypervisor's options by rank. Its own nova.conf replaces that of `defaults`."""
     own_nova_conf = nova_confs[own.get("nova_conf", ())]
     common_nova_conf = nova_confs[() if "nova_conf" in own else defaults.get("nova_conf", ())]
     by_rank = (flags, own, own_nova_conf.options, defaults, common_nova_conf.options)
     merged = dict(ChainMap(*map(dict, by_rank)))
-    if LibvirtUri.parse(own["uri"]).is_local:
+    merged["nova_conf"] = own.get("nova_conf", defaults.get("nova_conf", ()))
+    if merged.get("local") is None:
+        merged["local"] = is_this_machine(own["uri"], this_machine, nova_conf=merged["nova_conf"])
+    if HypervisorConfig(uri=own["uri"], local=merged["local"]).is_local:
         merged["storage_pool"] = _choose_storage_pool(by_rank)
     own_keys, common_keys = {*flags, *own}, {*flags, *own, *defaults}
     merged["ignored"] = (
@@ -326,12 +343,19 @@ def _make_module(
     own: Mapping[str, Any],
     defaults: Mapping[str, Any],
     nova_confs: _NovaConfs,
+    this_machine: ThisMachine,
     flavors: Mapping[str, Any],
 ) -> ModuleConfig:
     options = {key: value for key, value in own.items() if key != "target"}
+    # The host of no URI is this machine: what is one is found out for each target.
     options["uri"] = own["uri"].replace(kinds.TARGET_PLACE, "host")
-    merged = _merge_hypervisor(options, {}, defaults, nova_confs)
-    return ModuleConfig(uri=own["uri"], target=own["target"], options=HypervisorConfig(**merged, **flavors))
+    merged = _merge_hypervisor(options, {}, defaults, nova_confs, ThisMachine())
+    return ModuleConfig(
+        uri=own["uri"],
+        target=own["target"],
+        options=HypervisorConfig(**merged, **flavors),
+        this_machine=this_machine,
+    )
 
 
 def _choose_storage_pool(by_rank: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -360,6 +384,19 @@ def _find_warnings(config: Config) -> Iterator[str]:
     for hypervisor in config.hypervisors:
         for conflict in _find_conflicts(hypervisor):
             yield f"{hypervisor.target}: {conflict}: nova-compute refuses to start with that"
+
+
+def _doubt_this_machine(
+    config: Config, entries: Collection[_Entry], this_machine: ThisMachine
+) -> Iterator[str]:
+    """Say so if a nova.conf calls this machine by a name or address that it is not known to have."""
+    (only, *_others) = config.hypervisors
+    host = LibvirtUri.parse(only.uri).host
+    if not entries and only.is_local and not is_loopback(host) and not this_machine.is_named(host):
+        yield (
+            f"{only.target}: {host} is not known to be this machine, and counts as such because its nova_conf"
+            " does; set local: false if it is another one, or local: true under hypervisors to agree"
+        )
 
 
 def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:

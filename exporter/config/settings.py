@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, get_type_hints
 
@@ -11,6 +11,7 @@ from exporter.config.kinds import Kind, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
+from exporter.config.this_machine import ThisMachine, is_loopback
 from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
 from exporter.model import Flavor, Ignored
@@ -199,6 +200,14 @@ class HypervisorConfig:
             may_repeat=True,
         ),
     ] = ()
+    local: Annotated[
+        bool | None,
+        Key(
+            kinds.BOOLEAN,
+            "Whether it is this machine, whose paths and commands are then used; found out without it.",
+            nullable=True,
+        ),
+    ] = None
     instances_path: Annotated[
         str | None,
         Key(
@@ -335,13 +344,20 @@ class HypervisorConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether the hypervisor is this machine, so that paths can be read here."""
-        return LibvirtUri.parse(self.uri).is_local
+        """Whether the hypervisor is this machine, so that paths can be read here and commands run.
+
+        By its URI alone unless `local` says so: `load_config` sets that for a URI with this machine's name.
+        """
+        uri = LibvirtUri.parse(self.uri)
+        if uri.is_embedded:
+            return False
+        return uri.is_local if self.local is None else self.local
 
     @property
     def is_remote(self) -> bool:
-        """Whether the hypervisor is another machine, so that connecting uses the network."""
-        return not self.is_local and not self.is_embedded
+        """Whether connecting uses the network, to another machine or to this one."""
+        uri = LibvirtUri.parse(self.uri)
+        return not uri.is_local and not uri.is_embedded
 
     @property
     def is_embedded(self) -> bool:
@@ -389,10 +405,27 @@ class ModuleConfig:
         str, Key(kinds.PATTERN, "What the whole of a probed target has to match; others are refused.")
     ]
     options: HypervisorConfig  # of each hypervisor, except its URI and name
+    this_machine: ThisMachine = field(default_factory=ThisMachine)
 
     def make_hypervisor(self, target: str) -> HypervisorConfig:
         """Return the hypervisor of a target. The caller has checked the target."""
-        return replace(self.options, uri=self.uri.replace(kinds.TARGET_PLACE, target), name=target)
+        uri = self.uri.replace(kinds.TARGET_PLACE, target)
+        local = self.options.local
+        if local is None:
+            local = is_this_machine(uri, self.this_machine, nova_conf=self.options.nova_conf)
+        return replace(self.options, uri=uri, name=target, local=local)
+
+
+def is_this_machine(uri: str, this_machine: ThisMachine, *, nova_conf: Sequence[str]) -> bool | None:
+    """Return True if a URI with a host or a transport is that of this machine; None if it is not known to be.
+
+    Behind the loopback device may be a tunnel to another machine; but a nova.conf here is this machine's.
+    """
+    parsed = LibvirtUri.parse(uri)
+    if parsed.is_local or parsed.is_embedded:
+        return None
+    is_own = bool(nova_conf) if is_loopback(parsed.host) else this_machine.is_named(parsed.host)
+    return True if is_own else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,7 +99,7 @@ class LibvirtDriver:
             lent_for_storage,
             node_device_hypervisor,
         )
-        timeout = TIMEOUT_SECONDS if config.is_local else REMOTE_TIMEOUT_SECONDS
+        timeout = REMOTE_TIMEOUT_SECONDS if config.is_remote else TIMEOUT_SECONDS
         guest_calls = GuestCalls(self._lent, clock=clock, timeout=timeout)
         self._hung_reads = HungReads(recorder)
         self._guests = Guests(self._lent, guest_calls, settings, clock=clock)
@@ -319,7 +319,7 @@ class LibvirtDriver:
                 hypervisor_type=make_label_value(hypervisor.get_type()),
                 hypervisor_version=hypervisor.get_version(),
                 libvirt_version=hypervisor.get_libvirt_version(),
-                host_ip=config.my_ip or get_host_ip(config.uri),
+                host_ip=config.my_ip or get_host_ip(None if config.is_local else config.uri),
             )
         return self._identity
 

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 _NOWHERE = ("192.0.2.1", 9)
 
 
-def get_host_ip(uri: str) -> str | None:
-    """Return the address of the hypervisor at a libvirt URI; None if it is not known.
+def get_host_ip(uri: str | None) -> str | None:
+    """Return the address of the hypervisor at a libvirt URI, or of this machine; None if it is not known.
 
     For this machine: the address of the interface with the default route, as Nova's default for `my_ip`
     (oslo_utils.netutils.get_my_ipv4). For another machine: the address of its name; to resolve it may block.
     """
     try:
-        host = urlsplit(uri).hostname
+        host = None if uri is None else urlsplit(uri).hostname
     except ValueError:
         return None
     return _resolve(host) if host else _get_own_ip()

@@ -23,6 +23,7 @@ from tests.conformance.scenarios import ALL_ONLINE, ONLINE
 from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.nova_conf import write_nova_conf
 from tests.support.oracle import NovaOracle
 from tests.support.recording import read_versions
 from tests.support.records import make_inventory
@@ -64,7 +65,7 @@ def test_every_inventory_is_novas(
     Both read the options as a nova.conf has them.
     """
     truth = nova.get_inventories(libvirtd.uri, libvirtd.images, options=options)
-    nova_conf = _write_nova_conf(tmp_path, options)
+    nova_conf = write_nova_conf(tmp_path / "nova.conf", options)
     with _serve(libvirtd, nova_conf=str(nova_conf)) as exporter:
         scrape = exporter.scrape()
 
@@ -83,16 +84,6 @@ def test_every_inventory_is_novas(
     for resource_class, inventory in truth.items():
         capacity = int((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
         assert scrape.value("hypervisor_capacity", resource_class=resource_class) == capacity
-
-
-def _write_nova_conf(directory: Path, options: Mapping[str, str]) -> Path:
-    groups: dict[str, list[str]] = {}
-    for name, value in options.items():
-        group, _, option = name.rpartition(".")
-        groups.setdefault(group or "DEFAULT", []).append(f"{option} = {value}")
-    path = directory / "nova.conf"
-    path.write_text("\n".join(line for group, lines in groups.items() for line in (f"[{group}]", *lines)))
-    return path
 
 
 # Claims.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,95 @@ def test_a_hypervisor_knows_whether_it_is_this_machine() -> None:
     )
     assert (local.is_local, remote.is_local, embedded.is_local) == (True, False, False)
     assert (local.is_embedded, remote.is_embedded, embedded.is_embedded) == (False, False, True)
+
+
+OWN_NAME = socket.gethostname()
+TCP = "[libvirt]\nconnection_uri = qemu+tcp://{}/system\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_local"),
+    [
+        (f"uri: 'qemu+tcp://{OWN_NAME}/system'", True),
+        (f"uri: 'qemu+tls://{OWN_NAME.upper()}.:16514/system?no_verify=1'", True),
+        (f"uri: 'qemu+ssh://nova@{OWN_NAME}/system'", True),
+        (f"uri: 'qemu+tcp://{OWN_NAME}/system', local: false", False),
+        # Behind these may be a tunnel, unless there is a nova.conf, which is this machine's.
+        ("uri: 'qemu+tcp://localhost/system'", False),
+        ("uri: 'qemu+tcp://127.0.0.1:16509/system'", False),
+        ("uri: 'qemu+tcp:///system'", False),
+        ("uri: 'qemu+tcp://localhost/system', nova_conf: nova.conf", True),
+        ("uri: 'qemu+tcp://127.0.0.1:16509/system', nova_conf: [nova.conf]", True),
+        ("uri: 'qemu+tls://[::1]/system', nova_conf: nova.conf", True),
+        ("uri: 'qemu+tcp:///system', nova_conf: nova.conf", True),
+        ("uri: 'qemu+tcp://localhost/system', nova_conf: nova.conf, local: false", False),
+        # A nova.conf was copied from there.
+        ("uri: 'qemu+tls://kvm02.invalid/system', nova_conf: nova.conf", False),
+        ("uri: 'qemu+tls://kvm02.invalid/system', nova_conf: nova.conf, local: true", True),
+        ("uri: 'qemu+tls://kvm02.invalid/system', local: null", False),
+        ("uri: 'qemu:///system', local: false", False),
+        ("uri: 'qemu:///system', nova_conf: nova.conf", True),
+        ("uri: 'test:///default', local: true", False),
+        ("uri: 'test+tcp://localhost/default', nova_conf: nova.conf", False),
+    ],
+)
+def test_whether_a_hypervisor_is_this_machine_depends_on_its_name_and_its_nova_conf(
+    directory: Directory, entry: str, is_local: bool
+) -> None:
+    """Whether connecting uses the network does not: that is the URI's."""
+    directory.write("nova.conf", "")
+    hypervisor = directory.load_one(f"hypervisors: [{{{entry}}}]")
+    assert hypervisor.is_local is is_local
+    assert hypervisor.is_remote is HypervisorConfig(uri=hypervisor.uri).is_remote
+
+
+@pytest.mark.parametrize("host", [OWN_NAME, "localhost", "127.0.0.1:16509", "[::1]", ""])
+def test_a_nova_conf_is_that_of_this_machine_whatever_address_it_gives(
+    directory: Directory, host: str
+) -> None:
+    """As Kolla-Ansible writes it."""
+    directory.write("nova.conf", TCP.format(host))
+    config = directory.load("defaults: {nova_conf: nova.conf, storage_pool: vms}")
+    (hypervisor,) = config.hypervisors
+    assert (hypervisor.uri, hypervisor.is_local) == (f"qemu+tcp://{host}/system", True)
+    assert (hypervisor.is_remote, config.warnings) == (True, ())
+
+
+def test_a_nova_conf_with_an_address_that_this_machine_does_not_have_is_believed_and_told_of(
+    directory: Directory,
+) -> None:
+    directory.write("nova.conf", TCP.format("kvm02.invalid"))
+    config = directory.load("defaults: {nova_conf: nova.conf}")
+    assert config.hypervisors[0].is_local
+    (warning,) = config.warnings
+    assert warning.startswith(
+        "qemu+tcp://kvm02.invalid/system: kvm02.invalid is not known to be this machine"
+    )
+    config = directory.load("defaults: {nova_conf: nova.conf, local: false}")
+    assert (config.hypervisors[0].is_local, config.warnings) == (False, ())
+
+
+def test_the_path_of_this_machine_counts_before_a_pool_of_lower_rank_whatever_the_uri(
+    directory: Directory,
+) -> None:
+    directory.write("nova.conf", TCP.format(OWN_NAME) + "[DEFAULT]\ninstances_path = /srv\n")
+    hypervisor = directory.load_one(
+        f"defaults: {{storage_pool: vms}}\n"
+        f"hypervisors: [{{uri: 'qemu+tcp://{OWN_NAME}/system', nova_conf: nova.conf}}]"
+    )
+    assert (hypervisor.instances_path, hypervisor.storage_pool) == ("/srv", ())
+
+
+def test_of_the_hosts_that_a_module_probes_this_machine_is_one(directory: Directory) -> None:
+    module = "modules: {x: {uri: 'qemu+tls://{target}/system', target: '.*'"
+    make = directory.load(module + "}}").modules["x"].make_hypervisor
+    assert [make(target).is_local for target in (OWN_NAME, "kvm02.invalid", "localhost")] == [
+        True,
+        False,
+        False,
+    ]
+    make = directory.load(module + ", local: false}}").modules["x"].make_hypervisor
+    assert not make(OWN_NAME).is_local
 
 
 def test_a_hypervisors_own_key_comes_before_defaults(directory: Directory) -> None:

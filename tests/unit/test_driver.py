@@ -35,6 +35,7 @@ from exporter.model import (
 )
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.recorder import EARLIER, STEP
+from exporter.virt.host_ip import get_host_ip
 from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
 from tests.support.driver_bench import Bench
 from tests.support.guests import file_disk
@@ -520,6 +521,28 @@ def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counte
             assert bench.driver.get_stats().hung == 1
         assert {call for call, _ in bench.libvirt.take_asked()} == {"list"}
     assert bench.hypervisor.connects == 1
+
+
+def test_a_hypervisor_that_turns_out_to_be_this_machine_has_its_path_and_its_files_read_here(
+    tmp_path: Path,
+) -> None:
+    """As a reload may tell, by `local` or a nova_conf: the URI is the same, so the connection is kept."""
+    image = tmp_path / "disk"
+    image.touch()
+    os.truncate(image, GIB)
+    bench = Bench(uri="qemu+tls://kvm01.invalid/system", instances_path=str(tmp_path))
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.add_guest(1, disks=file_disk(image, format="raw"))
+    pool, resources = make_pool("vms"), bench.read()
+    assert resources.storage is not None
+    assert (resources.storage.size_bytes, resources.unsized_disks) == (pool.capacity_bytes, 1)
+    assert (resources.host_ip, bench.driver.has_to_connect) == (None, False)
+    bench.reconfigure(uri="qemu+tls://kvm01.invalid/system", instances_path=str(tmp_path), local=True)
+    resources = bench.read()
+    assert resources.storage is not None
+    assert resources.storage.size_bytes != pool.capacity_bytes
+    assert (resources.unsized_disks, resources.storage_overcommitted_bytes) == (0, GIB)
+    assert resources.host_ip == get_host_ip(None)
 
 
 def test_other_flavors_cost_no_connection_and_no_guest_and_show_in_the_next_refresh() -> None:

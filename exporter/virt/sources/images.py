@@ -114,7 +114,8 @@ class Images(Source):
         return [Job(key="sizes", run=self._sizes.read)] if self._sizes.needs_reading() else ()
 
     def configure(self, settings: Settings) -> None:
-        """Use these times from now on."""
+        """Read files or not, and use these times, from now on."""
+        self._is_local = settings.hypervisor.is_local
         self._sizes.configure(settings)
 
     def read(
