@@ -28,15 +28,27 @@ INTERVAL = "1s"
 TIMES_FASTER = 100
 ALERTS_WAIT = "2s"
 
-KVM01 = Host(name="kvm01", labels={"zone": "a"}, cpus=16, memory_mib=65536, guests={"web": (4, 4096)})
+SHARED = {"storage_id": "nfs01:/vms"}
+KVM01 = Host(
+    name="kvm01", labels={"zone": "a"}, cpus=16, memory_mib=65536, guests={"web": (4, 4096)}, options=SHARED
+)
 # More memory is claimed than there is.
-KVM02 = Host(name="kvm02", labels={"zone": "a"}, cpus=8, memory_mib=16384, guests={"huge": (8, 32768)})
+KVM02 = Host(
+    name="kvm02",
+    labels={"zone": "a"},
+    cpus=8,
+    memory_mib=16384,
+    guests={"huge": (8, 32768)},
+    options={**SHARED, "reserved_host_disk_mb": 51200},
+)
 KVM03 = Host(name="kvm03", labels={"zone": "b"}, cpus=8, memory_mib=8192, guests={"db": (2, 7168)})
 # It never answers.
 LOST = Host(name="lost", labels={"zone": "b"}, uri="test:///nonexistent.xml")
 FLAVORS = {
     "m1.small": {"vcpus": 1, "memory_mb": 1024, "disk_gb": 0},
     "m1.huge": {"vcpus": 8, "memory_mb": 131072, "disk_gb": 0},
+    # kvm01 believes that it has room for three; what kvm02 keeps in reserve leaves one.
+    "m1.disk": {"vcpus": 1, "memory_mb": 1, "disk_gb": 30},
 }
 
 WRONG_IN_ZONE_A = {
@@ -55,7 +67,11 @@ ADDED = {"alertgroup", "region"}
 # How long an engine may take to say what another says.
 SECONDS = 60
 COUNT = "cluster:hypervisors:count"
-TRENDS = {"cluster:resource:seconds_until_full", "hypervisor:storage:seconds_until_full"}
+TRENDS = {
+    "cluster:resource:seconds_until_full",
+    "hypervisor:storage:seconds_until_full",
+    "storage:resource:seconds_until_full",
+}
 RECORDED = {
     rule["record"]
     for path in RULES.glob("*.yaml")
@@ -195,7 +211,7 @@ def recorded(engine: Engine) -> Found:
         labels_of(sample["metric"]): ""
         if sample["metric"]["__name__"] in MOVING
         else f"{float(sample['value'][1]):.9g}"
-        for sample in engine.series.query('{__name__=~"(hypervisor|cluster|target):.+"}')
+        for sample in engine.series.query('{__name__=~"(hypervisor|storage|cluster|target):.+"}')
     }
 
 

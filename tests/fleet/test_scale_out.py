@@ -8,6 +8,7 @@ import pytest
 
 from tests.fleet.conftest import KVM01, KVM03, TIMES_FASTER, World
 from tests.support.fleet import Host, HostExporter
+from tests.support.rule_tests import RULES_OF_SHARED_STORAGE
 from tests.support.waiting import wait_until
 
 MIB = 2**20
@@ -17,6 +18,7 @@ WITHOUT_SERIES = {
     "cluster:resource:seconds_until_full": "a trend takes 6 hours",
     "hypervisor:storage:seconds_until_full": "a trend takes 6 hours",
     "target:refresh_errors:increase10m": "nothing goes wrong",
+    **dict.fromkeys(RULES_OF_SHARED_STORAGE, "no storage is shared here (test_shared_storage.py)"),
 }
 
 

@@ -24,7 +24,7 @@ UNITS = {
 
 # A recording rule counts a hypervisor once, whichever job and instance report it, so it has neither label;
 # target:refresh_errors:increase10m, which is about targets, has both.
-HAVE_NO_JOB = re.compile(r"(hypervisor|cluster):")
+HAVE_NO_JOB = re.compile(r"(hypervisor|storage|cluster):")
 
 
 def _variable(board: Json, name: str) -> Json:

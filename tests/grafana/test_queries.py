@@ -37,6 +37,7 @@ SETTINGS = {"flavors": {FLAVOR: {"vcpus": 1, "memory_mb": 1024, "disk_gb": 10}}}
 SILENT = {
     "cluster:resource:seconds_until_full": "a trend needs 6 hours",
     "hypervisor:storage:seconds_until_full": "a trend needs 6 hours",
+    "storage:resource:seconds_until_full": "a trend needs 6 hours",
     "hypervisor_pci_devices": "libvirt's test driver has no device that guests may have",
     "hypervisor_mdev_available_instances": "libvirt's test driver has no such card",
 }

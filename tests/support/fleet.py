@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.support.exporter_process import Scrape
-from tests.support.guests import guest_xml
+from tests.support.guests import file_disk, guest_xml, nova_metadata
 from tests.support.loopback import answers, find_free_port
 from tests.support.waiting import wait_until
 
@@ -33,6 +33,7 @@ class Host:
 
     :param uri: a real hypervisor; without one it is libvirt's test driver, of this size
     :param guests: of the test driver, by name: running ones, with vCPUs and MiB
+    :param disks: of these guests, by name: a disk of so many GiB, which Nova made
     :param labels: that Prometheus adds: its groups
     """
 
@@ -43,11 +44,12 @@ class Host:
     cpus: int = 16
     memory_mib: int = 32768
     guests: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    disks: Mapping[str, int] = field(default_factory=dict)
 
     def node_xml(self) -> str:
         """Return it as a file for libvirt's test driver. The driver starts all guests."""
         domains = "".join(
-            guest_xml(name, domain_type="test", vcpus=vcpus, memory_mib=memory_mib)
+            guest_xml(name, domain_type="test", vcpus=vcpus, memory_mib=memory_mib, **self._disk(name))
             for name, (vcpus, memory_mib) in self.guests.items()
         )
         cpu = f"<active>{self.cpus}</active><nodes>1</nodes><sockets>1</sockets><cores>{self.cpus}</cores>"
@@ -55,6 +57,13 @@ class Host:
             f"<node><cpu><mhz>2000</mhz><model>x86_64</model>{cpu}<threads>1</threads></cpu>"
             f"<memory>{self.memory_mib * 1024}</memory>{domains}{_POOL}</node>"
         )
+
+    def _disk(self, guest: str) -> dict[str, Any]:
+        if guest not in self.disks:
+            return {}
+        vcpus, memory = self.guests[guest]
+        flavor = nova_metadata("disk", vcpus=vcpus, memory=memory, disk=self.disks[guest])
+        return {"disks": [file_disk(Path(f"/vms/{guest}"))], "metadata": flavor}
 
 
 class HostExporter:

@@ -14,7 +14,20 @@ import yaml
 
 Rule = Mapping[str, Any]
 
-_RECORDED = re.compile(r"\b(?:hypervisor|cluster|target):\w+:\w+")
+# The rules that have series only if hypervisors share storage.
+RULES_OF_SHARED_STORAGE = (
+    *("hypervisor:flavor_slots:limited_by_storage", "hypervisor:flavor_slots:shared"),
+    *("hypervisor:resource:shared", "hypervisor:resource:shared_claimed"),
+    *("hypervisor:storage:shared_overcommitted_bytes", "storage:available_least:bytes"),
+    *("storage:available_least:ratio", "storage:common_group:info", "storage:disk_available_least:min"),
+    *("storage:flavor_slots:limit", "storage:flavor_slots:max", "storage:flavor_slots:sum"),
+    *("storage:group:info", "storage:hypervisors:count", "storage:resource:capacity"),
+    *("storage:resource:claimed", "storage:resource:claimed_ratio", "storage:resource:free"),
+    *("storage:resource:physical", "storage:resource:placeable", "storage:resource:seconds_until_full"),
+    *("storage:resource:used", "storage:resource:used_ratio"),
+)
+
+_RECORDED = re.compile(r"\b(?:hypervisor|storage|cluster|target):\w+:\w+")
 
 
 def write_for_promtool(unit_tests: Path, directory: Path) -> list[Path]:
@@ -62,7 +75,11 @@ def _choose(rules: Sequence[Rule], test: Mapping[str, Any]) -> list[Rule]:
     alerts = {expected["alertname"] for expected in test.get("alert_rule_test", ())}
     chosen = [rule for rule in rules if rule.get("alert") in alerts]
     while True:
-        expressions = [str(each["expr"]) for each in (*test.get("promql_expr_test", ()), *chosen)]
+        # The text of an alert may have a query, too.
+        expressions = [
+            f"{each['expr']} {each.get('annotations', {}).get('summary')}"
+            for each in (*test.get("promql_expr_test", ()), *chosen)
+        ]
         more = [rule for rule in rules if rule not in chosen and _is_read(rule, expressions)]
         if not more:
             return [rule for rule in rules if rule in chosen]
