@@ -293,9 +293,10 @@ class HostIdentity:
     """The identity of a hypervisor, read once per connection."""
 
     hostname: str
-    hypervisor_type: str
-    hypervisor_version: int  # major * 1,000,000 + minor * 1,000 + release
-    libvirt_version: int  # the same form
+    # None where libvirt does not tell it.
+    hypervisor_type: str | None
+    hypervisor_version: int | None  # major * 1,000,000 + minor * 1,000 + release
+    libvirt_version: int | None  # the same form
     host_ip: str | None
 
 
@@ -411,6 +412,9 @@ class Reading:
     storage: Storage | None
     storage_identity: StorageIdentity | None
     domains: DomainsReading | None
+    failed_calls: frozenset[str] = (
+        frozenset()
+    )  # libvirt's names; not those that this hypervisor does not have
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
@@ -467,8 +471,8 @@ class Resources:
     local_gb: int | None
     local_gb_used: int | None
     disk_available_least: int | None
-    hypervisor_type: str
-    hypervisor_version: int
+    hypervisor_type: str | None
+    hypervisor_version: int | None
     hypervisor_hostname: str
     cpu_info: CpuInfo | None
     numa_topology: tuple[HostNumaCell, ...] | None
@@ -477,7 +481,7 @@ class Resources:
     uuid: str | None
 
     # Our own fields.
-    libvirt_version: int
+    libvirt_version: int | None
     memory_size_bytes: int | None
     memory_available_bytes: int | None
     storage: Storage | None

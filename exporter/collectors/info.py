@@ -45,7 +45,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         1,
         hypervisor_hostname=resources.hypervisor_hostname,
         target=snapshot.target,
-        hypervisor_type=resources.hypervisor_type,
+        hypervisor_type=_text(resources.hypervisor_type),
         hypervisor_version=_text(resources.hypervisor_version),
         libvirt_version=_text(resources.libvirt_version),
         **_cpu_labels(resources.cpu_info),

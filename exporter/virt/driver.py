@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.compute.source import Settings, Source
 from exporter.config.settings import HypervisorConfig
-from exporter.errors import ConnectionLostError, UnsupportedError
-from exporter.label import MAX_HOSTNAME_LENGTH, make_label_value
+from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import (
     Capabilities,
     DomainsReading,
     DriverStats,
     FreeNumaMemory,
-    HostIdentity,
     NodeInfo,
-    NodeMemory,
     Problem,
     Reading,
     Resources,
-    Severity,
     UnsizedImage,
 )
 from exporter.recorder import Recorder
@@ -36,9 +32,10 @@ from exporter.virt.calls import (
 )
 from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, RETRY_SECONDS, Connections
 from exporter.virt.contribution import Contributions
+from exporter.virt.failed_calls import make_failed_call
 from exporter.virt.files import HungReads
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
-from exporter.virt.host_ip import get_host_ip
+from exporter.virt.identity import Identity
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.capabilities import HostCapabilities
@@ -49,6 +46,10 @@ from exporter.virt.sources.numa import NumaMemory, has_outgrown
 from exporter.virt.sources.online_cpus import OnlineCpus
 from exporter.virt.sources.storage import HostStorage
 from exporter.virt.volumes import VolumeSizes
+
+T = TypeVar("T")
+
+_MEMORY_STATISTICS = "virNodeGetMemoryStats"
 
 
 class LibvirtDriver:
@@ -133,7 +134,7 @@ class LibvirtDriver:
             raise ValueError(f"no sources: {', '.join(sorted(self._needs - names))}")
         self._sources = self._choose_sources()
         self._contributions = Contributions()
-        self._identity: HostIdentity | None = None
+        self._identity = Identity(hypervisor)
 
     @property
     def sources(self) -> Sequence[Source]:
@@ -152,7 +153,7 @@ class LibvirtDriver:
         """
         if self._next_config is not self._settings.hypervisor:
             # Only now, in the thread of the reading, so that each is by one configuration.
-            self._identity = None
+            self._identity.forget()
             self._go_by(replace(self._settings, hypervisor=self._next_config))
         refresh_timeout = RefreshTimeout(clock=self._clock)
         # If a call takes long, start the refresh's remaining calls in parallel.
@@ -241,7 +242,7 @@ class LibvirtDriver:
             return False
         self._hypervisor.watch(self._guests.mark_changed)
         self._lent.open()
-        self._identity = None
+        self._identity.forget()
         for source in self._all_sources:
             source.note_reconnected()
         return True
@@ -249,12 +250,13 @@ class LibvirtDriver:
     def _read(self, refresh_timeout: RefreshTimeout) -> Reading:
         needs, step = self._is_needed, self._recorder.step
         with step("read the host: identity, CPUs, memory"):
-            identity = self._get_identity()
+            identity = self._identity.get(self._settings.hypervisor)
             self._guests.note_libvirt_version(identity.libvirt_version)
             if needs(self._guests):
                 self._guests.begin(refresh_timeout)  # libvirtd lists the domains beside these calls
-            node, problems = self._get_node_info()
-            node_memory = self._get_node_memory()
+            failed: dict[str, HypervisorError] = {}
+            node = self._ask("virNodeGetInfo", self._hypervisor.get_node_info, failed)
+            node_memory = self._ask(_MEMORY_STATISTICS, self._hypervisor.get_node_memory, failed)
             capabilities = self._capabilities.get(node) if needs(self._capabilities) else None
             free_numa_memory = self._read_numa_memory(capabilities)
         domains = self._read_domains(refresh_timeout)
@@ -280,7 +282,14 @@ class LibvirtDriver:
             storage=storage,
             storage_identity=self._storage.get_identity(identity.hostname) if needs(self._storage) else None,
             domains=domains,
-            problems=(*problems, *(each for source in self._sources for each in source.get_problems())),
+            failed_calls=frozenset(
+                call for call, error in failed.items() if not isinstance(error, UnsupportedError)
+            ),
+            problems=(
+                *self._identity.get_problems(),
+                *_describe(failed),
+                *(each for source in self._sources for each in source.get_problems()),
+            ),
             parts={each.name: part for each in self._sources if (part := each.get_part()) is not None},
             ages={each.name: max(ages.values()) for each in self._sources if (ages := each.get_ages())},
         )
@@ -311,35 +320,18 @@ class LibvirtDriver:
             if self._is_needed(source):
                 source.begin(refresh_timeout)
 
-    def _get_identity(self) -> HostIdentity:
-        if self._identity is None:
-            hypervisor, config = self._hypervisor, self._settings.hypervisor
-            self._identity = HostIdentity(
-                hostname=make_label_value(hypervisor.get_hostname(), length=MAX_HOSTNAME_LENGTH),
-                hypervisor_type=make_label_value(hypervisor.get_type()),
-                hypervisor_version=hypervisor.get_version(),
-                libvirt_version=hypervisor.get_libvirt_version(),
-                host_ip=config.my_ip or get_host_ip(None if config.is_local else config.uri),
-            )
-        return self._identity
+    def _ask(self, call: str, read: Callable[[], T], failed: dict[str, HypervisorError]) -> T | None:
+        """Make a call about the host. If it fails, put its error to the others, and return None.
 
-    def _get_node_info(self) -> tuple[NodeInfo | None, tuple[Problem, ...]]:
-        """Return the node's CPUs and memory; None and a problem if the driver does not give them."""
-        call = "virNodeGetInfo"
+        :raises HypervisorError: if the connection is lost or cannot be opened
+        """
         try:
-            return self._hypervisor.get_node_info(), ()
-        except UnsupportedError as error:
-            message = f"{call}: {error}"
-            return None, (
-                Problem(severity=Severity.NOTE, reason="unsupported", subject=call, message=message),
-            )
-
-    def _get_node_memory(self) -> NodeMemory | None:
-        """Return the memory statistics; None, without a problem, if the driver has none by design."""
-        try:
-            return self._hypervisor.get_node_memory()
-        except UnsupportedError:
-            return None
+            return read()
+        except (ConnectError, ConnectionLostError):
+            raise
+        except HypervisorError as error:
+            failed[call] = error
+        return None
 
     def _read_domains(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
         if not self._is_needed(self._guests):
@@ -370,3 +362,10 @@ class LibvirtDriver:
         if has_outgrown(cells, free):
             self._capabilities.expire()
         return free
+
+
+def _describe(failed: Mapping[str, HypervisorError]) -> Iterator[Problem]:
+    """Yield the problem of each failed call. That a driver has no memory statistics is by design."""
+    for call, error in failed.items():
+        if call != _MEMORY_STATISTICS or not isinstance(error, UnsupportedError):
+            yield make_failed_call(call, error)

@@ -89,8 +89,11 @@ class HungReads:
         return not self._reads and not self._doubted
 
     def read_mounts(self) -> Mounts:
-        """Read the current mounts."""
-        return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
+        """Read the current mounts. Where they cannot be read, everything counts as one mount."""
+        try:
+            return Mounts(os.fsdecode(self._mountinfo.read_bytes()))
+        except OSError:
+            return Mounts("")
 
     def note(self, path: str, place: str, mount: Mount, attempt: Attempt[None]) -> None:
         """Record an abandoned read. Its mount is doubted until it answers in time."""

@@ -95,12 +95,12 @@ class GuestCache:
         """From now on, read guests again after this number of seconds."""
         self._resync_interval = resync_interval
 
-    def note_libvirt_version(self, version: int) -> None:
+    def note_libvirt_version(self, version: int | None) -> None:
         """Record the version of libvirt: an older one gives the XML of a busy guest too.
 
-        :param version: virConnectGetLibVersion
+        :param version: virConnectGetLibVersion; None if it is not known
         """
-        self._may_xml_wait = version >= XML_WAITS_SINCE_VERSION
+        self._may_xml_wait = version is None or version >= XML_WAITS_SINCE_VERSION
 
     def expire(self) -> None:
         """Read every guest again, because events may have been missed during a reconnection.

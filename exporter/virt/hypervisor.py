@@ -366,8 +366,7 @@ class LibvirtHypervisor:
     def get_node_memory(self) -> NodeMemory:
         """Return virNodeGetMemoryStats over all cells.
 
-        :raises UnsupportedError: if the driver does not have the call, or gives less than Nova's formula
-            needs
+        :raises UnsupportedError: if the driver does not have the call
         """
         stats = self._ask(
             "virNodeGetMemoryStats", lambda c: c.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
@@ -380,7 +379,9 @@ class LibvirtHypervisor:
                 cached_kib=stats["cached"],
             )
         except KeyError as error:
-            raise UnsupportedError(f"node memory statistics without {error}") from error
+            raise HypervisorError(
+                f"no {error} in the answer ({', '.join(stats) or 'it is empty'})"
+            ) from error
 
     def get_online_cpus(self) -> frozenset[int]:
         """Return the numbers of the online CPUs (virNodeGetCPUMap).
@@ -704,11 +705,29 @@ class LibvirtHypervisor:
                     return call(connection)
             except libvirt.libvirtError as error:
                 message, is_alive = self._describe(error), _is_alive(connection)
+                if is_alive and daemon is None and _is_transport(error) and self._answers(connection):
+                    raise HypervisorError(message) from error  # this call alone fails
                 raise _translate(error, message, is_alive=is_alive, daemon=daemon) from error
             except _UNDECODABLE as error:
                 message = f"libvirt's answer or message is not UTF-8: {self._describe(error)}"
                 is_alive = _is_alive(connection)
                 raise (HypervisorError if is_alive else ConnectionLostError)(message) from error
+
+    def _answers(self, connection: Any) -> bool:
+        """Whether libvirt still answers a call that fails nowhere else.
+
+        After a transport error this tells the daemon's end from an answer that cannot be sent, for example
+        because it is too long.
+        """
+        for call in (connection.getLibVersion, connection.getHostname):
+            self.calls += 1
+            try:
+                with self._call_lock:
+                    call()
+            except (libvirt.libvirtError, *_UNDECODABLE):
+                continue
+            return True
+        return False
 
     def _describe(self, error: Exception) -> str:
         """Return libvirt's message without the password that it may quote from the URI."""
@@ -751,8 +770,7 @@ def _translate(
     A transport error over a living connection happened behind it: between the connected daemon and the one
     that it asks.
     """
-    code, domain = error.get_error_code(), error.get_error_domain()
-    is_transport = code in _LOST or domain == libvirt.VIR_FROM_RPC
+    code, is_transport = error.get_error_code(), _is_transport(error)
     if not is_alive:
         return ConnectionLostError(message)
     if code in _DENIED or (is_transport and daemon is not None and is_forbidden(_error_number(error))):
@@ -764,6 +782,11 @@ def _translate(
             else DaemonError(explain_unreachable(daemon, message))
         )
     return _translate_answer(code, message)
+
+
+def _is_transport(error: libvirt.libvirtError) -> bool:
+    """Whether it is about the way to a daemon, and not the answer to the call."""
+    return error.get_error_code() in _LOST or error.get_error_domain() == libvirt.VIR_FROM_RPC
 
 
 def _translate_answer(code: int, message: str) -> HypervisorError:

@@ -29,10 +29,11 @@ class Mounts:
     """
 
     def __init__(self, mountinfo: str) -> None:
-        lines = (line.split() for line in mountinfo.splitlines())
-        # If several are mounted at one point, the last one hides the others.
+        lines = (line.split(" ") for line in mountinfo.split("\n"))
+        # If several are mounted at one point, the last one hides the others. A line may be cut off.
         self._by_point = {
-            mount.point: mount for mount in (Mount(fields[0], _unescape(fields[4])) for fields in lines)
+            mount.point: mount
+            for mount in (Mount(fields[0], _unescape(fields[4])) for fields in lines if len(fields) > 4)
         }
 
     def __contains__(self, mount: Mount) -> bool:

@@ -181,7 +181,7 @@ def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | N
     if available is not None:
         return len(available), ()
     if reading.node is None:
-        return 0, ()
+        return None if "virNodeGetInfo" in reading.failed_calls else 0, ()
     return reading.node.online_cpus, ()
 
 
@@ -258,6 +258,8 @@ def _get_memory(reading: Reading) -> _Memory:
     if reading.node is None:
         return _Memory()
     total_mib, stats = reading.node.memory_mib, reading.node_memory
+    if "virNodeGetMemoryStats" in reading.failed_calls:
+        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=None)
     if stats is None:
         guests_kib = None if reading.domains is None else _guests_kib(reading.domains)
         return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=guests_kib)

@@ -66,7 +66,7 @@ def test_a_pool_that_libvirt_lists_and_cannot_describe_costs_that_pool(
 def test_a_pool_with_odd_xml_costs_that_pool(tmp_path: Path, xml: str) -> None:
     faults = Faults()
     hypervisor = make_hypervisor(tmp_path, faults, kind="logical")
-    faults.by_call["XMLDesc", "bad"] = lambda _xml: xml
+    faults.by_call["XMLDesc", "bad"] = lambda _xml, *_: xml
     good, bad = sorted(hypervisor.list_active_pools_of("logical"), key=lambda pool: pool.name, reverse=True)
     assert isinstance(good, StoragePool)
     assert good.source_name == "vg-good"

@@ -102,7 +102,7 @@ def test_a_guest_is_read_again_when_an_event_speaks_of_it() -> None:
     assert bench.driver.get_stats().libvirt_calls > bench.hypervisor.calls > 0
 
 
-def test_events_outlive_a_refresh_that_fails() -> None:
+def test_events_outlive_a_refresh_without_a_list_of_domains() -> None:
     """Shows that what an event said is not forgotten by the refresh that could do nothing with it."""
     bench = Bench()
     bench.add_guest(1, vcpus=2)
@@ -110,8 +110,7 @@ def test_events_outlive_a_refresh_that_fails() -> None:
     bench.add_guest(1, vcpus=8)
     bench.hypervisor.tell_changed(make_uuid(1))
     domains, bench.libvirt.domains = bench.libvirt.domains, HypervisorError("no memory")
-    with pytest.raises(HypervisorError, match="no memory"):
-        bench.read()
+    assert bench.read().vcpus_used is None
     bench.libvirt.domains = domains
     assert bench.read().vcpus_used == 8
 

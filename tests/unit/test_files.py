@@ -357,3 +357,8 @@ def test_a_mount_point_that_is_no_text_does_no_harm(bench: Bench) -> None:
     )
     bench.hanging = {"/1/"}
     assert bench.run([*_on(1), "/a"]) == [*_hung(_on(1)), *_contents(["/a"])]
+
+
+def test_without_mountinfo_everything_is_one_mount(tmp_path: Path) -> None:
+    mounts = HungReads(mountinfo=tmp_path / "mountinfo").read_mounts()
+    assert mounts.find("/a") == mounts.find("/b/c")

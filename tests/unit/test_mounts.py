@@ -42,3 +42,13 @@ def test_of_two_mounts_on_one_point_the_later_one_covers_the_other() -> None:
 
 def test_where_nothing_is_known_all_lies_on_one_mount() -> None:
     assert Mounts("").find("/a") == Mounts("").find("/b/c")
+
+
+def test_an_odd_line_costs_that_line() -> None:
+    """And a path may have any character but those that the kernel escapes."""
+    mounts = Mounts(
+        "22 1 0:20 / / rw - ext4 /dev/a rw\n\n23\n24 22 0:21 /\n"
+        "25 22 0:22 / /a\u00a0b\u2028c rw - ext4 /dev/b rw\n26 22 0:23"
+    )
+    assert mounts.find("/etc").number == "22"
+    assert mounts.find("/a\u00a0b\u2028c/d").number == "25"

@@ -118,7 +118,7 @@ def test_what_libvirt_fails_at_costs_its_own_numbers_and_is_told() -> None:
     assert free == {1: FreeNumaMemory(free_bytes=None, free_pages={4: 1000, 2048: 1000})}
     (problem,) = memory.get_problems()
     assert (problem.severity, problem.reason) == (Severity.ERROR, "libvirt")
-    assert problem.message == "virNodeGetCellsFreeMemory: no /sys"
+    assert problem.message == "virNodeGetCellsFreeMemory, cell 1: no /sys"
 
 
 def test_a_lost_connection_ends_the_reading() -> None:

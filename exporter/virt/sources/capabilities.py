@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from exporter.compute.source import Source
-from exporter.errors import NoAnswerError
-from exporter.model import Capabilities, NodeInfo
+from exporter.errors import (
+    BusyError,
+    ConnectError,
+    ConnectionLostError,
+    HypervisorError,
+    NoAnswerError,
+)
+from exporter.model import Capabilities, NodeInfo, Problem
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.connections import Connections
+from exporter.virt.failed_calls import make_failed_call
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 
@@ -36,6 +43,7 @@ class HostCapabilities(Source):
         self._read_at = 0.0
         self._is_expired = False
         self._node: NodeInfo | None = None
+        self._problem: Problem | None = None
 
     @property
     def hung(self) -> int:
@@ -46,9 +54,13 @@ class HostCapabilities(Source):
         """Return their age; nothing before they were read."""
         return {} if self._known is None else {"the capabilities": self._clock() - self._read_at}
 
+    def get_problems(self) -> Sequence[Problem]:
+        """Return why they cannot be read."""
+        return () if self._problem is None else (self._problem,)
+
     def note_reconnected(self) -> None:
         """Forget the capabilities: the libvirt of a new connection may be another one."""
-        self._known = None
+        self._known, self._problem = None, None
         self._call.abandon()
 
     def expire(self) -> None:
@@ -77,21 +89,27 @@ class HostCapabilities(Source):
 
         :param node: as `get` has it
         :param is_libvirt_answering: whether other calls of this kind were answered
+        :raises HypervisorError: if the connection is lost or cannot be opened
         """
-        if self._known is None and is_libvirt_answering:
-            return self._keep(self._connections.run(_ask), node)
         known = self.get(node)
         if known is not None:
             return known
         try:
+            if self._known is None and is_libvirt_answering:
+                return self._keep(self._connections.run(_ask), node)
             answer = self._call.get(refresh_timeout)
-        except NoAnswerError:
+        except (ConnectError, ConnectionLostError):
+            raise
+        except HypervisorError as error:
+            if isinstance(error, NoAnswerError) and not isinstance(error, BusyError):
+                return self._known  # the list of domains has the same problem
+            self._problem = make_failed_call("virConnectGetCapabilities", error)
             return self._known
         return self._known if answer.age_seconds else self._keep(answer.value, node)
 
     def _keep(self, capabilities: Capabilities, node: NodeInfo | None) -> Capabilities:
         self._known, self._read_at, self._node = capabilities, self._clock(), node
-        self._is_expired = False
+        self._is_expired, self._problem = False, None
         return capabilities
 
 

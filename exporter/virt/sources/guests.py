@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.compute.source import Job, Settings, Source
-from exporter.errors import DeniedError, NoAnswerError
+from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import DomainRecord, DomainsReading, Problem, Severity
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
@@ -86,8 +86,8 @@ class Guests(Source):
         self._calls.clear()
         self._cache.expire()
 
-    def note_libvirt_version(self, version: int) -> None:
-        """Record the version of the hypervisor's libvirt (virConnectGetLibVersion)."""
+    def note_libvirt_version(self, version: int | None) -> None:
+        """Record the version of the hypervisor's libvirt (virConnectGetLibVersion); None if not known."""
         self._cache.note_libvirt_version(version)
 
     def mark_changed(self, uuid: str) -> None:
@@ -101,7 +101,7 @@ class Guests(Source):
     def read(self, refresh_timeout: RefreshTimeout) -> DomainsReading | None:
         """Return the domains and what is known of each, but for its images; None where no list counts.
 
-        :raises HypervisorError: when libvirt answers with an error
+        :raises HypervisorError: if the connection is lost or cannot be opened
         """
         listed = self._read_list(refresh_timeout)
         if listed is None:
@@ -130,7 +130,9 @@ class Guests(Source):
                 " numbers are shown"
             )
             return None
-        except DeniedError as error:
+        except (ConnectError, ConnectionLostError):
+            raise
+        except HypervisorError as error:
             message = f"{error}. Without the list of domains, nothing that depends on guests is shown"
             self._list_problems = (
                 Problem(severity=Severity.ERROR, reason=error.reason, subject="domains", message=message),

@@ -1,13 +1,18 @@
-"""NUMA cells: the free memory of each cell."""
+"""NUMA cells: the free memory of each cell.
+
+libvirt fails a call for several cells or page sizes if one of them fails. Then each is asked for alone, so
+that only the numbers of that one are missing.
+"""
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TypeVar
 
 from exporter.compute.source import Source
-from exporter.errors import ConnectionLostError, HypervisorError, UnsupportedError
+from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import FreeNumaMemory, NumaCell, Problem, Severity
 from exporter.virt.calls import CellHypervisor
 
@@ -15,7 +20,7 @@ T = TypeVar("T")
 
 
 class NumaMemory(Source):
-    """Reads the free memory of the cells: two calls for all of them.
+    """Reads the free memory of the cells: two calls for all of them, unless a cell cannot be read.
 
     If libvirt does not have these calls, none is made. Both calls read only the host's /sys. No guest can
     block them.
@@ -53,46 +58,86 @@ class NumaMemory(Source):
         for run in _runs(cells):
             first = run[0]
             free_bytes = self._get_free_bytes(first.id, len(run))
-            free_pages = self._get_free_pages([pages.size_kib for pages in first.pages], run)
+            sizes_kib = [pages.size_kib for pages in first.pages]
+            free_pages = self._get_free_pages(sizes_kib, first.id, len(run)) if sizes_kib else {}
             for cell in run:
                 free[cell.id] = FreeNumaMemory(
                     free_bytes=free_bytes.get(cell.id), free_pages=free_pages.get(cell.id, {})
                 )
         return free
 
-    def _get_free_bytes(self, first: int, count: int) -> dict[int, int]:
-        numbers = self._ask(
+    def _get_free_bytes(self, first: int, count: int) -> Mapping[int, int]:
+        """Return the free bytes of each of these cells that libvirt tells, by its id."""
+
+        def read() -> Mapping[int, int]:
+            return dict(enumerate(self._hypervisor.get_cells_free_memory(first, count), start=first))
+
+        def read_alone() -> Mapping[int, int]:
+            each = (self._get_free_bytes(cell, 1) for cell in range(first, first + count))
+            return dict(ChainMap(*map(dict, each)))
+
+        return self._ask(
             "virNodeGetCellsFreeMemory",
-            lambda: self._hypervisor.get_cells_free_memory(first, count),
+            read,
+            read_alone if count > 1 else None,
+            of=f"cell {first}",
         )
-        return dict(enumerate(numbers or (), start=first))
 
     def _get_free_pages(
-        self, sizes_kib: Sequence[int], run: Sequence[NumaCell]
+        self, sizes_kib: Sequence[int], first: int, count: int
     ) -> Mapping[int, Mapping[int, int]]:
-        if not sizes_kib:
-            return {}
-        numbers = self._ask(
-            "virNodeGetFreePages",
-            lambda: self._hypervisor.get_free_pages(sizes_kib, run[0].id, len(run)),
-        )
-        return numbers or {}
+        """Return the free pages of each of these cells that libvirt tells, by id and size in KiB."""
 
-    def _ask(self, call: str, read: Callable[[], T]) -> T | None:
+        def read() -> Mapping[int, Mapping[int, int]]:
+            return self._hypervisor.get_free_pages(sizes_kib, first, count)
+
+        def read_each_cell() -> Mapping[int, Mapping[int, int]]:
+            each = (self._get_free_pages(sizes_kib, cell, 1) for cell in range(first, first + count))
+            return dict(ChainMap(*map(dict, each)))
+
+        def read_each_size() -> Mapping[int, Mapping[int, int]]:
+            each = (self._get_free_pages([size], first, 1).get(first, {}) for size in sizes_kib)
+            return {first: dict(ChainMap(*map(dict, each)))}
+
+        alone = read_each_cell if count > 1 else read_each_size if len(sizes_kib) > 1 else None
+        return self._ask(
+            "virNodeGetFreePages",
+            read,
+            alone,
+            of=f"cell {first}, pages of {', '.join(map(str, sizes_kib))} KiB",
+        )
+
+    def _ask(
+        self,
+        call: str,
+        read: Callable[[], Mapping[int, T]],
+        read_alone: Callable[[], Mapping[int, T]] | None,
+        *,
+        of: str,
+    ) -> Mapping[int, T]:
+        """Make a call; if it fails, read each of its parts alone, if it has several.
+
+        :param of: what the call asks for where it has one part
+        """
         if call in self._unsupported:
-            return None
+            return {}
         try:
             return read()
-        except ConnectionLostError:
+        except (ConnectionLostError, ConnectError):
             raise
         except UnsupportedError:
             self._unsupported.add(call)
         except HypervisorError as error:
+            if read_alone is not None:
+                return read_alone()
             problem = Problem(
-                severity=Severity.ERROR, reason=error.reason, subject=call, message=f"{call}: {error}"
+                severity=Severity.ERROR,
+                reason=error.reason,
+                subject=f"{call}, {of}",
+                message=f"{call}, {of}: {error}",
             )
             self._problems = (*self._problems, problem)
-        return None
+        return {}
 
 
 def _runs(cells: Sequence[NumaCell]) -> Iterator[list[NumaCell]]:

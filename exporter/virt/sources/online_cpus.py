@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.compute.source import Settings, Source
-from exporter.errors import NoAnswerError, UnsupportedError
+from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
 from exporter.model import Problem, Severity
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
@@ -68,7 +68,10 @@ class OnlineCpus(Source):
             self._call.begin(refresh_timeout)
 
     def read(self, refresh_timeout: RefreshTimeout) -> frozenset[int] | None:
-        """Return the numbers of the online CPUs; None if not needed, or if libvirt does not give them."""
+        """Return the numbers of the online CPUs; None if not needed, or if libvirt does not give them.
+
+        :raises HypervisorError: if the connection is lost or cannot be opened
+        """
         self._problems, self._age = (), None
         if not self._is_wanted:
             return None
@@ -78,7 +81,9 @@ class OnlineCpus(Source):
             return answer.value
         except UnsupportedError as error:
             self._note(Severity.NOTE, "unsupported", "virNodeGetCPUMap", f"virNodeGetCPUMap: {error}")
-        except NoAnswerError as error:
+        except (ConnectError, ConnectionLostError):
+            raise
+        except HypervisorError as error:
             message = f"{error}. Until then the CPU sets are used as configured"
             self._note(Severity.ERROR, error.reason, "online CPUs", message)
         return None
