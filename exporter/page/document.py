@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from exporter.page.advice import get_advice
-from exporter.page.fleet import Amount, Fleet, HostRow, Trouble
+from exporter.page.amount import Amount
+from exporter.page.fleet import Fleet, HostRow, Trouble
+from exporter.page.storages import SharedStorage
 
 VERSION = 1
 
@@ -25,6 +27,7 @@ def render_json(fleet: Fleet, *, now: float) -> str:
             "with_numbers": fleet.shown,
             "running_vms": fleet.running_vms,
             **_amounts(fleet.cpu, fleet.memory, fleet.disk),
+            "shared_storages": [_shared_storage(each) for each in fleet.storages],
             "flavor_slots": {each.flavor: each.slots for each in fleet.flavors},
         },
         "hypervisors": [_hypervisor(row) for row in fleet.rows],
@@ -45,17 +48,41 @@ def _hypervisor(row: HostRow) -> dict[str, Any]:
         "running_vms": row.running_vms,
         "domains": {state.name.lower(): count for state, count in row.domains.items()},
         **_amounts(row.cpu.amount, row.memory.amount, row.disk.amount),
+        "storage": _storage(row),
         "flavor_slots": dict(row.flavor_slots),
         "problems": [_problem(trouble) for trouble in row.troubles],
     }
 
 
+def _storage(row: HostRow) -> dict[str, Any] | None:
+    if row.storage is None:
+        return None
+    return {
+        "id": row.storage.id,
+        "kind": row.storage.kind,
+        "source": row.storage.source,
+        "hypervisors": row.sharers,
+    }
+
+
+def _shared_storage(storage: SharedStorage) -> dict[str, Any]:
+    return {
+        "id": storage.id,
+        "hypervisors": list(storage.names),
+        "disk": _disk(storage.amount),
+    }
+
+
+def _disk(amount: Amount) -> dict[str, Any]:
+    growth = {"growth_bytes": None if amount.used is None else amount.growth}
+    return _amount(amount, "_bytes") | growth
+
+
 def _amounts(cpu: Amount, memory: Amount, disk: Amount) -> dict[str, Any]:
-    growth = {"growth_bytes": None if disk.used is None else disk.growth}
     return {
         "cpu": _amount(cpu, ""),
         "memory": _amount(memory, "_bytes"),
-        "disk": _amount(disk, "_bytes") | growth,
+        "disk": _disk(disk),
     }
 
 

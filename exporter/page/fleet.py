@@ -18,8 +18,11 @@ from exporter.model import (
     ResourceClass,
     Resources,
     Severity,
+    StorageIdentity,
 )
 from exporter.page.advice import IGNORED, get_advice
+from exporter.page.amount import UNKNOWN_AMOUNT, Amount, subtract, sum_amounts
+from exporter.page.storages import SharedStorage, StorageUse, find_shared_storages, list_own, sum_disks
 
 # The names of the sources that page, table and JSON depend on (exporter/virt/sources/).
 NEEDS = frozenset({"capabilities", "guests", "images", "online CPUs", "storage"})
@@ -27,27 +30,8 @@ NEEDS = frozenset({"capabilities", "guests", "images", "online CPUs", "storage"}
 MIB = 2**20
 GIB = 2**30
 
-# From these shares on, a resource counts as nearly full, and as full.
-HIGH_SHARE = 0.75
-FULL_SHARE = 0.90
-
 # At most this many hypervisors are listed per problem: after a network failure all have the same one.
 TROUBLES_SHOWN = 8
-
-
-class Level(enum.Enum):
-    """How full a resource is; decides the colour of its bar."""
-
-    OK = "ok"
-    HIGH = "high"
-    FULL = "full"
-
-    @classmethod
-    def of(cls, share: float | None) -> Level:
-        """Return the level of a share. An unknown share is OK."""
-        if share is None or share < HIGH_SHARE:
-            return cls.OK
-        return cls.FULL if share >= FULL_SHARE else cls.HIGH
 
 
 class HostStatus(enum.Enum):
@@ -59,63 +43,6 @@ class HostStatus(enum.Enum):
     INCOMPLETE = "incomplete"  # it answers, but some numbers are missing
     WAITING = "waiting"  # it has not answered yet
     UP = "up"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Amount:
-    """One resource, in CPUs or bytes. None means not known.
-
-    :ivar total: the physical amount
-    :ivar used: the measured use; for CPUs, the vCPUs of active guests
-    :ivar free: the rest; negative if more is used than there is
-    :ivar growth: how much the images on this storage can still grow by themselves
-    :ivar capacity: what may be promised to guests
-    :ivar claimed: what is promised to guests
-    """
-
-    total: int | None
-    used: int | None
-    free: int | None
-    growth: int | None = 0
-    capacity: int | None = None
-    claimed: int | None = None
-
-    @property
-    def used_share(self) -> float | None:
-        """The used part of the physical amount; above 1 if it is over-committed."""
-        return _share(self.used, self.total)
-
-    @property
-    def claimed_share(self) -> float | None:
-        """The promised part of the capacity."""
-        return _share(self.claimed, self.capacity)
-
-    @property
-    def used_level(self) -> Level:
-        """How full the physical amount is.
-
-        More vCPUs than CPUs are normal: the allocation ratio allows them. If the capacity is known, the
-        claims show how full it is.
-        """
-        is_over_committed = self.capacity is not None and (self.used_share or 0) > 1
-        return Level.OK if is_over_committed else Level.of(self.used_share)
-
-    @property
-    def claimed_level(self) -> Level:
-        """How full the capacity is."""
-        return Level.of(self.claimed_share)
-
-    @property
-    def over(self) -> int:
-        """How much the use plus its possible growth exceeds the physical amount."""
-        if self.used is None or self.free is None or self.growth is None:
-            return 0
-        return max(0, self.growth - self.free)
-
-    @property
-    def left(self) -> int | None:
-        """How much of the capacity may still be promised; negative if it is over-claimed."""
-        return _difference(self.capacity, self.claimed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +83,12 @@ class HostRow:
     cpu: Resource
     memory: Resource
     disk: Resource
+    storage: StorageIdentity | None
+    sharers: int  # how many of these hypervisors have the same storage, this one among them
     running_vms: int | None
     domains: Mapping[DomainState, int]
     flavor_slots: Mapping[str, int]  # how many more guests of each flavor fit
+    flavor_disk: Mapping[str, int]  # what one guest of each flavor claims of the disk, in GiB
     troubles: tuple[Trouble, ...]
 
     @property
@@ -211,6 +141,7 @@ class Fleet:
     cpu: Amount
     memory: Amount
     disk: Amount
+    storages: tuple[SharedStorage, ...]  # each is in `disk` once
     flavors: tuple[FlavorRoom, ...]
     troubles: tuple[TroubleGroup, ...]
 
@@ -253,15 +184,34 @@ class Fleet:
 
 def make_fleet(views: Sequence[HostView]) -> Fleet:
     """Return the record of all hypervisors."""
-    rows = sorted((make_row(view) for view in views), key=_order)
+    rows = [make_row(view) for view in views]
+    uses = [_use(row) for row in rows]
+    storages = find_shared_storages(uses)
+    sharers = {storage.id: len(storage.names) for storage in storages}
+    rows = sorted((_with_sharers(row, sharers) for row in rows), key=_order)
     return Fleet(
         rows=tuple(rows),
-        cpu=_sum(row.cpu.amount for row in rows),
-        memory=_sum(row.memory.amount for row in rows),
-        disk=_sum(row.disk.amount for row in rows),
-        flavors=tuple(_flavor_rooms(rows)),
+        cpu=sum_amounts(row.cpu.amount for row in rows),
+        memory=sum_amounts(row.memory.amount for row in rows),
+        disk=sum_disks(uses, storages),
+        storages=storages,
+        flavors=tuple(_flavor_rooms(uses, storages)),
         troubles=tuple(_group(trouble for row in rows for trouble in row.troubles)),
     )
+
+
+def _use(row: HostRow) -> StorageUse:
+    return StorageUse(
+        name=row.name,
+        identity=row.storage,
+        amount=row.disk.amount,
+        slots=row.flavor_slots,
+        requests=row.flavor_disk,
+    )
+
+
+def _with_sharers(row: HostRow, sharers: Mapping[str, int]) -> HostRow:
+    return row if row.storage is None else replace(row, sharers=sharers.get(row.storage.id, 1))
 
 
 def make_row(view: HostView) -> HostRow:
@@ -280,9 +230,12 @@ def make_row(view: HostView) -> HostRow:
         cpu=Resource(name="cpu", amount=cpu, fullness=_first(cpu.claimed_share, cpu.used_share)),
         memory=Resource(name="memory", amount=memory, fullness=_fullness(memory)),
         disk=Resource(name="disk", amount=disk, fullness=_fullness(disk)),
+        storage=resources.storage_identity if resources is not None else None,
+        sharers=1,
         running_vms=resources.running_vms if resources is not None else None,
         domains=(resources.domains_by_state or {}) if resources is not None else {},
         flavor_slots={each.flavor: each.slots for each in resources.flavor_slots} if resources else {},
+        flavor_disk=_flavor_disk(resources) if resources else {},
         troubles=(
             *(_trouble(name, problem) for problem in view.problems),
             *(_make_note(name, ignored) for ignored in view.ignored),
@@ -305,24 +258,24 @@ def _status(view: HostView) -> HostStatus:
 
 def _cpu(resources: Resources | None) -> Amount:
     if resources is None:
-        return _UNKNOWN
+        return UNKNOWN_AMOUNT
     total, used = resources.vcpus, resources.vcpus_used
     # A hypervisor may have only CPUs for pinned guests. If it has both kinds, most guests share CPUs.
     inventory = _inventory(resources, ResourceClass.VCPU) or _inventory(resources, ResourceClass.PCPU)
-    return _amount(total, used, _difference(total, used), inventory, unit=1)
+    return _amount(total, used, subtract(total, used), inventory, unit=1)
 
 
 def _memory(resources: Resources | None) -> Amount:
     if resources is None:
-        return _UNKNOWN
+        return UNKNOWN_AMOUNT
     total, used = _bytes(resources.memory_mb), _bytes(resources.memory_mb_used)
     inventory = _inventory(resources, ResourceClass.MEMORY_MB)
-    return _amount(total, used, _difference(total, used), inventory, unit=MIB)
+    return _amount(total, used, subtract(total, used), inventory, unit=MIB)
 
 
 def _disk(resources: Resources | None) -> Amount:
     if resources is None or resources.storage is None:
-        return _UNKNOWN
+        return UNKNOWN_AMOUNT
     storage, inventory = resources.storage, _inventory(resources, ResourceClass.DISK_GB)
     amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
     # An image can take more space than its size, for example a raw image with extra blocks of its file
@@ -354,15 +307,17 @@ def _inventory(resources: Resources, resource_class: ResourceClass) -> Inventory
     return next(offered, None)
 
 
-def _flavor_rooms(rows: Sequence[HostRow]) -> Iterator[FlavorRoom]:
-    """Add up each flavor's slots over the hypervisors that know it."""
-    by_flavor: dict[str, list[tuple[int, str]]] = {}
-    for row in rows:
-        for flavor, slots in row.flavor_slots.items():
-            by_flavor.setdefault(flavor, []).append((slots, row.name))
-    for flavor, counts in by_flavor.items():
-        best_slots, best = max(counts)
-        slots = sum(count for count, _ in counts)
+def _flavor_disk(resources: Resources) -> dict[str, int]:
+    return {each.flavor: each.request.get(ResourceClass.DISK_GB, 0) for each in resources.flavor_slots}
+
+
+def _flavor_rooms(uses: Sequence[StorageUse], storages: Sequence[SharedStorage]) -> Iterator[FlavorRoom]:
+    """Add up each flavor's slots over the hypervisors that know it; a shared storage has room only once."""
+    own = list_own(uses, storages)
+    for flavor in dict.fromkeys(flavor for use in uses for flavor in use.slots):
+        counts = [(use.slots[flavor], use.name) for use in own if flavor in use.slots]
+        slots = sum(count for count, _ in counts) + sum(each.count_slots(flavor) for each in storages)
+        best_slots, best = max([*counts, *(room for each in storages for room in each.get_slots(flavor))])
         yield FlavorRoom(flavor=flavor, slots=slots, best=best, best_slots=best_slots)
 
 
@@ -390,27 +345,6 @@ def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
         yield TroubleGroup(reason=reason, action=action, troubles=tuple(members), is_note=is_note)
 
 
-def _sum(amounts: Iterable[Amount]) -> Amount:
-    """Add up the known amounts. Capacity and claims are added up only where both are known."""
-    amounts = list(amounts)
-    known = [each for each in amounts if each.total is not None and each.used is not None]
-    placed = [each for each in amounts if each.capacity is not None and each.claimed is not None]
-    return Amount(
-        total=sum(each.total or 0 for each in known) if known else None,
-        used=sum(each.used or 0 for each in known) if known else None,
-        free=sum(each.free or 0 for each in known) if known else None,
-        growth=_sum_growth(known),
-        capacity=sum(each.capacity or 0 for each in placed) if placed else None,
-        claimed=sum(each.claimed or 0 for each in placed) if placed else None,
-    )
-
-
-def _sum_growth(amounts: Sequence[Amount]) -> int | None:
-    """Add up the growth; None if one is not known, because the free space is that of all."""
-    known = [each.growth for each in amounts if each.growth is not None]
-    return sum(known) if len(known) == len(amounts) else None
-
-
 def _order(row: HostRow) -> tuple[float, str]:
     return (-(row.fullness if row.fullness is not None else -1), row.name)
 
@@ -425,16 +359,5 @@ def _first(*shares: float | None) -> float | None:
     return next((each for each in shares if each is not None), None)
 
 
-def _share(part: int | None, whole: int | None) -> float | None:
-    return part / whole if part is not None and whole else None
-
-
-def _difference(total: int | None, used: int | None) -> int | None:
-    return total - used if total is not None and used is not None else None
-
-
 def _bytes(mib: int | None) -> int | None:
     return mib * MIB if mib is not None else None
-
-
-_UNKNOWN = Amount(total=None, used=None, free=None)

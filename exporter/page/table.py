@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from exporter.page.advice import get_advice
-from exporter.page.fleet import TROUBLES_SHOWN, Amount, Fleet, HostStatus, Level, TroubleGroup
+from exporter.page.amount import Amount, Level
+from exporter.page.fleet import TROUBLES_SHOWN, Fleet, HostStatus, TroubleGroup
 from exporter.page.quantity import (
     MESSAGE_CHARACTERS,
     NAME_CHARACTERS,
@@ -21,7 +22,7 @@ from exporter.page.quantity import (
     format_share,
     printable,
 )
-from exporter.page.words import describe_fleet
+from exporter.page.words import describe_counted_once, describe_fleet, describe_sharers, describe_sharing
 
 BAR_CELLS = 8
 MIN_NAME_CELLS = 12
@@ -97,6 +98,7 @@ def render_table(fleet: Fleet, medium: Medium) -> str:
         *_wrap(f"{headline.text}. {headline.detail}", medium, indent=""),
         "",
         *_lay_out(_fit(_columns(fleet, medium), medium), medium),
+        *_describe_storages(fleet, medium),
         *_describe_flavors(fleet, medium),
         *_describe_troubles(fleet.faults, "What is wrong", medium),
         *_describe_troubles(fleet.notes, "Worth knowing", medium),
@@ -122,6 +124,9 @@ def _columns(fleet: Fleet, medium: Medium) -> list[_Column]:
     ]
     for title, amounts, format_amount in resources:
         columns += _resource_columns(title, amounts, format_amount, medium)
+    if fleet.storages:
+        storages = [_Cell(text=printable(describe_sharing(row), NAME_CHARACTERS)) for row in rows]
+        columns.append(_Column(title="SHARED", cells=(*storages, _Cell(text="once")), rank=6))
     total = _Cell(text=format_count(fleet.running_vms))
     return [*columns, _Column(title="GUESTS", cells=(*guests, total), rank=2, is_right=True)]
 
@@ -205,6 +210,23 @@ def _paint(text: str, colour: str) -> str:
 def _pad(column: _Column, text: str, width: int) -> str:
     padding = " " * (width - _width(text))
     return padding + text if column.is_right else text + padding
+
+
+def _describe_storages(fleet: Fleet, medium: Medium) -> Iterator[str]:
+    if not fleet.storages:
+        return
+    yield ""
+    yield from _wrap(f"{describe_counted_once(fleet)}", medium, indent="")
+    for storage in fleet.storages:
+        amount = storage.amount
+        used = "not known"
+        if amount.used is not None and amount.total is not None:
+            used = f"{format_of(format_bytes(amount.used), format_bytes(amount.total))} used"
+        claims = "" if amount.claimed_share is None else f", {format_share(amount.claimed_share)} claimed"
+        over = "" if not amount.over else f", over-committed by {format_bytes(amount.over)}"
+        name = printable(storage.id, NAME_CHARACTERS)
+        text = f"{name}: {used}{claims}{over}; {describe_sharers(storage)}"
+        yield from _wrap(text, medium, indent="  ")
 
 
 def _describe_flavors(fleet: Fleet, medium: Medium) -> Iterator[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.page.fleet import Fleet, HostRow, HostStatus
-from exporter.page.quantity import format_age, format_count
+from exporter.page.quantity import NAME_CHARACTERS, format_age, format_count, printable
+from exporter.page.storages import SharedStorage, is_own
+
+# At most this many hypervisors are named for a shared storage.
+SHARERS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,39 @@ def describe_age(row: HostRow) -> str:
     if row.down_seconds is None:
         return "has never answered"
     return f"for {format_age(row.down_seconds)}"
+
+
+def describe_storage(row: HostRow) -> str | None:
+    """Return whose storage the disk is; None if it is the hypervisor's own, or if that is not known."""
+    if row.storage is None or is_own(row.storage):
+        return None
+    if row.sharers == 1:
+        return f"on {row.storage.id}"
+    others = row.sharers - 1
+    return f"shared with {others} other{'' if others == 1 else 's'}: {row.storage.id}"
+
+
+def describe_sharing(row: HostRow) -> str:
+    """Return in two words how many hypervisors have the same storage: "by 3"; nothing if it is not shared."""
+    return f"by {row.sharers}" if row.sharers > 1 else ""
+
+
+def describe_sharers(storage: SharedStorage) -> str:
+    """Return which hypervisors share a storage: "2 hypervisors: kvm01, kvm02"."""
+    names = [printable(name, NAME_CHARACTERS) for name in storage.names[:SHARERS_SHOWN]]
+    more = len(storage.names) - len(names)
+    listed = ", ".join(names) + (f" and {more} more" if more else "")
+    return f"{len(storage.names)} hypervisors: {listed}"
+
+
+def describe_counted_once(fleet: Fleet) -> str | None:
+    """Return what the total of the disk contains only once; None if no storage is shared."""
+    if not fleet.storages:
+        return None
+    sharing = sum(len(storage.names) for storage in fleet.storages)
+    if len(fleet.storages) == 1:
+        return f"The storage that {sharing} hypervisors share counts once."
+    return f"The {len(fleet.storages)} storages that {sharing} hypervisors share count once each."
 
 
 def _describe_numbers(fleet: Fleet) -> str:

@@ -16,7 +16,8 @@ from exporter import __version__
 from exporter.model import DomainState
 from exporter.page import quantity, words
 from exporter.page.advice import get_advice
-from exporter.page.fleet import TROUBLES_SHOWN, Amount, Fleet, HostRow, HostStatus, Level
+from exporter.page.amount import Amount, Level
+from exporter.page.fleet import TROUBLES_SHOWN, Fleet, HostRow, HostStatus
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -128,6 +129,9 @@ def _environment() -> Environment:
         "since": words.describe_age,
         "rank": lambda row: _STATUSES.index(row.status),
         "inactive": _inactive,
+        "storage": words.describe_storage,
+        "sharers": words.describe_sharers,
+        "counted_once": words.describe_counted_once,
         "meaning": lambda reason: get_advice(reason).meaning,
         "used_bar": used_bar,
         "claimed_bar": claimed_bar,

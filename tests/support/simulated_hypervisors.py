@@ -12,8 +12,9 @@ from exporter.model import (
     Severity,
     Storage,
 )
-from tests.support.records import GIB, make_inventory, make_resources
+from tests.support.records import GIB, make_inventory, make_resources, make_storage_identity
 
+NFS = "nfs:nfs01.example.net:/export/nova"
 KVM05 = "qemu+tls://kvm05.example.net/system"
 
 
@@ -25,9 +26,17 @@ def make_hypervisor(
     disk_used_gib: int = 2100,
     growth_gib: int = 500,
     running: int = 21,
+    disk_claimed_gib: int | None = None,
+    storage_id: str | None = None,
     problems: tuple[Problem, ...] = (),
 ) -> Resources:
-    """Return a host of 64 CPUs, 512 GiB of memory and 4000 GiB of disk, so much of which is used."""
+    """Return a host of 64 CPUs, 512 GiB of memory and 4000 GiB of disk, so much of which is used.
+
+    :param disk_claimed_gib: otherwise what is used and what images can grow by
+    :param storage_id: of storage that it shares; otherwise it has its own
+    """
+    if disk_claimed_gib is None:
+        disk_claimed_gib = min(4000, disk_used_gib + growth_gib)
     return make_resources(
         hypervisor_hostname=hostname,
         vcpus=64,
@@ -39,6 +48,7 @@ def make_hypervisor(
         storage=Storage(
             size_bytes=4000 * GIB, used_bytes=disk_used_gib * GIB, free_bytes=(3980 - disk_used_gib) * GIB
         ),
+        storage_identity=make_storage_identity(id=storage_id or f"host:{hostname}"),
         storage_overcommitted_bytes=growth_gib * GIB,
         unsized_disks=0,
         domains_by_state={
@@ -53,7 +63,7 @@ def make_hypervisor(
         inventories=(
             make_inventory(ResourceClass.VCPU, 64, allocation_ratio=4.0, claimed=vcpus_used + 6),
             make_inventory(ResourceClass.MEMORY_MB, 512 * 1024, reserved=8192, claimed=memory_used_gib * 900),
-            make_inventory(ResourceClass.DISK_GB, 4000, claimed=min(4000, disk_used_gib + growth_gib)),
+            make_inventory(ResourceClass.DISK_GB, 4000, claimed=disk_claimed_gib),
         ),
         flavor_slots=tuple(
             FlavorSlots(
@@ -69,7 +79,7 @@ def make_hypervisor(
 
 
 def mixed_fleet() -> dict[str, Resources | HypervisorError]:
-    """Return six hypervisors: roomy and full ones, one that is down and one with an image missing."""
+    """Return six hypervisors: roomy and full ones, two on one storage, one down, one with a missing image."""
     image = Problem(
         severity=Severity.NOTE,
         reason="image",
@@ -91,7 +101,14 @@ def mixed_fleet() -> dict[str, Resources | HypervisorError]:
             running=6,
         ),
         "kvm04": make_hypervisor(
-            "kvm04.example.net", vcpus_used=30, memory_used_gib=480, disk_used_gib=1800, problems=(image,)
+            "kvm04.example.net",
+            vcpus_used=30,
+            memory_used_gib=480,
+            disk_used_gib=3400,
+            growth_gib=400,
+            disk_claimed_gib=1500,
+            storage_id=NFS,
+            problems=(image,),
         ),
         KVM05: ConnectError("unable to connect to server at 'kvm05.example.net:16514': Connection refused"),
         "kvm06": make_hypervisor(
@@ -99,8 +116,10 @@ def mixed_fleet() -> dict[str, Resources | HypervisorError]:
             vcpus_used=20,
             memory_used_gib=220,
             disk_used_gib=3400,
-            growth_gib=0,
+            growth_gib=300,
             running=9,
+            disk_claimed_gib=1900,
+            storage_id=NFS,
         ),
     }
 
@@ -115,6 +134,7 @@ def many_hypervisors(count: int) -> dict[str, Resources | HypervisorError]:
             disk_used_gib=number * 13 % 3900,
             growth_gib=number % 600,
             running=number % 40,
+            storage_id=None if number % 3 else "rbd:9e2b1c1e-6f0a-4c2c-8a53-8a2f1a7b4a11:vms",
         )
         for number in range(count)
     }

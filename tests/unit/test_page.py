@@ -23,7 +23,7 @@ from exporter.page.quantity import (
 )
 from exporter.page.words import describe_fleet
 from exporter.web.page import render_page
-from tests.support.records import GIB, make_inventory, make_snapshot, make_view
+from tests.support.records import GIB, make_inventory, make_snapshot, make_storage_identity, make_view
 
 MIB = 2**20
 
@@ -37,6 +37,7 @@ def view(target: str = "kvm01", **changes: Any) -> HostView:
         "memory_mb": 100,
         "memory_mb_used": 50,
         "storage": Storage(size_bytes=100 * GIB, used_bytes=50 * GIB, free_bytes=45 * GIB),
+        "storage_identity": make_storage_identity(id=f"host:{target}"),
         "storage_overcommitted_bytes": 0,
         "inventories": (),
         "flavor_slots": (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.page.fleet import Amount
+from exporter.page.amount import Amount
 from exporter.web.page import claimed_bar, used_bar
 
 

@@ -127,13 +127,13 @@ def test_the_document_has_its_shape() -> None:
     }
     assert set(document) == {"version", "timestamp_seconds", "fleet", "hypervisors"}
     assert document["version"] == 1
-    counts = {"hypervisors", "up", "with_numbers", "running_vms", "flavor_slots"}
+    counts = {"hypervisors", "up", "with_numbers", "running_vms", "flavor_slots", "shared_storages"}
     assert set(document["fleet"]) == counts | set(amounts)
     assert len(document["hypervisors"]) == 6
     for each in document["hypervisors"]:
         assert set(each) == {
             "target", "hypervisor_hostname", "state", "up", "age_seconds", "seconds_since_success", "fullest",
-            "running_vms", "domains", "flavor_slots", "problems", *amounts,
+            "running_vms", "domains", "flavor_slots", "storage", "problems", *amounts,
         }  # fmt: skip
         assert {name: set(each[name]) for name in amounts} == amounts
     problem = document["hypervisors"][-1]["problems"][0]
