@@ -16,6 +16,34 @@ _FIELDS = ("domain", "bus", "slot", "function")
 _HIGHEST = {"domain": 0xFFFF, "bus": 0xFF, "slot": 0x1F, "function": 0x7}
 _WIDTH = {"domain": 4, "bus": 2, "slot": 2, "function": 1}
 _HIGHEST_ID = 0xFFFF
+_CUSTOM = "CUSTOM_"
+_NO_NAME = re.compile("[^0-9A-Z]+")
+# os_resource_classes.STANDARDS.
+STANDARD_RESOURCE_CLASSES = frozenset(
+    {
+        "VCPU",
+        "MEMORY_MB",
+        "DISK_GB",
+        "PCI_DEVICE",
+        "SRIOV_NET_VF",
+        "NUMA_SOCKET",
+        "NUMA_CORE",
+        "NUMA_THREAD",
+        "NUMA_MEMORY_MB",
+        "IPV4_ADDRESS",
+        "VGPU",
+        "VGPU_DISPLAY_HEAD",
+        "NET_BW_EGR_KILOBIT_PER_SEC",
+        "NET_BW_IGR_KILOBIT_PER_SEC",
+        "PCPU",
+        "MEM_ENCRYPTION_CONTEXT",
+        "FPGA",
+        "PGPU",
+        "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+        "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+        "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+    }
+)
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 
 # A device's domain, bus, slot and function, in hexadecimal.
@@ -74,6 +102,10 @@ class DeviceSpec:
     address: _Address | None  # None with a devname
     devname: str | None  # of a network interface: "eth0"
     is_remote_managed: bool  # managed by a card; Nova then needs the card's serial number
+    resource_class: str | None = None  # in Placement, as Nova normalizes it; None for the usual name
+    traits: frozenset[str] = frozenset()  # in Placement, normalized, too
+    has_physical_network: bool = False  # for network ports; Nova does not report these to Placement
+    has_one_time_use: bool = False  # whether the tag is there
 
     def matches(self, device: PciDevice, interfaces: Mapping[str, str]) -> bool:
         """Whether guests may use the device.
@@ -122,7 +154,31 @@ def _parse_object(spec: Any) -> DeviceSpec:
         address=None if devname else _parse_address(address or "*:*:*.*"),
         devname=None if not devname else str(devname),
         is_remote_managed=str(spec.get("remote_managed", "")).strip().lower() in _TRUE,
+        resource_class=normalize_resource_class(_parse_text(spec, "resource_class")),
+        traits=frozenset(_normalize_trait(each) for each in _parse_text(spec, "traits").split(",") if each),
+        has_physical_network=bool(spec.get("physical_network")),
+        has_one_time_use="one_time_use" in spec,
     )
+
+
+def _parse_text(spec: Mapping[str, Any], name: str) -> str:
+    value = spec.get(name, "")
+    if not isinstance(value, str):
+        raise DeviceSpecError(f"{name} {json.dumps(value)} is no text")
+    return value
+
+
+def normalize_resource_class(name: str) -> str | None:
+    """Return a resource class as Nova makes it for Placement (`_get_rc_for_dev`); None without any."""
+    upper = name.upper()
+    if not upper or upper in STANDARD_RESOURCE_CLASSES or upper.startswith(_CUSTOM):
+        return upper or None
+    return _CUSTOM + _NO_NAME.sub("_", upper)
+
+
+def _normalize_trait(name: str) -> str:
+    upper = name.upper()
+    return upper if upper.startswith(_CUSTOM) else _CUSTOM + _NO_NAME.sub("_", upper)
 
 
 def _parse_id(spec: Mapping[str, Any], name: str) -> str | None:
@@ -186,6 +242,13 @@ def _split(address: str) -> _AddressFields | None:
         return None
     domain, bus, slot, function = match.groups()
     return (domain, bus, slot, function) if int(domain, 16) <= _HIGHEST["domain"] else None
+
+
+def find_device_spec(
+    device: PciDevice, specs: Iterable[DeviceSpec], interfaces: Mapping[str, str]
+) -> DeviceSpec | None:
+    """Return the first specification that matches a device, whose tags count (`Whitelist.get_devspec`)."""
+    return next((spec for spec in specs if spec.matches(device, interfaces)), None)
 
 
 def list_assignable(

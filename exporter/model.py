@@ -91,6 +91,19 @@ class ResourceClass(str, enum.Enum):
     DISK_GB = "DISK_GB"  # GiB
 
 
+class DeviceClass(str):
+    """A resource class of devices, such as VGPU or CUSTOM_PCI_10DE_2204. The configuration names them."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """The label's value."""
+        return str(self)
+
+
+AnyResourceClass = ResourceClass | DeviceClass
+
 LARGE_PAGES = -2  # of any size but the smallest: Nova's MEMPAGES_LARGE
 
 
@@ -120,6 +133,8 @@ class NovaFlavor:
     resources: Mapping[
         ResourceClass, int
     ]  # its extra specs, which replace the amounts above ("resources:VCPU")
+    # Of devices, by the group of the request: resources:VGPU, or resources1:VGPU and resources2:VGPU.
+    devices: tuple[tuple[DeviceClass, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +145,15 @@ class GuestNumaCell:
     vcpus: frozenset[int]
     memory_kib: int
     page_size_kib: int | None  # memoryBacking/hugepages; None for pages of the base size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuestDevices:
+    """The host's devices that a guest has, running or not."""
+
+    hostdevs: frozenset[str] = frozenset()  # PCI addresses that its flavor asked for: "0000:84:00.0"
+    interfaces: frozenset[str] = frozenset()  # PCI addresses, or paths of vDPA devices, of its network ports
+    mdev_uuids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,6 +175,7 @@ class Guest:
     numa_cells: tuple[GuestNumaCell, ...]
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs of each vCPU, by its number
+    devices: GuestDevices = GuestDevices()
 
 
 class DomainRecord(NamedTuple):
@@ -240,6 +265,11 @@ class PciDevice:
     parent_address: str | None  # of a virtual function: the address of its physical function
     has_serial_number: bool  # in the vital product data of the device or of its physical function
 
+    @property
+    def resource_class(self) -> DeviceClass:
+        """The usual name of its class in Placement."""
+        return DeviceClass(f"CUSTOM_PCI_{self.vendor_id}_{self.product_id}".upper())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MdevType:
@@ -247,6 +277,34 @@ class MdevType:
 
     name: str  # "nvidia-35"
     available_instances: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MdevCard:
+    """A device that mediated devices can be made of: a card, or a virtual function of one."""
+
+    name: str  # libvirt's: "pci_0000_84_00_0"
+    available: Mapping[str, int]  # by type, how many more can be made; if one is made, others may be less
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mdev:
+    """A mediated device that exists, in use or not."""
+
+    uuid: str
+    parent: str  # the name of its card
+    mdev_type: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceProvider:
+    """A resource provider of devices, a child of the host's own one: a card and what is made of it."""
+
+    name: str  # "pci_0000_84_00_0"; without mediated devices its address, "0000:84:00.0"
+    resource_class: DeviceClass
+    total: int
+    members: frozenset[str]  # UUIDs of all mediated devices on it, or addresses of PCI devices
+    is_mdev: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,6 +323,9 @@ class NodeDevices:
     pci_devices: tuple[PciDevice, ...]
     mdev_types: tuple[MdevType, ...]
     unread: int = 0  # devices that could not be read, or not all of it
+    mdevs: tuple[Mdev, ...] = ()
+    vdpa_addresses: Mapping[str, str] = field(default_factory=dict)  # PCI addresses by "/dev/vhost-vdpa-0"
+    providers: tuple[DeviceProvider, ...] = ()  # as Nova reports them to Placement
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -424,14 +485,18 @@ class Reading:
 class Inventory:
     """What a hypervisor offers of one resource class, as Nova reports it to Placement, and what is claimed.
 
+    Of devices it is the sum over all cards.
+
     `total` or `claimed` is None if it is not known. Then it is not known what fits.
     """
 
-    resource_class: ResourceClass
+    resource_class: AnyResourceClass
     total: int | None
     reserved: int
     allocation_ratio: float
     claimed: int | None
+    free_by_provider: tuple[int, ...] | None = None  # mediated devices: one guest's are of one card
+    unplaced: int = 0  # what is claimed of a card that is not known
 
     @property
     def max_unit(self) -> int | None:
@@ -497,6 +562,9 @@ class Resources:
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     domains: DomainsReading | None  # what all numbers of guests were computed from, for collectors
+    held_pci_devices: frozenset[str] | None = (
+        None  # addresses of PCI devices that guests have, running or not
+    )
     unread_devices: int | None = None  # node devices that could not be read, or not all of it
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something

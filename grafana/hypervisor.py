@@ -380,7 +380,7 @@ def _inventory() -> Panel:
         type="table",
         title="What the scheduler reckons with",
         description=(
-            "How is the capacity computed? int((total - reserved) * ratio), in CPUs, MiB and GiB. "
+            "How is the capacity computed? int((total - reserved) * ratio), in CPUs, MiB, GiB and devices. "
             "Pinned CPUs are counted separately. From hypervisor_inventory, hypervisor_reserved, "
             "hypervisor_allocation_ratio, hypervisor_capacity and hypervisor_claimed."
         ),

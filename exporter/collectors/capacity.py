@@ -12,11 +12,12 @@ from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
 
 _LABELS = ("hypervisor_hostname", "resource_class")
-_UNIT = "vCPUs, MiB or GiB"
+_UNIT = "vCPUs, MiB, GiB or devices"
 
 INVENTORY = Metric(
     name="hypervisor_inventory",
-    help="Total of a resource class, before reserve and over-commit. One guest can claim no more than this.",
+    help="Total of a resource class, before reserve and over-commit. One guest can claim no more than this, "
+    "and of devices such as VGPU no more than one card has.",
     labels=_LABELS,
     unit=_UNIT,
     source="Nova's LibvirtDriver.update_provider_tree (total, max_unit)",
@@ -46,7 +47,7 @@ CLAIMED = Metric(
     help="What all guests claim, shut-off ones too: by Nova's flavor if known, else by libvirt's XML.",
     labels=_LABELS,
     unit=_UNIT,
-    source="virDomainGetXMLDesc (nova:flavor, else vcpu, memory, disks); Nova's resources_from_flavor",
+    source="virDomainGetXMLDesc (nova:flavor, else vcpu, memory, disks; hostdev); resources_from_flavor",
 )
 
 
@@ -65,5 +66,5 @@ COLLECTOR = Collector(
     name="capacity",
     metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED),
     collect=_collect,
-    needs=frozenset({"guests", "images", "online CPUs", "storage"}),
+    needs=frozenset({"guests", "images", "node devices", "online CPUs", "storage"}),
 )

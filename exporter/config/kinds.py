@@ -67,6 +67,29 @@ def _parse_device_spec(value: object) -> str:
     return json.dumps(json.loads(value))
 
 
+_PCI_ADDRESS = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]", re.ASCII)
+_VIRTUAL_CARD = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", re.ASCII)
+
+
+def _parse_mdev_address(value: object) -> str:
+    """Accept a PCI address; or libvirt's name of a virtual card such as mtty_mtty, as Nova 34 does."""
+    text = _parse_text(value)
+    if not _PCI_ADDRESS.fullmatch(text) and not _VIRTUAL_CARD.fullmatch(text):
+        raise ValueError
+    return text
+
+
+_MDEV_CLASS = re.compile(r"VGPU|CUSTOM_[A-Z0-9_]+", re.ASCII)
+MAX_RESOURCE_CLASS_LENGTH = 255
+
+
+def _parse_mdev_class(value: object) -> str:
+    text = _parse_text(value)
+    if not _MDEV_CLASS.fullmatch(text) or len(text) > MAX_RESOURCE_CLASS_LENGTH:
+        raise ValueError
+    return text
+
+
 def _parse_count(value: object) -> int:
     # To Python, True is a number.
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -303,6 +326,8 @@ DEVICE_SPEC = Kind(
     'a device_spec as Nova has it, in JSON, such as {"vendor_id": "8086", "product_id": "1520"}',
     _parse_device_spec,
 )
+MDEV_ADDRESS = Kind("the PCI address of a card such as 0000:84:00.0", _parse_mdev_address)
+MDEV_CLASS = Kind("VGPU, or a name of A-Z, 0-9 and _ that begins with CUSTOM_", _parse_mdev_class)
 COUNT = Kind("a whole number, 0 or more", _parse_count)
 POSITIVE_COUNT = Kind("a whole number, 1 or more", _parse_positive_count)
 BOOLEAN = Kind("true or false", _parse_boolean)

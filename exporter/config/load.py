@@ -6,7 +6,7 @@ nova.conf, the `defaults` key, the nova.conf of `defaults`, the built-in default
 
 from __future__ import annotations
 
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -400,7 +400,12 @@ def _doubt_this_machine(
 
 
 def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
-    """Check the same as LibvirtDriver._check_cpu_set_configuration. The numbers do not depend on it."""
+    """Check the same as LibvirtDriver._check_cpu_set_configuration and _get_supported_vgpu_types."""
+    enabled = [each for each in hypervisor.mdev_types if each.name in hypervisor.enabled_mdev_types]
+    addresses = Counter(address for each in enabled for address in each.device_addresses)
+    for address, count in addresses.items():
+        if count > 1:
+            yield f"device_addresses of enabled_mdev_types have {address} {count} times"
     shared, dedicated = hypervisor.cpu_shared_set, hypervisor.cpu_dedicated_set
     if hypervisor.vcpu_pin_set:
         if dedicated:

@@ -9,7 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.config.kinds import COUNT, CPU_SET, DEVICE_SPEC, NAME, RATIO, URI, Kind
+from exporter.config.kinds import (
+    BOOLEAN,
+    COUNT,
+    CPU_SET,
+    DEVICE_SPEC,
+    MDEV_ADDRESS,
+    MDEV_CLASS,
+    NAME,
+    POSITIVE_COUNT,
+    RATIO,
+    URI,
+    Kind,
+)
+from exporter.config.mdev_types import MdevTypeConfig
 from exporter.config.mistakes import Mistakes
 from exporter.config.oslo_conf import ConfFiles, Option, list_files, list_folder
 from exporter.config.settings import NOVA_OPTIONS, NovaKey
@@ -21,6 +34,8 @@ _STANDARD_FILES = ("nova.conf", "nova-compute.conf")
 _STANDARD_FOLDERS = ("nova.conf.d", "nova-compute.conf.d")
 
 _WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+_TRUE = frozenset({"true", "1", "on", "yes"})
+_FALSE = frozenset({"false", "0", "off", "no"})
 _NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
@@ -105,6 +120,7 @@ def _list_standard_folder(folder: Path) -> Sequence[Path]:
 def _read_options(conf: ConfFiles) -> dict[str, Any]:
     """Return the options that have the name of one of our keys. An unset option is left out."""
     values = {name: _read_option(conf, name, key) for name, key in NOVA_OPTIONS.items()}
+    values["mdev_types"] = _read_mdev_types(conf, values.get("enabled_mdev_types") or ())
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -148,6 +164,25 @@ def _read_device_spec(conf: ConfFiles, option: Option) -> tuple[str, ...] | None
 def _read_enabled_mdev_types(conf: ConfFiles, option: Option) -> tuple[str, ...] | None:
     """Return a list, under the name of the option today or the older name."""
     return conf.read(option, _NAMES, older=[Option("devices", "enabled_vgpu_types")]) or None
+
+
+def _read_mdev_types(conf: ConfFiles, enabled: Any) -> tuple[MdevTypeConfig, ...] | None:
+    """Return the groups [mdev_TYPE] of the enabled types. Addresses may be in [vgpu_TYPE], as before."""
+    types = []
+    for name in enabled:
+        group, older = f"mdev_{name}".lower(), f"vgpu_{name}".lower()
+        addresses = conf.read(
+            Option(group, "device_addresses"), _MDEV_ADDRESSES, older=[Option(older, "device_addresses")]
+        )
+        types.append(
+            MdevTypeConfig(
+                name=name,
+                device_addresses=addresses or (),
+                max_instances=conf.read(Option(group, "max_instances"), _POSITIVE_COUNT),
+                mdev_class=conf.read(Option(group, "mdev_class"), MDEV_CLASS) or "VGPU",
+            )
+        )
+    return tuple(each for each in types if each != MdevTypeConfig(name=each.name)) or None
 
 
 # Options with rules of their own.
@@ -229,6 +264,22 @@ def _parse_count(value: str) -> int:
     return COUNT.parse(int(value))
 
 
+def _parse_boolean(value: str) -> bool:
+    """Read a boolean as oslo.config does."""
+    lower = value.strip().lower()
+    if lower not in _TRUE | _FALSE:
+        raise ValueError
+    return lower in _TRUE
+
+
+def _parse_positive_count(value: str) -> int:
+    return POSITIVE_COUNT.parse(_parse_count(value))
+
+
+def _parse_mdev_addresses(value: str) -> tuple[str, ...]:
+    return tuple(MDEV_ADDRESS.parse(each) for each in _parse_names(value))
+
+
 def _parse_ratio_or_zero(value: str) -> float:
     if not _NUMBER.fullmatch(value.strip()):
         raise ValueError
@@ -247,9 +298,12 @@ def _parse_cpu_set(value: str) -> str:
 # An option takes the same values as our own key, but in nova.conf every value is text.
 _TEXT = Kind("one line of text", _parse_text)
 _NAMES = Kind("names with commas between them", _parse_names)
+_POSITIVE_COUNT = Kind(POSITIVE_COUNT.expected, _parse_positive_count)
+_MDEV_ADDRESSES = Kind(f"{MDEV_ADDRESS.expected}, with commas between several", _parse_mdev_addresses)
 _RATIO = Kind(RATIO.expected, _parse_ratio)
 _RATIO_OR_ZERO = Kind("a number, 0 or more", _parse_ratio_or_zero)
 _AS_TEXT: Mapping[Kind[Any], Kind[Any]] = {
+    BOOLEAN: Kind(BOOLEAN.expected, _parse_boolean),
     COUNT: Kind(COUNT.expected, _parse_count),
     CPU_SET: Kind(CPU_SET.expected, _parse_cpu_set),
 }

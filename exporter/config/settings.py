@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 from exporter.config import kinds
 from exporter.config.kinds import Kind, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.mdev_types import MdevTypeConfig, MdevTypesKey
 from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
 from exporter.config.this_machine import ThisMachine, is_loopback
@@ -318,14 +319,22 @@ class HypervisorConfig:
             nova_group="pci",
         ),
     ] = ()
+    report_in_placement: Annotated[
+        bool,
+        Key(kinds.BOOLEAN, "Whether Nova reports these PCI devices to Placement.", nova_group="pci"),
+    ] = False
     enabled_mdev_types: Annotated[
         tuple[str, ...],
         ListKey(
             kinds.NAME,
-            "The types of mediated devices to count, instead of all there are.",
+            "The types of mediated devices that Nova gives to guests. Without it all are counted.",
             nullable=True,
             nova_group="devices",
         ),
+    ] = ()
+    mdev_types: Annotated[
+        tuple[MdevTypeConfig, ...],
+        MdevTypesKey("Nova's groups [mdev_TYPE]: the cards of each type, how many at most, and their class."),
     ] = ()
 
     # Copies of the file's top-level keys of these names: a hypervisor's numbers depend on them.
@@ -476,13 +485,13 @@ class Flags:
     collectors: Mapping[str, bool] = field(default_factory=dict)  # False for --no-collector.NAME
 
 
-AnyKey = Key | ListKey | LabelsKey
+AnyKey = Key | ListKey | LabelsKey | MdevTypesKey
 NovaKey = Key | ListKey | NovaOnly
 
 
 def _declared_keys(record: type) -> dict[str, AnyKey]:
     """Return the keys in a record's annotations. A field without one is not a key."""
-    return {name: key for name, key in _list_hints(record) if isinstance(key, (Key, ListKey, LabelsKey))}
+    return {name: key for name, key in _list_hints(record) if isinstance(key, AnyKey)}
 
 
 def _list_nova_options() -> dict[str, NovaKey]:

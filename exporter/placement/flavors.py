@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.label import make_label_value
 from exporter.model import (
+    AnyResourceClass,
     Flavor,
     FlavorSlots,
     Guest,
@@ -109,7 +110,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
 
 
 def _slots_of(
-    flavor: Flavor, offered: dict[ResourceClass, Inventory], rooms: Sequence[CellRoom] | None
+    flavor: Flavor, offered: Mapping[AnyResourceClass, Inventory], rooms: Sequence[CellRoom] | None
 ) -> FlavorSlots | None:
     fitting: dict[ResourceClass, int] = {}
     request = request_of(flavor)

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from exporter.model import DomainsReading, Flavor, Guest, ImageSize, Problem, Severity, UnsizedImage
+from exporter.model import (
+    DeviceClass,
+    DomainsReading,
+    Flavor,
+    Guest,
+    GuestDevices,
+    ImageSize,
+    Problem,
+    Severity,
+    UnsizedImage,
+)
 from exporter.placement.cells import CellClaim, claims_in_cells
 from exporter.placement.claims import (
     Claim,
@@ -32,6 +42,8 @@ class Contribution:
     claim: Claim
     flavor: Flavor | None  # its flavor, which may be learnt
     cell_claims: tuple[CellClaim, ...]
+    devices: GuestDevices
+    requested_devices: tuple[tuple[DeviceClass, int], ...]  # by its flavor
     pinned_cpus: frozenset[int]  # CPUs that its vCPUs are pinned to
     isolated_cpus: frozenset[int]  # CPUs that are reserved for QEMU's own threads
     growth_bytes: int  # how much its images can still grow; 0 if one has no known size, as in Nova
@@ -53,6 +65,8 @@ def contribution_of(guest: Guest, images: Images, *, dedicated_cpus: frozenset[i
         claim=claim_of(guest, images, dedicated_cpus=dedicated_cpus),
         flavor=flavor_of(guest, dedicated_cpus),
         cell_claims=claims_in_cells(guest),
+        devices=guest.devices,
+        requested_devices=() if guest.nova_flavor is None else guest.nova_flavor.devices,
         pinned_cpus=frozenset().union(*(cpus for cpus in guest.vcpu_pins.values() if len(cpus) == 1)),
         isolated_cpus=find_isolated_emulator_cpus(guest, dedicated_cpus),
         growth_bytes=0

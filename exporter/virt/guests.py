@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from exporter.cpu_spec import CpuSpecs
 from exporter.errors import ExporterError
 from exporter.model import Disk, DomainInfo, DomainRecord, Guest
+from exporter.virt.guest_devices import parse_guest_devices
 from exporter.virt.guest_numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
@@ -48,6 +49,7 @@ def parse_guest(xml: str) -> Guest:
                 whole_number(pin.attrib["vcpu"]): cpu_specs.parse(pin.attrib["cpuset"])
                 for pin in domain.iterfind("cputune/vcpupin")
             },
+            devices=parse_guest_devices(domain),
         )
     except (ValueError, KeyError) as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error

@@ -132,7 +132,9 @@ _POOL_FLAGS: Mapping[PoolKind, int] = {
     "rbd": libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_RBD,
 }
 _NODE_DEVICE_FLAGS = {
-    "mdev_types": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES,
+    # The cards, and what was made of them.
+    "mdev_types": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV_TYPES
+    | libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_MDEV,
     "net": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_NET,
     "pci": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_PCI_DEV,
     "vdpa": libvirt.VIR_CONNECT_LIST_NODE_DEVICES_CAP_VDPA,
@@ -552,7 +554,9 @@ class LibvirtHypervisor:
             )
         except UnsupportedError:
             return ()
-        return tuple(xml for device in devices if (xml := self._read_node_device(device)))
+        return tuple(
+            xml for device in devices if self._is_active(device) and (xml := self._read_node_device(device))
+        )
 
     def pop_node_devices_changed(self) -> bool:
         """Return whether a node device had an event since the last call, and reset this."""
@@ -606,6 +610,19 @@ class LibvirtHypervisor:
             allocation_bytes=allocation,
             available_bytes=available,
         )
+
+    def _is_active(self, device: Any) -> bool:
+        """Return whether a node device exists. A mediated device may be defined only (since libvirt 7.3)."""
+        if not _name(device).startswith("mdev_") or not hasattr(device, "isActive"):
+            return True
+        try:
+            return bool(
+                self._ask("virNodeDeviceIsActive", lambda _: device.isActive(), subject=_name(device))
+            )
+        except UnsupportedError:
+            return True
+        except GoneError:
+            return False
 
     def _read_node_device(self, device: Any) -> str | UnreadDevice | None:
         """Return a device's XML, or why it cannot be read; None if it is gone."""

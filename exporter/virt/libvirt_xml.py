@@ -12,6 +12,8 @@ MAX_CHARACTERS = 2**20
 # The maximum of libvirt's unsigned 64-bit numbers. A sample can hold it too.
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
+PCI_ADDRESS_FIELDS = ("domain", "bus", "slot", "function")
+
 
 class XmlError(ValueError):
     """It is not XML, or not XML that libvirt would write. The message is one line."""
@@ -33,6 +35,24 @@ def parse_xml(text: str) -> ElementTree.Element:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, UnicodeError) as error:
         raise XmlError(str(error)) from error
+
+
+def parse_pci_address(element: ElementTree.Element) -> str:
+    """Return the address of a PCI device out of an <address>: "0000:84:00.1".
+
+    :raises ValueError: if one of its numbers is missing, or odd
+    """
+    return format_pci_address(*(int(element.get(name, ""), 16) for name in PCI_ADDRESS_FIELDS))
+
+
+def format_pci_address(domain: int, bus: int, slot: int, function: int) -> str:
+    """Return the address of a PCI device as Nova and Linux write it.
+
+    :raises ValueError: if one of its numbers is below 0
+    """
+    if min(domain, bus, slot, function) < 0:
+        raise ValueError("a PCI address with a number below 0")
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
 def whole_number(text: str) -> int:

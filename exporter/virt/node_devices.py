@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 from xml.etree import ElementTree
 
 from exporter.label import make_label_value
-from exporter.model import MdevType, PciDevice, UnreadDevice
-from exporter.virt.libvirt_xml import whole_number
+from exporter.model import Mdev, MdevCard, MdevType, PciDevice, UnreadDevice
+from exporter.virt.libvirt_xml import (
+    PCI_ADDRESS_FIELDS,
+    format_pci_address,
+    parse_pci_address,
+    whole_number,
+)
 from exporter.virt.vital_product_data import parse_device_xml
 
 T = TypeVar("T")
@@ -22,7 +27,8 @@ T = TypeVar("T")
 _NAME = re.compile(r"<name>([^<]*)</name>")
 # "0x10de", with four digits at most.
 _ID = re.compile(r"(?:0x)?[0-9a-fA-F]{1,4}", re.ASCII)
-_FIELDS = ("domain", "bus", "slot", "function")
+_MDEV_TYPES = ("capability/capability[@type='mdev_types']/type", "capability[@type='mdev_types']/type")
+_MDEV_NAME = re.compile(r"mdev_([0-9a-fA-F]{8}(?:_[0-9a-fA-F]{4}){3}_[0-9a-fA-F]{12})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +36,21 @@ class ParsedDevices:
     """All node devices that were read."""
 
     pci: tuple[PciDevice, ...]
-    mdev_types: tuple[MdevType, ...]
+    cards: tuple[MdevCard, ...]  # that mediated devices can be made of
+    mdevs: tuple[Mdev, ...]
     interfaces: dict[str, str]  # the PCI addresses of network interfaces, by the interface's name
     unread: tuple[UnreadDevice, ...] = ()  # devices that could not be read, or not all of it
+    vdpa_addresses: Mapping[str, str] = field(default_factory=dict)  # PCI addresses by "/dev/vhost-vdpa-0"
     repaired: tuple[str, ...] = ()  # devices whose vital product data libvirt did not escape
+
+    @property
+    def mdev_types(self) -> tuple[MdevType, ...]:
+        """Every type of every card."""
+        return tuple(
+            MdevType(name=name, available_instances=count)
+            for card in self.cards
+            for name, count in card.available.items()
+        )
 
 
 def parse_node_devices(described: Iterable[str | UnreadDevice]) -> ParsedDevices:
@@ -56,10 +73,13 @@ class _Parser:
         for each in described:
             self._add(each)
         pci = self._parse_pci_devices()
+        addresses = {name: device.address for name, device in pci}
         return ParsedDevices(
             pci=tuple(device for _, device in pci),
-            mdev_types=tuple(self._parse_mdev_types()),
-            interfaces=dict(self._parse_interfaces({name: device.address for name, device in pci})),
+            cards=tuple(self._parse_cards()),
+            mdevs=tuple(self._parse_mdevs()),
+            interfaces=dict(self._parse_interfaces(addresses)),
+            vdpa_addresses=dict(self._parse_vdpa(addresses)),
             unread=tuple(self._unread.values()),
             repaired=tuple(self._repaired),
         )
@@ -93,11 +113,21 @@ class _Parser:
             for name, each in found
         ]
 
-    def _parse_mdev_types(self) -> Iterator[MdevType]:
-        """Yield the types of mediated devices of each device: of PCI or of s390."""
+    def _parse_cards(self) -> Iterator[MdevCard]:
+        """Yield the devices with types of mediated devices: of PCI, of s390, or virtual ones."""
         for device in self._devices:
-            for element in device.iterfind("capability/capability[@type='mdev_types']/type"):
-                parsed = self._try(_get_name(device), partial(_parse_mdev_type, element))
+            name = _get_name(device)
+            types = [each for path in _MDEV_TYPES for each in device.iterfind(path)]
+            parsed = [self._try(name, partial(_parse_mdev_type, each)) for each in types]
+            available = dict(each for each in parsed if each is not None)
+            if available:
+                yield MdevCard(name=name, available=available)
+
+    def _parse_mdevs(self) -> Iterator[Mdev]:
+        for device in self._devices:
+            mdev = _find_capability(device, "mdev")
+            if mdev is not None:
+                parsed = self._try(_get_name(device), partial(_parse_mdev, device, mdev))
                 if parsed is not None:
                     yield parsed
 
@@ -107,6 +137,13 @@ class _Parser:
             net, parent = _find_capability(device, "net"), device.findtext("parent", "")
             if net is not None and parent in addresses:
                 yield net.findtext("interface", ""), addresses[parent]
+
+    def _parse_vdpa(self, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield the path of each vDPA device, and the address of the PCI device that it is of."""
+        for device in self._devices:
+            vdpa, parent = _find_capability(device, "vdpa"), device.findtext("parent", "")
+            if vdpa is not None and parent in addresses:
+                yield vdpa.findtext("chardev", ""), addresses[parent]
 
     def _try(self, name: str, parse: Callable[[], T]) -> T | None:
         """Return what was parsed of a device; None, and the device is unread, if it is odd."""
@@ -163,19 +200,12 @@ def _dev_type(pci: ElementTree.Element, *, is_vdpa: bool) -> tuple[str, str | No
         if kind == "virt_functions":
             return "type-PF", None
         if kind == "phys_function" and physical is not None:
-            numbers = (int(physical.get(name, ""), 16) for name in _FIELDS)
-            return "vdpa" if is_vdpa else "type-VF", _format_address(*numbers)
+            return "vdpa" if is_vdpa else "type-VF", parse_pci_address(physical)
     return "type-PCI", None
 
 
 def _address(pci: ElementTree.Element) -> str:
-    return _format_address(*(whole_number(pci.findtext(name, "")) for name in _FIELDS))
-
-
-def _format_address(domain: int, bus: int, slot: int, function: int) -> str:
-    if min(domain, bus, slot, function) < 0:
-        raise ValueError("a PCI address with a number below 0")
-    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+    return format_pci_address(*(whole_number(pci.findtext(name, "")) for name in PCI_ADDRESS_FIELDS))
 
 
 def _id(pci: ElementTree.Element, tag: str) -> str:
@@ -186,12 +216,32 @@ def _id(pci: ElementTree.Element, tag: str) -> str:
     return f"{int(text, 16):04x}"
 
 
-def _parse_mdev_type(element: ElementTree.Element) -> MdevType:
-    """Return a type of mediated devices.
+def _parse_mdev(device: ElementTree.Element, mdev: ElementTree.Element) -> Mdev:
+    """Return a mediated device. Before libvirt 7.3 only its name has its UUID.
 
     :raises ValueError: if it is not what libvirt documents
     """
-    name, available = element.get("id"), whole_number(element.findtext("availableInstances", ""))
-    if name is None or available < 0:
-        raise ValueError(f"a mediated device type {name!r} with {available} available instances")
-    return MdevType(name=make_label_value(name), available_instances=available)
+    mdev_type, parent = mdev.find("type"), device.findtext("parent")
+    in_name = _MDEV_NAME.match(device.findtext("name", ""))
+    uuid = mdev.findtext("uuid") or (in_name[1].replace("_", "-") if in_name else None)
+    if mdev_type is None or not parent or uuid is None:
+        raise ValueError("a mediated device without type, parent or UUID")
+    return Mdev(uuid=uuid.strip().lower(), parent=make_label_value(parent), mdev_type=_get_type_id(mdev_type))
+
+
+def _get_type_id(element: ElementTree.Element) -> str:
+    name = element.get("id")
+    if name is None:
+        raise ValueError("a type of mediated devices without a name")
+    return make_label_value(name)
+
+
+def _parse_mdev_type(element: ElementTree.Element) -> tuple[str, int]:
+    """Return a type of mediated devices, and how many more can be made.
+
+    :raises ValueError: if it is not what libvirt documents
+    """
+    name, available = _get_type_id(element), whole_number(element.findtext("availableInstances", ""))
+    if available < 0:
+        raise ValueError(f"{available} available instances of {name}")
+    return name, available

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from exporter.model import NovaFlavor, ResourceClass
+from exporter.model import DeviceClass, NovaFlavor, ResourceClass
 
 # The newer one first: after an upgrade of Nova, libvirt keeps the metadata of both.
 NAMESPACES = (
@@ -17,6 +17,8 @@ NAMESPACES = (
 
 # Larger than any flavor. Small enough that the sum over all guests is exact in a sample.
 _COUNT = re.compile(r"[0-9]{1,9}")
+# Such as resources:VGPU or resources_gpu1:CUSTOM_A: a class of Placement, and a group of the request.
+_DEVICE_SPEC = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:([A-Z0-9_]{1,255})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,7 @@ def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
         ephemeral_gb=_count(element, namespace, "ephemeral", absent="0"),
         swap_mb=_count(element, namespace, "swap", absent="0"),
         resources=dict(_list_resources(element, namespace)),
+        devices=tuple(_list_devices(element, namespace)),
     )
 
 
@@ -73,6 +76,16 @@ def _list_resources(element: ElementTree.Element, namespace: str) -> Iterator[tu
         prefix, _, name = spec.get("name", "").partition(":")
         if prefix == "resources" and name in ResourceClass.__members__:
             yield ResourceClass[name], _parse_count(spec.text or "", f"extraSpec resources:{name}")
+
+
+def _list_devices(element: ElementTree.Element, namespace: str) -> Iterator[tuple[DeviceClass, int]]:
+    """Yield what the extra specs ask for of devices: resources:VGPU, or resources1:VGPU of a group."""
+    for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec"):
+        match = _DEVICE_SPEC.fullmatch(spec.get("name", ""))
+        if match is not None and match[1] not in ResourceClass.__members__:
+            amount = _parse_count(spec.text or "", f"extraSpec {match[0][:40]}")
+            if amount:
+                yield DeviceClass(match[1]), amount
 
 
 def _count(element: ElementTree.Element, namespace: str, tag: str, *, absent: str = "") -> int:

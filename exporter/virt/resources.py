@@ -17,6 +17,7 @@ from exporter.model import (
     FlavorSlots,
     HostNumaCell,
     Inventory,
+    NodeDevices,
     Problem,
     Reading,
     ResourceClass,
@@ -26,6 +27,7 @@ from exporter.model import (
 )
 from exporter.placement.cells import CellRoom, get_cell_rooms
 from exporter.placement.claims import sum_claims
+from exporter.placement.devices import get_device_inventories, list_held_addresses
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.inventory import get_inventories
 from exporter.virt.contribution import Contribution, Contributions
@@ -74,8 +76,11 @@ def get_available_resource(
         ResourceClass.DISK_GB: local_gb,
     }
     claims = None if guests is None else sum_claims([guest.claim for guest in guests])
-    inventories = get_inventories(totals, claims, options)
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
+    inventories = (
+        *get_inventories(totals, claims, options),
+        *_get_device_inventories(devices, guests),
+    )
     topology = get_host_numa_topology(
         () if capabilities is None else capabilities.cells,
         shared=_get_vcpu_available(options),
@@ -114,6 +119,7 @@ def get_available_resource(
         outdated_guests=None if domains is None else domains.outdated_guests,
         mdev_types=None if devices is None else devices.mdev_types,
         unread_devices=None if devices is None else devices.unread,
+        held_pci_devices=_list_held_pci_devices(devices, guests),
         domains=domains,
         inventories=inventories,
         flavor_slots=flavor_slots,
@@ -127,6 +133,24 @@ def get_available_resource(
             *flavor_problems,
         ),
     )
+
+
+def _get_device_inventories(
+    devices: NodeDevices | None, guests: Sequence[Contribution] | None
+) -> tuple[Inventory, ...]:
+    if devices is None:
+        return ()
+    if guests is None:
+        return get_device_inventories(devices, None)
+    return get_device_inventories(devices, [(guest.devices, guest.requested_devices) for guest in guests])
+
+
+def _list_held_pci_devices(
+    devices: NodeDevices | None, guests: Sequence[Contribution] | None
+) -> frozenset[str] | None:
+    if devices is None or guests is None:
+        return None
+    return list_held_addresses(devices, [guest.devices for guest in guests])
 
 
 def _get_flavor_slots(

@@ -28,6 +28,14 @@ SEEN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "unit/test_node_devices.py",
         "libvirt's test driver has no PCI devices, and no device_spec is configured",
     ),
+    "hypervisor_pci_devices_claimed": (
+        "unit/test_device_inventories.py",
+        "as hypervisor_pci_devices",
+    ),
+    "hypervisor_pci_devices_free": (
+        "unit/test_device_inventories.py",
+        "as hypervisor_pci_devices",
+    ),
     "hypervisor_nova_conf_ignored_info": (
         "unit/test_collectors.py",
         "its nova_conf is none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 NETWORK_CARD = """<device>
@@ -95,3 +96,73 @@ def write_test_host(path: Path, *devices: str) -> str:
     pool = "<pool type='dir'><name>vms</name><target><path>/vms</path></target></pool>"
     path.write_text(f"<node>{pool}{''.join(devices)}</node>")
     return f"test://{path}"
+
+
+def make_card(address: str, types: Mapping[str, int]) -> str:
+    """Return a card at a PCI address such as 0000:84:00.0, of whose types so many devices can be made."""
+    domain, bus, slot, function = (int(each, 16) for each in address.replace(".", ":").split(":"))
+    listed = "".join(
+        f"<type id='{name}'><deviceAPI>vfio-pci</deviceAPI>"
+        f"<availableInstances>{count}</availableInstances></type>"
+        for name, count in types.items()
+    )
+    return f"""<device>
+  <name>{_name_card(address)}</name>
+  <parent>computer</parent>
+  <capability type='pci'>
+    <class>0x030200</class>
+    <domain>{domain}</domain><bus>{bus}</bus><slot>{slot}</slot><function>{function}</function>
+    <product id='0x20b5'/><vendor id='0x10de'/>
+    <capability type='mdev_types'>{listed}</capability>
+  </capability>
+</device>"""
+
+
+def make_mdev(uuid: str, parent: str, mdev_type: str) -> str:
+    """Return a mediated device of the card at a PCI address, as libvirt writes it since 7.3."""
+    card = _name_card(parent)
+    return f"""<device>
+  <name>mdev_{uuid.replace("-", "_")}_{card.removeprefix("pci_")}</name>
+  <path>/sys/devices/pci0000:00/{parent}/{uuid}</path>
+  <parent>{card}</parent>
+  <driver><name>vfio_mdev</name></driver>
+  <capability type='mdev'>
+    <type id='{mdev_type}'/>
+    <uuid>{uuid}</uuid>
+    <parent_addr>{parent}</parent_addr>
+    <iommuGroup number='12'/>
+  </capability>
+</device>"""
+
+
+def _name_card(address: str) -> str:
+    return "pci_" + address.replace(":", "_").replace(".", "_")
+
+
+def make_pci_xml(
+    address: str,
+    *,
+    vendor_id: str = "8086",
+    product_id: str = "154c",
+    parent: str | None = None,
+    has_functions: bool = False,
+) -> str:
+    """Return a PCI device: a card, with virtual functions or without, or one of its functions.
+
+    :param parent: the address of the card that it is a virtual function of
+    """
+    domain, bus, slot, function = (int(each, 16) for each in address.replace(".", ":").split(":"))
+    capability = "<capability type='virt_functions' maxCount='8'/>" if has_functions else ""
+    if parent is not None:
+        fields = zip(("domain", "bus", "slot", "function"), parent.replace(".", ":").split(":"), strict=True)
+        attributes = " ".join(f"{name}='0x{text}'" for name, text in fields)
+        capability = f"<capability type='phys_function'><address {attributes}/></capability>"
+    return f"""<device>
+  <name>{_name_card(address)}</name>
+  <parent>computer</parent>
+  <capability type='pci'>
+    <domain>{domain}</domain><bus>{bus}</bus><slot>{slot}</slot><function>{function}</function>
+    <product id='0x{product_id}'/><vendor id='0x{vendor_id}'/>
+    {capability}
+  </capability>
+</device>"""

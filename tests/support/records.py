@@ -311,6 +311,7 @@ def make_resources(**changes: Any) -> Resources:
         ),
         mdev_types=(MdevType(name="nvidia-35", available_instances=42),),
         unread_devices=46,
+        held_pci_devices=frozenset(),
         domains=make_domains_reading((make_guest(vcpus=81),)),
     )
     return replace(resources, **changes)

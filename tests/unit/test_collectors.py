@@ -39,6 +39,8 @@ def test_without_a_list_of_domains_nothing_that_depends_on_guests_has_a_sample()
         "hypervisor_numa_cell_memory_free_bytes",
         "hypervisor_numa_cell_pages_free",
         "hypervisor_pci_devices",
+        "hypervisor_pci_devices_claimed",
+        "hypervisor_pci_devices_free",
         "hypervisor_mdev_available_instances",
         "hypervisor_unread_devices",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -212,11 +213,14 @@ class Cache:
     mdev_types: tuple[str, ...] = ()
     hypervisor: Devices = field(default_factory=Devices)
     clock: Clock = field(default_factory=Clock)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cache = NodeDeviceCache(
             self.hypervisor,
-            make_settings(device_spec=self.specs, enabled_mdev_types=self.mdev_types),
+            make_settings(
+                **{"device_spec": self.specs, "enabled_mdev_types": self.mdev_types, **self.options}
+            ),
             clock=self.clock,
         )
 
@@ -424,6 +428,7 @@ def test_devices_are_counted_by_kind_and_instances_over_all_cards() -> None:
     resources = make_snapshot(
         pci_passthrough_devices=(make_pci_device(), make_pci_device(address="0000:02:02.1"), GRAPHICS),
         mdev_types=(MdevType(name="a", available_instances=2), MdevType(name="a", available_instances=3)),
+        held_pci_devices=None,
     )
     samples = [
         (sample.metric.name, *sorted(sample.labels.items())[1:], sample.value)

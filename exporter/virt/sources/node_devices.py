@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.compute.source import Job, Settings, Source
+from exporter.config.settings import HypervisorConfig
 from exporter.device_spec import DeviceSpec, list_assignable, parse_device_spec
 from exporter.errors import (
     ConnectError,
@@ -21,7 +22,9 @@ from exporter.errors import (
     DeniedError,
     HypervisorError,
 )
-from exporter.model import MdevType, NodeDevices, PciDevice, Problem, Severity, UnreadDevice
+from exporter.model import NodeDevices, PciDevice, Problem, Severity, UnreadDevice
+from exporter.placement.mdevs import get_mdev_view
+from exporter.placement.pci import PciView, get_pci_view
 from exporter.virt.calls import NodeDeviceHypervisor
 from exporter.virt.daemons import NODE_DEVICES, explain_silence
 from exporter.virt.node_devices import ParsedDevices, parse_node_devices
@@ -51,21 +54,21 @@ class _Wanted:
     """The devices that count.
 
     :ivar specs: Nova's [pci] device_spec; without any, no PCI device is read
-    :ivar enabled_mdev_types: Nova's [devices] enabled_mdev_types; empty for all types
+    :ivar config: the hypervisor's options; of mediated devices without any, all types count
     """
 
     specs: tuple[DeviceSpec, ...]
-    enabled_mdev_types: frozenset[str]
+    config: HypervisorConfig
 
     @classmethod
     def parse(cls, settings: Settings) -> _Wanted:
         config = settings.hypervisor
         specs = tuple(spec for text in config.device_spec for spec in parse_device_spec(text))
-        return cls(specs, frozenset(config.enabled_mdev_types))
+        return cls(specs, config)
 
     @property
     def is_configured(self) -> bool:
-        return bool(self.specs or self.enabled_mdev_types)
+        return bool(self.specs or self.config.enabled_mdev_types)
 
     def list_capabilities(self) -> list[str]:
         """Return the kinds of devices to read; each device needs a call."""
@@ -76,8 +79,10 @@ class _Wanted:
             capabilities += ["net"]
         return capabilities
 
-    def is_enabled(self, mdev_type: MdevType) -> bool:
-        return not self.enabled_mdev_types or mdev_type.name in self.enabled_mdev_types
+    def is_like(self, other: _Wanted) -> bool:
+        """Whether the same devices count."""
+        names = ("device_spec", "report_in_placement", "enabled_mdev_types", "mdev_types")
+        return all(getattr(self.config, name) == getattr(other.config, name) for name in names)
 
 
 class NodeDeviceCache(Source):
@@ -122,7 +127,7 @@ class NodeDeviceCache(Source):
     def configure(self, settings: Settings) -> None:
         """Read these devices from now on. Forget the known ones if the options changed."""
         wanted = _Wanted.parse(settings)
-        if wanted != self._wanted:
+        if not wanted.is_like(self._wanted):
             self._wanted = wanted
             self.note_reconnected()
 
@@ -186,13 +191,26 @@ class NodeDeviceCache(Source):
         pci, too_many_kinds = _limit_kinds(
             list_assignable(devices.pci, wanted.specs, devices.interfaces), _get_pci_kind
         )
+        in_placement = PciView(providers=())
+        if wanted.config.report_in_placement:
+            in_placement = get_pci_view(pci, wanted.specs, devices.interfaces)
+        mdevs = get_mdev_view(devices.cards, devices.mdevs, wanted.config)
         mdev_types, too_many_types = _limit_kinds(
-            [each for each in devices.mdev_types if wanted.is_enabled(each)], lambda each: each.name
+            mdevs.available if wanted.config.enabled_mdev_types else devices.mdev_types,
+            lambda each: each.name,
         )
-        self._known = NodeDevices(pci_devices=pci, mdev_types=mdev_types, unread=len(devices.unread))
+        self._known = NodeDevices(
+            pci_devices=pci,
+            mdev_types=mdev_types,
+            mdevs=devices.mdevs,
+            vdpa_addresses=devices.vdpa_addresses,
+            providers=(*mdevs.providers, *in_placement.providers),
+            unread=len(devices.unread),
+        )
         self._problems = (
             *self._describe_unread(devices.unread),
             *(_make_repaired_note(name) for name in devices.repaired[:MAX_NAMED]),
+            *(_make_conflict(each) for each in in_placement.conflicts[:MAX_NAMED]),
             *self._describe_too_many("kinds of PCI devices", too_many_kinds),
             *self._describe_too_many("types of mediated devices", too_many_types),
         )
@@ -263,6 +281,16 @@ def _limit_kinds(devices: Sequence[T], get_kind: Callable[[T], Hashable]) -> tup
     counts = Counter(get_kind(each) for each in devices)
     shown = {kind for kind, _ in counts.most_common(MAX_KINDS)}
     return tuple(each for each in devices if get_kind(each) in shown), len(counts)
+
+
+def _make_conflict(conflict: str) -> Problem:
+    return Problem(
+        severity=Severity.ERROR,
+        reason="device",
+        subject=conflict,
+        message=f"{conflict}: Nova reports no devices to Placement then",
+        advice="Correct device_spec, here and in nova.conf. Until then these devices are in no inventory.",
+    )
 
 
 def _make_repaired_note(name: str) -> Problem:
