@@ -59,6 +59,7 @@ class Storage:
     size_bytes: int
     used_bytes: int
     free_bytes: int
+    is_raw: bool = False  # free_bytes are those of a cluster that keeps several replicas of what is written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -362,6 +363,19 @@ class HostIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSource:
+    """Where a storage pool has its volumes: <source> and <target> of its XML."""
+
+    type: str  # "dir", "netfs", "logical", "rbd", …
+    name: str | None = None  # the volume group, Ceph pool or Gluster volume
+    hosts: tuple[str, ...] = ()  # "mon1:6789"
+    folder: str | None = None  # source/dir/@path: of netfs the export
+    devices: tuple[str, ...] = ()  # source/device/@path: of iscsi the target
+    format: str | None = None  # source/format/@type: of netfs "nfs", "cifs", "glusterfs", "auto"
+    target_path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoragePool:
     """An active libvirt storage pool, as of the pool's last refresh by libvirtd."""
 
@@ -369,7 +383,8 @@ class StoragePool:
     capacity_bytes: int
     allocation_bytes: int
     available_bytes: int
-    source_name: str | None = None  # the volume group or Ceph pool, if it was asked for
+    source: PoolSource | None = None  # None if it cannot be read
+    source_error: str | None = None  # why
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

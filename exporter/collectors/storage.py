@@ -65,6 +65,13 @@ STORAGE_INFO = Metric(
     labels=("hypervisor_hostname", "storage", "kind", "source"),
     source="mountinfo, virStoragePoolGetXMLDesc, vgs or ceph fsid; or storage_id of the configuration",
 )
+IS_RAW = Metric(
+    name="hypervisor_storage_is_raw",
+    help="Whether the free bytes are those of a Ceph cluster before replication (1): less can be written. As"
+    " libvirt's storage pool tells them, where ceph df cannot be asked and images_rbd_replicas is not set.",
+    labels=("hypervisor_hostname",),
+    source="virStoragePoolGetInfo of a pool of type rbd",
+)
 UNSIZED_DISKS = Metric(
     name="hypervisor_unsized_disks",
     help="Images whose size could not be read. They are missing in the over-commit.",
@@ -84,6 +91,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from SIZE_BYTES.samples(storage.size_bytes, hypervisor_hostname=hostname)
         yield from USED_BYTES.samples(storage.used_bytes, hypervisor_hostname=hostname)
         yield from FREE_BYTES.samples(storage.free_bytes, hypervisor_hostname=hostname)
+        yield from IS_RAW.samples(storage.is_raw, hypervisor_hostname=hostname)
     yield from _collect_info(hostname, resources.storage_identity)
     yield from OVERCOMMITTED_BYTES.samples(
         resources.storage_overcommitted_bytes, hypervisor_hostname=hostname
@@ -112,6 +120,7 @@ COLLECTOR = Collector(
         USED_BYTES,
         FREE_BYTES,
         STORAGE_INFO,
+        IS_RAW,
         OVERCOMMITTED_BYTES,
         UNSIZED_DISKS,
     ),

@@ -259,6 +259,14 @@ class HypervisorConfig:
             nova_group="libvirt",
         ),
     ] = None
+    images_rbd_replicas: Annotated[
+        int | None,
+        Key(
+            kinds.POSITIVE_COUNT,
+            "How often Ceph keeps what is written to the pool; counts only where libvirt's pool is measured.",
+            nullable=True,
+        ),
+    ] = None
     rbd_user: Annotated[
         str | None,
         Key(

@@ -88,6 +88,13 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "it. Or check that storage_pool names active pools (virsh --readonly pool-list).",
             has_numbers=True,
         ),
+        "raw": Advice(
+            meaning="Free disk is counted before replication",
+            action="Less can be written than is shown. Install ceph-common, let the exporter's user ask the "
+            "cluster (ceph df), and set images_type: rbd without storage_pool. Or set images_rbd_replicas to "
+            "the pool's size (ceph osd pool get POOL size).",
+            has_numbers=True,
+        ),
         "daemon": Advice(
             meaning="A part of libvirt cannot be reached",
             action="The message names the daemon: virtstoraged answers for storage pools, virtnodedevd for "

@@ -267,7 +267,9 @@ class LibvirtDriver:
         with step("read online CPUs, if a CPU set is configured"):
             online_cpus = self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None
         with step("read storage"):
-            storage = self._storage.read(refresh_timeout) if needs(self._storage) else None
+            storage = None
+            if needs(self._storage):
+                storage = self._storage.read(refresh_timeout, hostname=identity.hostname)
         for source in self._call_sources:
             with step(f"read {source.name}"):
                 source.read(refresh_timeout)

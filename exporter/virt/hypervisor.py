@@ -39,6 +39,7 @@ from exporter.model import (
     ImageSize,
     NodeInfo,
     NodeMemory,
+    PoolSource,
     StoragePool,
     UnreadDevice,
     UnreadPool,
@@ -55,7 +56,8 @@ from exporter.virt.daemons import (
 from exporter.virt.libvirt_log import redirect_libvirt_log
 from exporter.virt.missing import explain_missing
 from exporter.virt.opening import OPENINGS, OpeningTimeoutError
-from exporter.virt.storage import StorageError, parse_source_name
+from exporter.virt.pools import parse_pool_source
+from exporter.virt.storage import StorageError
 
 try:
     with redirect_libvirt_log():
@@ -515,9 +517,12 @@ class LibvirtHypervisor:
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
 
     def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
-        """Return the active storage pools with their sizes; none if the driver has no pools."""
+        """Return the active storage pools with their sizes and sources; none if the driver has no pools.
+
+        One call, and two more for each pool. If only the source of one cannot be read, its sizes count.
+        """
         pools = self._list_pools(0)
-        return tuple(read for pool in pools if (read := _try(self._read_pool, pool)))
+        return tuple(read for pool in pools if (read := _try(self._read_pool_and_source, pool)))
 
     def list_active_pools_of(self, kind: PoolKind) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools of LVM or Ceph, with their sources.
@@ -593,12 +598,25 @@ class LibvirtHypervisor:
             return []
         return pools
 
+    def _read_pool_and_source(self, pool: Any) -> StoragePool:
+        read = self._read_pool(pool)
+        try:
+            return replace(read, source=self._read_pool_source(pool))
+        except (ConnectionLostError, DaemonError, GoneError):
+            raise
+        except (HypervisorError, StorageError) as error:
+            return replace(read, source_error=str(error))
+
     def _read_pool_with_source(self, pool: Any) -> StoragePool:
-        xml = self._ask(
-            "virStoragePoolGetXMLDesc", lambda _: pool.XMLDesc(), subject=_name(pool), daemon=STORAGE
+        source = self._read_pool_source(pool)
+        return replace(self._read_pool(pool), source=source)
+
+    def _read_pool_source(self, pool: Any) -> PoolSource:
+        return parse_pool_source(
+            self._ask(
+                "virStoragePoolGetXMLDesc", lambda _: pool.XMLDesc(), subject=_name(pool), daemon=STORAGE
+            )
         )
-        source_name = parse_source_name(xml)
-        return replace(self._read_pool(pool), source_name=source_name)
 
     def _read_pool(self, pool: Any) -> StoragePool:
         _state, capacity, allocation, available = self._ask(

@@ -13,6 +13,7 @@ from exporter.virt.mounts import FileSystem, Mounts, find_file_system
 
 MAX_READ_BYTES = 2**20
 _ROOT = Path("/")
+_DM_UUID = re.compile(r"LVM-(\w{32})\w{32}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +45,35 @@ def read_mounted(path: str, *, root: Path = _ROOT) -> Mounted | None:
     if file_system is None:
         return None
     return Mounted(path=path, file_system=file_system, details=read_details(file_system, path, root=root))
+
+
+def find_mounted(path: str, *, root: Path = _ROOT) -> Mounted | None:
+    """Return what is mounted at a path; None if it is not known.
+
+    It does not touch the path. So it cannot hang.
+    """
+    try:
+        mountinfo = os.fsdecode((root / "proc/self/mountinfo").read_bytes())
+    except OSError:
+        return None
+    file_system = find_file_system(mountinfo, Mounts(mountinfo).find(path).number)
+    return None if file_system is None else Mounted(path=path, file_system=file_system, details={})
+
+
+def read_volume_group(name: str, *, root: Path = _ROOT) -> str | None:
+    """Return the UUID of a volume group on this machine; None if none of its volumes is active.
+
+    The kernel calls a volume "GROUP-VOLUME", with each hyphen of a name doubled, and knows it by "LVM-", the
+    group's UUID and the volume's. Anybody may read that.
+    """
+    beginning = name.replace("-", "--") + "-"
+    for folder in sorted((root / "sys/block").glob("dm-*/dm")):
+        group, _, volume = _read(folder / "name").partition(beginning)
+        if group or not volume or volume.startswith("-"):
+            continue
+        if (uuid := _DM_UUID.match(_read(folder / "uuid"))) is not None:
+            return uuid[1]
+    return None
 
 
 def read_details(file_system: FileSystem, path: str, *, root: Path = _ROOT) -> Mapping[str, str]:

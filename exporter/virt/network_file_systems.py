@@ -7,12 +7,12 @@ the same for all, and a type of file system that is not listed here is not known
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from collections.abc import Callable, Iterable, Mapping
 
+from exporter.virt.mounted import Mounted
 from exporter.virt.mounts import FileSystem
+from exporter.virt.servers import join_port, normalise_host, normalise_hosts, normalise_path
 from exporter.virt.storage_identity import StorageSource, make_id
 
 CEPH_PORTS = frozenset({"6789", "3300"})  # of its monitors: of the first and of the second protocol
@@ -25,9 +25,12 @@ _MOOSEFS_PORTS = frozenset({"9421"})
 _QUOBYTE_PORTS = frozenset({"7861"})
 _ORANGEFS_PORTS = frozenset({"3334"})
 
-_LOOPBACK_NAME = re.compile(r"(?:.*\.)?localhost|localhost[46]?(?:\..*)?|ip6-(?:localhost|loopback)")
 _FSID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_HOST_WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d{1,5}))?", re.ASCII)
+
+
+def identify_mounted(mounted: Mounted, *, hostname: str) -> StorageSource:
+    """Return which storage holds a path; see `identify_file_system`."""
+    return identify_file_system(mounted.file_system, mounted.details, hostname=hostname, path=mounted.path)
 
 
 def identify_file_system(
@@ -47,53 +50,15 @@ def identify_file_system(
     return StorageSource(kind=kind, source=source, shared_id=shared_id)
 
 
-def normalise_host(text: str) -> str | None:
-    """Return a host's name or address as all hypervisors would write it.
-
-    None for one that is another host to everybody: a loopback or link-local address, or no name at all.
-    """
-    name = text.strip().removeprefix("[").removesuffix("]").rstrip(".").lower()
-    address = _parse_address(name)
-    if address is None:
-        return None if not name or _LOOPBACK_NAME.fullmatch(name) else name
-    if address.is_loopback or address.is_link_local or address.is_unspecified:
-        return None
-    return f"[{address}]" if address.version == 6 else str(address)
-
-
-def normalise_hosts(hosts: Iterable[str], *, ports: frozenset[str]) -> str | None:
-    """Return hosts in one order, without default ports; None if one is another host to everybody.
-
-    :param hosts: "mon1", "mon1:6789", "192.0.2.1" or "[2001:db8::1]:6789"
-    :param ports: the default ones
-    """
-    found: set[str] = set()
-    for each in hosts:
-        match = _HOST_WITH_PORT.fullmatch(each.strip())
-        # An IPv6 address may have no brackets, and then no port.
-        name, port = (each, None) if match is None else (match["host"], match["port"])
-        host = normalise_host(name)
-        if host is None:
-            return None
-        is_default = port is None or port in ports or not int(port)
-        found.add(host if is_default else f"{host}:{port}")
-    return ",".join(sorted(found)) or None
-
-
-def normalise_path(path: str) -> str:
-    """Return a server's path without double slashes, and without one at the end."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-
-
 def make_nfs_id(host: str, path: str, *, port: str = "") -> str | None:
     """Return the id of an export: the same for all versions of NFS."""
-    hosts = normalise_hosts([_with_port(host, port)], ports=_NFS_PORTS)
+    hosts = normalise_hosts([join_port(host, port)], ports=_NFS_PORTS)
     return None if hosts is None else make_id("nfs", hosts, normalise_path(path))
 
 
 def make_cifs_id(host: str, share: str, *, port: str = "") -> str | None:
     """Return the id of a share. The server finds it in capital letters, too."""
-    hosts = normalise_hosts([_with_port(host, port)], ports=_SMB_PORTS)
+    hosts = normalise_hosts([join_port(host, port)], ports=_SMB_PORTS)
     name, _, rest = normalise_path(share).strip("/").partition("/")
     if hosts is None or not name:
         return None
@@ -180,7 +145,7 @@ def _find_lustre(file_system: FileSystem, _details: Mapping[str, str]) -> str | 
 
 
 def _find_beegfs(_file_system: FileSystem, details: Mapping[str, str]) -> str | None:
-    host = _with_port(details.get("sysMgmtdHost", ""), details.get("port", ""))
+    host = join_port(details.get("sysMgmtdHost", ""), details.get("port", ""))
     hosts = normalise_hosts([host], ports=_BEEGFS_PORTS)
     return None if hosts is None else make_id("beegfs", hosts)
 
@@ -256,21 +221,3 @@ def _split_host(source: str) -> tuple[str, str, str]:
         host, bracket, path = source.partition("]")
         return host + bracket, path[:1] if path.startswith(":") else "", path[1:]
     return source.partition(":")
-
-
-def _with_port(host: str, port: str) -> str:
-    if not port.isdecimal():
-        return host
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return an address in any form that the C library takes ("127.1"); None for a name."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(text)) if re.fullmatch(r"[\d.]+", text) else None
-        except OSError:
-            return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from exporter.model import Storage
 from exporter.virt.commands import CommandError, Commands
@@ -16,15 +18,30 @@ COMMAND_TIMEOUT_SECONDS = 30.0
 _VGS_ATTEMPTS = 3
 _QUOTED_LENGTH = 200
 
+FSID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a command told.
+
+    :ivar owner: the UUID of the volume group, or the fsid of the Ceph cluster; None if it is not known
+    :ivar problem: why the owner is not known
+    """
+
+    storage: Storage
+    owner: str | None = None
+    problem: str | None = None
+
 
 def get_volume_group_info(
     volume_group: str, *, commands: Commands, timeout: float = COMMAND_TIMEOUT_SECONDS
-) -> Storage:
+) -> Answer:
     """Return the size and use of an LVM volume group (nova.virt.libvirt.storage.lvm).
 
     :raises StorageError: if `vgs` is not installed, fails, or does not answer
     """
-    columns = ["--separator", "|", "--units", "b", "-o", "vg_size,vg_free"]
+    columns = ["--separator", "|", "--units", "b", "-o", "vg_size,vg_free,vg_uuid"]
     output = _run(
         commands,
         ["vgs", "--noheadings", "--nosuffix", *columns, volume_group],
@@ -36,17 +53,19 @@ def get_volume_group_info(
     return parse_volume_group(output, volume_group)
 
 
-def parse_volume_group(output: str, volume_group: str) -> Storage:
-    """Parse what vgs printed.
+def parse_volume_group(output: str, volume_group: str) -> Answer:
+    """Parse what vgs printed: "  3217031168|1958739968|F2dd5G-5G5I-…". The hyphens are left out of the UUID.
 
     :raises StorageError: if it has another form
     """
     try:
-        size, free = map(whole_number, output.split("|"))
+        size_text, free_text, uuid = output.split("|")
+        size, free = whole_number(size_text), whole_number(free_text)
     except ValueError as error:
         said = output.strip()[:_QUOTED_LENGTH]
         raise StorageError(f"images_volume_group {volume_group}: vgs answered {said!r}") from error
-    return Storage(size_bytes=size, used_bytes=size - free, free_bytes=free)
+    storage = Storage(size_bytes=size, used_bytes=size - free, free_bytes=free)
+    return Answer(storage=storage, owner=uuid.strip().replace("-", "") or None)
 
 
 def get_ceph_pool_info(
@@ -63,16 +82,36 @@ def get_ceph_pool_info(
 
     :raises StorageError: if `ceph` is not installed, fails, does not answer, or does not have the pool
     """
-    identity = [*(["--id", user] if user else []), *(["--conf", ceph_conf] if ceph_conf else [])]
     output = _run(
         commands,
-        ["ceph", "df", "--format=json", *identity],
+        ["ceph", "df", "--format=json", *_identify(user, ceph_conf)],
         what=f"images_rbd_pool {pool}",
         package="ceph-common",
         attempts=1,
         timeout=timeout,
     )
     return parse_ceph_usage(output, pool)
+
+
+def get_ceph_fsid(
+    pool: str,
+    *,
+    user: str | None,
+    ceph_conf: str | None,
+    commands: Commands,
+    timeout: float = COMMAND_TIMEOUT_SECONDS,
+) -> str:
+    """Return the id of the Ceph cluster, which no other cluster has.
+
+    :raises StorageError: if `ceph` is not installed, fails, does not answer, or prints something else
+    """
+    what = f"images_rbd_pool {pool}"
+    command = ["ceph", "fsid", *_identify(user, ceph_conf)]
+    output = _run(commands, command, what=what, package="ceph-common", attempts=1, timeout=timeout)
+    fsid = output.strip().lower()
+    if not FSID.fullmatch(fsid):
+        raise StorageError(f"{what}: unexpected answer of ceph fsid: {fsid[:_QUOTED_LENGTH]!r}")
+    return fsid
 
 
 def parse_ceph_usage(output: str, pool: str) -> Storage:
@@ -97,6 +136,10 @@ def parse_ceph_usage(output: str, pool: str) -> Storage:
         raise StorageError(f"images_rbd_pool {pool}: unexpected answer of ceph df: {said}") from error
 
 
+def _identify(user: str | None, ceph_conf: str | None) -> list[str]:
+    return [*(["--id", user] if user else []), *(["--conf", ceph_conf] if ceph_conf else [])]
+
+
 def _run(
     commands: Commands,
     command: Sequence[str],
@@ -119,8 +162,7 @@ def _run(
             attempts -= 1
             output = commands.run(command, timeout=timeout)
     except FileNotFoundError as error:
-        message = f"{what}: no active storage pool has it, and {program} (package {package}) is not installed"
-        raise StorageError(message) from error
+        raise StorageError(f"{what}: {program} (package {package}) is not installed") from error
     except OSError as error:
         raise StorageError(f"{what}: {program} cannot be run: {error.strerror}") from error
     except CommandError as error:

@@ -107,7 +107,8 @@ def test_a_volume_group_is_novas(volume_group: str, libvirtd: LibvirtDaemon, nov
         libvirtd.images,
         options={f"libvirt.{name}": value for name, value in options.items()},
     )
-    storage = get_volume_group_info(volume_group, commands=Commands())
+    answer = get_volume_group_info(volume_group, commands=Commands())
+    storage = answer.storage
     assert storage.used_bytes >= 1200 * MIB
     assert storage == ask_nova(options)
     hypervisor = {"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images), **options}
@@ -115,6 +116,8 @@ def test_a_volume_group_is_novas(volume_group: str, libvirtd: LibvirtDaemon, nov
     expect(scrape, storage, overcommitted=int(scrape.value("hypervisor_storage_overcommitted_bytes")))
     for field in ("local_gb", "local_gb_used", "disk_available_least"):
         assert scrape.value(f"hypervisor_{field}") == math.floor(truth[field])
+    uuid = run(["vgs", "--noheadings", "-o", "vg_uuid", volume_group]).strip().replace("-", "")
+    assert scrape.value("hypervisor_storage_info", storage=f"lvm:{uuid}", kind="lvm") == 1
 
 
 def test_a_ceph_pool_is_novas(programs: Path, libvirtd: LibvirtDaemon) -> None:
@@ -127,34 +130,43 @@ def test_a_ceph_pool_is_novas(programs: Path, libvirtd: LibvirtDaemon) -> None:
     ceph_conf = "/etc/ceph/nova.conf"
     assert storage == get_ceph_pool_info("vms", user="nova", ceph_conf=ceph_conf, commands=Commands())
     expect(scrape_once([{"uri": libvirtd.uri_read_only, **options}]), storage, overcommitted=0)
-    assert set(asked.read_text().splitlines()) == {"df --format=json --id nova --conf /etc/ceph/nova.conf"}
+    user = "--id nova --conf /etc/ceph/nova.conf"
+    assert set(asked.read_text().splitlines()) == {f"df --format=json {user}", f"fsid {user}"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("logical", {"images_type": "lvm", "images_volume_group": "vms"}),
-        ("rbd", {"images_type": "rbd", "images_rbd_pool": "vms"}),
-    ],
-)
-def test_a_storage_pool_comes_before_the_command(
-    kind: str, options: dict[str, str], programs: Path, tmp_path: Path
-) -> None:
-    """Shows that libvirt's pool of that source is measured, among others, and neither command is run."""
-    for name in ("vgs", "ceph"):
-        write_program(programs, name, f"touch {programs}/asked; exit 1")
+def write_host(path: Path, kind: str) -> str:
+    """Return the URI of a test driver with two pools of this kind, one of which is of the source "vms"."""
     pools = "".join(
         f"<pool type='{kind}'><name>pool-{source}</name>"
         f"<source><name>{source}</name><host name='mon.example'/></source>"
         "<target><path>/dev/vms</path></target></pool>"
         for source in ("other", "vms")
     )
-    host = tmp_path / "host.xml"
-    host.write_text(f"<node>{pools}</node>")
-    scrape = scrape_once([{"uri": f"test://{host}", **options}])
+    path.write_text(f"<node>{pools}</node>")
+    return f"test://{path}"
+
+
+def test_a_storage_pool_of_the_volume_group_comes_before_the_command(programs: Path, tmp_path: Path) -> None:
+    """Shows that libvirt's pool of that source is measured, among others, and vgs is not run."""
+    write_program(programs, "vgs", f"touch {programs}/asked; exit 1")
+    options = {"images_type": "lvm", "images_volume_group": "vms"}
+    scrape = scrape_once([{"uri": write_host(tmp_path / "host.xml", "logical"), **options}])
     assert scrape.value("hypervisor_local_gb") == 100  # what libvirt's test driver gives every pool
     assert scrape.value("hypervisor_up") == 1
     assert not (programs / "asked").exists()
+
+
+@pytest.mark.parametrize("can_be_asked", [True, False])
+def test_ceph_comes_before_a_storage_pool(can_be_asked: bool, programs: Path, tmp_path: Path) -> None:
+    """Shows that the pool's raw bytes count only where ceph cannot be asked, and are then said to be raw."""
+    answer = f"cat <<END\n{CEPH_DF}\nEND" if can_be_asked else "echo no keyring >&2; exit 1"
+    write_program(programs, "ceph", answer)
+    options = {"images_type": "rbd", "images_rbd_pool": "vms"}
+    scrape = scrape_once([{"uri": write_host(tmp_path / "host.xml", "rbd"), **options}])
+    assert scrape.value("hypervisor_local_gb") == (300 if can_be_asked else 100)
+    assert scrape.value("hypervisor_storage_is_raw") == (not can_be_asked)
+    assert ("before replication" in scrape.log) == (not can_be_asked)
+    assert scrape.value("hypervisor_up") == 1
 
 
 def test_a_volume_group_of_another_host_needs_a_pool(tmp_path: Path) -> None:

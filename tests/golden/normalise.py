@@ -59,6 +59,8 @@ def _normalise_line(line: str) -> str:
 
 def _normalise_label(match: re.Match[str]) -> str:
     name, value = match.groups()
+    if name == "storage" and value.startswith("host:"):
+        value = f"host:{_LABELS['hypervisor_hostname']}"
     return f'{name}="{_LABELS.get(name, value)}"'
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from exporter.model import Resources, Severity, StoragePool, UnreadPool
+from exporter.model import PoolSource, Resources, Severity, StoragePool, UnreadPool
 from exporter.virt.libvirt_xml import MAX_CHARACTERS
 from tests.support.driver_bench import Bench
 from tests.support.faulty_libvirt import Faults, FaultyHypervisor, make_error
@@ -69,10 +69,26 @@ def test_a_pool_with_odd_xml_costs_that_pool(tmp_path: Path, xml: str) -> None:
     faults.by_call["XMLDesc", "bad"] = lambda _xml, *_: xml
     good, bad = sorted(hypervisor.list_active_pools_of("logical"), key=lambda pool: pool.name, reverse=True)
     assert isinstance(good, StoragePool)
-    assert good.source_name == "vg-good"
+    assert good.source is not None
+    assert good.source.name == "vg-good"
     assert isinstance(bad, UnreadPool)
     assert bad.error.startswith("unexpected XML, expected <pool>")
     assert "\n" not in bad.error
+    hypervisor.close()
+
+
+@pytest.mark.parametrize("xml", ODD_XML.values(), ids=ODD_XML)
+def test_a_pool_with_odd_xml_that_is_needed_for_its_sizes_alone_keeps_them(tmp_path: Path, xml: str) -> None:
+    faults = Faults()
+    hypervisor = make_hypervisor(tmp_path, faults)
+    faults.by_call["XMLDesc", "bad"] = lambda _xml: xml
+    good, bad = sorted(hypervisor.list_active_pools(), key=lambda pool: pool.name, reverse=True)
+    assert isinstance(good, StoragePool)
+    assert isinstance(bad, StoragePool)
+    assert (good.source is None, bad.source) == (False, None)
+    assert bad.capacity_bytes == good.capacity_bytes
+    assert bad.source_error is not None
+    assert bad.source_error.startswith("unexpected XML")
     hypervisor.close()
 
 
@@ -119,7 +135,12 @@ def test_no_sum_leaves_a_pool_out_that_is_bad(options: dict[str, Any]) -> None:
 
 
 def test_a_back_end_is_found_beside_a_pool_that_is_bad() -> None:
-    resources = read(BAD, make_pool("vms", source_name="vg"), images_type="lvm", images_volume_group="vg")
+    resources = read(
+        BAD,
+        make_pool("vms", source=PoolSource(type="logical", name="vg")),
+        images_type="lvm",
+        images_volume_group="vg",
+    )
     assert resources.storage is not None
     assert [problem.subject for problem in resources.problems] == ["pool bad"]
 

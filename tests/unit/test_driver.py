@@ -29,6 +29,7 @@ from exporter.model import (
     Flavor,
     ImageSize,
     NodeInfo,
+    PoolSource,
     ResourceClass,
     Severity,
     Snapshot,
@@ -286,8 +287,11 @@ def test_storage_pools_count_as_last_told_while_their_daemon_hangs_and_that_is_s
     [{"storage_pool": ("vms",)}, {"images_type": "rbd"}, {"images_type": "lvm", "images_volume_group": "vg"}],
     ids=["storage_pool", "rbd", "lvm"],
 )
-def test_a_storage_daemon_that_is_not_there_costs_the_disk_numbers_only(options: dict[str, Any]) -> None:
+def test_a_storage_daemon_that_is_not_there_costs_the_disk_numbers_only(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shows that nothing is connected anew for it but what asked it, so that no refresh fails."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # there is neither vgs nor ceph
     bench = Bench(**options)
     bench.libvirt.pools = DaemonError("virtstoraged cannot be reached")
     for _ in range(2):
@@ -295,10 +299,13 @@ def test_a_storage_daemon_that_is_not_there_costs_the_disk_numbers_only(options:
         assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
         assert [problem.reason for problem in resources.problems] == ["daemon"]
     assert bench.hypervisor.connects == 1
-    bench.libvirt.pools = (make_pool("vms", source_name=options.get("images_volume_group", "rbd")),)
+    names = {"rbd": "rbd", "lvm": "vg"}
+    type_ = options.get("images_type", "dir")
+    source = PoolSource(type={"lvm": "logical"}.get(type_, type_), name=names.get(type_))
+    bench.libvirt.pools = (make_pool("vms", source=source),)
     resources = bench.read()
     assert resources.local_gb is not None
-    assert resources.problems == ()
+    assert [problem.reason for problem in resources.problems] == (["raw"] if type_ == "rbd" else [])
 
 
 def test_whatever_hangs_at_once_costs_one_refresh_a_second_and_the_next_ones_nothing() -> None:
@@ -576,7 +583,7 @@ def test_the_size_of_another_volume_group_is_never_shown(
 ) -> None:
     """Shows that after a reload, `vgs` runs again at once."""
     write_program(
-        tmp_path, "vgs", f"""case "$*" in *old) echo "{3 * GIB}|0";; *) echo "{5 * GIB}|0";; esac"""
+        tmp_path, "vgs", f"""case "$*" in *old) echo "{3 * GIB}|0|x";; *) echo "{5 * GIB}|0|y";; esac"""
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     bench = Bench(images_type="lvm", images_volume_group="old")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.mounted import read_details, read_mounted
+from exporter.virt.mounted import find_mounted, read_details, read_mounted, read_volume_group
 from exporter.virt.mounts import FileSystem, find_file_system
 
 
@@ -106,3 +106,47 @@ def test_what_is_not_there_is_not_known(tmp_path: Path) -> None:
     assert read_details(make_file_system("gfs2"), "/srv", root=tmp_path) == {}
     assert read_details(make_file_system("ceph"), str(tmp_path)) == {}
     assert read_details(make_file_system("nfs4"), "/srv", root=tmp_path) == {}
+
+
+def test_a_mount_point_is_found_by_its_text(tmp_path: Path) -> None:
+    """Without touching the path, which may hang."""
+    (tmp_path / "link").symlink_to("/proc")
+    mounted = find_mounted("/proc")
+    assert mounted is not None
+    assert mounted.file_system.type == "proc"
+    linked = find_mounted(str(tmp_path / "link"))
+    assert linked is not None
+    assert linked.file_system.type != "proc"
+    assert find_mounted("/proc", root=tmp_path) is None
+
+
+GROUP = "F2dd5G5G5IabcdefghijklmnopqrstUV"
+
+
+@pytest.mark.parametrize(
+    ("group", "uuid"),
+    [
+        ("vms", "v" * 32),
+        ("my-vg", GROUP),
+        ("my", "m" * 32),
+        ("root", None),
+        ("x", None),
+        ("", None),
+        ("crypt", None),
+    ],
+)
+def test_the_kernel_knows_the_group_of_each_active_volume(
+    tmp_path: Path, group: str, uuid: str | None
+) -> None:
+    for number, (name, dm_uuid) in enumerate(
+        (
+            ("vms-disk--1", f"LVM-{'v' * 32}{'1' * 32}"),
+            ("my--vg-disk", f"LVM-{GROUP}{'1' * 32}"),
+            ("my-vg--disk", f"LVM-{'m' * 32}{'1' * 32}-real"),
+            ("rootfs", "CRYPT-LUKS2-0123"),
+            ("crypt-x", "CRYPT-LUKS2-0123"),
+        )
+    ):
+        write(tmp_path / f"sys/block/dm-{number}/dm/name", name + "\n")
+        write(tmp_path / f"sys/block/dm-{number}/dm/uuid", dm_uuid + "\n")
+    assert read_volume_group(group, root=tmp_path) == uuid

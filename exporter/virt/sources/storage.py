@@ -1,62 +1,55 @@
 """Storage: the size and use of the storage for guests' images.
 
-That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. For
-the last two, a storage pool of libvirt is used if there is one. Otherwise `vgs` or `ceph df` is run. A
-command may take long, or hang on a dead device or cluster. So it runs between scrapes, with its own timeout
+That is the file system of the instances path, or libvirt's storage pools, or a volume group or Ceph pool. A
+volume group is that of a storage pool of libvirt if there is one; otherwise `vgs` is run. For a Ceph pool,
+`ceph df` is run: it takes replicas into account, which libvirt's pool does not. A command may take long, or
+hang on a dead device or cluster. So it runs between scrapes, with its own timeout
 (`exporter/virt/commands.py`). Scrapes use what is known, if it is not too old. Only the first answer is
 waited for, for a moment.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from exporter.attempt import Attempt
 from exporter.compute.source import Job, Settings, Source
 from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StorageIdentity, StoragePool, UnreadPool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
-from exporter.virt.commands import KILL_SECONDS, Commands
+from exporter.virt.command_reader import SILENT_SECONDS, CephPool, CommandReader
+from exporter.virt.commands import Commands
 from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.mounted import Mounted, read_mounted
-from exporter.virt.network_file_systems import identify_file_system
+from exporter.virt.network_file_systems import identify_mounted
+from exporter.virt.pool_identity import see_pool
+from exporter.virt.pool_places import PoolPlaces
+from exporter.virt.pools import choose_pools, combine_sources, describe_unread, find_pool, sum_pools
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 from exporter.virt.storage import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
-    describe_unread,
     find_instances_path,
-    find_pool_info,
     get_instances_info,
-    get_pools_info,
 )
-from exporter.virt.storage_commands import (
-    COMMAND_TIMEOUT_SECONDS,
-    get_ceph_pool_info,
-    get_volume_group_info,
-)
-from exporter.virt.storage_identity import StorageSource, make_storage_identity
+from exporter.virt.storage_commands import Answer, get_volume_group_info
+from exporter.virt.storage_identity import StorageSource, make_id, make_storage_identity
 
 # The last answer about storage pools is used for this long while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0
 
-READ_INTERVAL_SECONDS = 30.0
-FIRST_TIMEOUT_SECONDS = 2.0
-# If the command gives no new answer, its last one is used for this long.
-KEEP_SECONDS = 300.0
-# A command that takes longer hangs while it is started: all else has a timeout.
-SILENT_SECONDS = COMMAND_TIMEOUT_SECONDS + KILL_SECONDS + 5.0
 # `vgs` is tried three times, COMMAND_TIMEOUT_SECONDS each.
 COMMAND_JOB_TIMEOUT_SECONDS = 3 * SILENT_SECONDS
 
-Identify = Callable[[str], StorageSource]  # returns which storage it is, for the hypervisor's host name
+_RAW = (
+    "its free bytes are those of the Ceph cluster before replication. With three replicas,"
+    " a third of that can be written"
+)
 
 
 class HostStorage(Source):
@@ -90,7 +83,8 @@ class HostStorage(Source):
             clock=clock,
         )
         self._file_systems = FileReader(_measure, path=_path_of, hung=hung_reads, clock=clock)
-        self._identify: Identify | None = None
+        self._pool_places = PoolPlaces(hung_reads, clock=clock)
+        self._found: StorageSource | None = None
         self._commands = Commands()
         self._command = self._make_reader()
         self._problems: tuple[Problem, ...] = ()
@@ -124,7 +118,7 @@ class HostStorage(Source):
             self._pools.forget()
             self._commands.stop()
             self._command = self._make_reader()
-            self._identify = None
+            self._found = None
 
     def close(self) -> None:
         """Kill the command if it is running, and run none from now on. Does not block."""
@@ -136,25 +130,29 @@ class HostStorage(Source):
 
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
         """Start the call that a refresh will wait for, without waiting."""
-        if _needs_pools(self._config):
+        config = self._config
+        needs_command = not config.storage_pool and config.images_type == "rbd"
+        needs_pools = _has_pools(config) or config.images_type in ("lvm", "rbd")
+        if needs_pools and (not needs_command or self._command.has_failed):
             self._pools.begin(refresh_timeout)
 
-    def read(self, refresh_timeout: RefreshTimeout) -> Storage | None:
+    def read(self, refresh_timeout: RefreshTimeout, *, hostname: str) -> Storage | None:
         """Return its size and use; None if they cannot be read.
 
+        :param hostname: the hypervisor's
         :raises ConnectionLostError: if the connection broke
         """
         self._problems, self._ages = (), {}
         config = self._config
         try:
-            if not config.storage_pool and config.images_type in ("lvm", "rbd"):
-                return self._read_back_end(refresh_timeout)
-            if _needs_pools(config):
-                pools = self._read_pools(refresh_timeout)
-                storage = get_pools_info(pools, config.storage_pool)
-                self._note_unread(pools)
-                return storage
-            return self._read_instances_path(refresh_timeout)
+            back_end = "" if config.storage_pool else config.images_type
+            if back_end == "lvm":
+                return self._read_volume_group(refresh_timeout, hostname)
+            if back_end == "rbd":
+                return self._read_ceph(refresh_timeout, hostname)
+            if _has_pools(config):
+                return self._read_chosen_pools(refresh_timeout, hostname)
+            return self._read_instances_path(refresh_timeout, hostname)
         except StorageError as error:
             self._note(error.reason, "storage", str(error))
         except ConnectionLostError:
@@ -166,10 +164,8 @@ class HostStorage(Source):
         return None
 
     def get_identity(self, hostname: str) -> StorageIdentity | None:
-        """Return which storage it is, also while its numbers cannot be read."""
-        config = self._config
-        found = _find_source(config) if self._identify is None else self._identify(hostname)
-        return make_storage_identity(found, hostname=hostname, storage_id=config.storage_id)
+        """Return which storage it is, also while its numbers cannot be read; None if that never was known."""
+        return make_storage_identity(self._found, hostname=hostname, storage_id=self._config.storage_id)
 
     def _read_pools(self, refresh_timeout: RefreshTimeout) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the storage pools, or the last answer while libvirt gives none.
@@ -190,53 +186,123 @@ class HostStorage(Source):
             return connection.list_active_pools()
         return connection.list_active_pools_of("logical" if config.images_type == "lvm" else "rbd")
 
-    def _read_back_end(self, refresh_timeout: RefreshTimeout) -> Storage:
-        """Return the numbers of the volume group or Ceph pool, from a storage pool or else from a command.
+    def _read_chosen_pools(self, refresh_timeout: RefreshTimeout, hostname: str) -> Storage:
+        """Return what the storage pools that count have together.
+
+        :raises StorageError: if it is not clear which pools count
+        """
+        pools = self._read_pools(refresh_timeout)
+        chosen = choose_pools(pools, self._config.storage_pool)
+        self._note_unread(pools)
+        return self._measure_pools(chosen, refresh_timeout, hostname)
+
+    def _measure_pools(
+        self,
+        pools: Sequence[StoragePool],
+        refresh_timeout: RefreshTimeout,
+        hostname: str,
+        *,
+        why_raw: str = "",
+    ) -> Storage:
+        """Return what pools have together.
+
+        :param why_raw: follows in the message if they tell raw bytes
+        """
+        if self._config.is_local:
+            seen, are_known = self._pool_places.see(pools, refresh_timeout, hostname=hostname)
+        else:
+            seen, are_known = tuple(see_pool(pool, hostname=hostname) for pool in pools), True
+        if are_known:
+            self._found = combine_sources(seen)
+        storage = sum_pools(seen, replicas=self._config.images_rbd_replicas)
+        for pool in pools:
+            if pool.source_error is not None:
+                message = f"storage pool {pool.name}: its source is not known: {pool.source_error}"
+                self._note("storage", f"pool {pool.name}", message, severity=Severity.NOTE)
+        if storage.is_raw:
+            names = ", ".join(pool.name for pool in pools)
+            self._note("raw", "storage", f"storage pool {names}: {_RAW}{why_raw}", severity=Severity.NOTE)
+        return storage
+
+    def _read_volume_group(self, refresh_timeout: RefreshTimeout, hostname: str) -> Storage:
+        """Return the numbers of the volume group, from a storage pool or else from `vgs`.
 
         :raises StorageError: if neither has them, or not yet
         """
-        config = self._config
-        is_lvm = config.images_type == "lvm"
-        listed = self._read_pools(refresh_timeout)
-        self._note_unread(listed)
-        pools = [pool for pool in listed if isinstance(pool, StoragePool)]
-        source_name = (config.images_volume_group or "") if is_lvm else config.images_rbd_pool
-        storage = find_pool_info(pools, source_name)
-        if storage is not None:
-            return storage
-        if is_lvm and not config.is_local:
-            names = ", ".join(pool.source_name for pool in pools if pool.source_name) or "none"
+        name = self._config.images_volume_group or ""
+        pools = self._read_pools(refresh_timeout)
+        self._note_unread(pools)
+        pool = find_pool(pools, name)
+        if pool is not None:
+            return self._measure_pools([pool], refresh_timeout, hostname)
+        if not self._config.is_local:
             raise StorageError(
-                f"images_volume_group {source_name}: no active storage pool has it (there are: {names}),"
+                f"images_volume_group {name}: {_describe_missing(pools)},"
                 " and vgs works only on the hypervisor itself"
             )
-        storage = self._command.get()
+        try:
+            return self._read_command(kind="lvm", source=name)
+        except StorageError as error:
+            if self._command.has_failed:
+                raise StorageError(f"{error}; {_describe_missing(pools)}") from error
+            raise
+
+    def _read_ceph(self, refresh_timeout: RefreshTimeout, hostname: str) -> Storage:
+        """Return the numbers of the Ceph pool as `ceph` tells them, as to Nova. Else those of a storage pool.
+
+        :raises StorageError: if neither has them, or not yet
+        """
+        name = self._config.images_rbd_pool
+        try:
+            return self._read_command(kind="rbd", source=name)
+        except StorageError as error:
+            if not self._command.has_failed:
+                raise
+            pools = self._read_pools(refresh_timeout)
+            self._note_unread(pools)
+            pool = find_pool(pools, name)
+            if pool is None:
+                raise StorageError(f"{error}; {_describe_missing(pools)}") from error
+            return self._measure_pools([pool], refresh_timeout, hostname, why_raw=f" ({error})")
+
+    def _read_command(self, *, kind: str, source: str) -> Storage:
+        """Return what the command told last.
+
+        :raises StorageError: if nothing is known, or it is too old
+        """
+        answer = self._command.get()
         self._ages["the storage command"] = self._command.age_seconds
         if self._command.error is not None:
             self._note("storage", "storage command", self._command.error)
-        return storage
+        if answer.problem is not None:
+            self._note("storage", "storage owner", answer.problem)
+        owner = answer.owner
+        parts = [] if owner is None else [owner] if kind == "lvm" else [owner, source]
+        shared_id = make_id(kind, *parts) if parts else None
+        self._found = StorageSource(kind=kind, source=source, shared_id=shared_id)
+        return answer.storage
 
     def _make_reader(self) -> CommandReader:
         config = self._config
         if config.images_type == "lvm":
             what = f"images_volume_group {config.images_volume_group}: vgs"
-        else:
-            what = f"images_rbd_pool {config.images_rbd_pool}: ceph"
-        return CommandReader(partial(self._ask_command, config), what=what, clock=self._clock)
+            return CommandReader(partial(self._ask_vgs, config), what=what, clock=self._clock)
+        pool = CephPool(
+            config.images_rbd_pool,
+            user=config.rbd_user,
+            ceph_conf=config.images_rbd_ceph_conf,
+            commands=self._commands,
+            clock=self._clock,
+            recorder=self._recorder,
+        )
+        what = f"images_rbd_pool {config.images_rbd_pool}: ceph"
+        return CommandReader(pool.read, what=what, clock=self._clock)
 
-    def _ask_command(self, config: HypervisorConfig) -> Storage:
-        if config.images_type == "lvm":
-            with self._recorder.step("vgs", config.images_volume_group or "", kind=COMMAND):
-                return get_volume_group_info(config.images_volume_group or "", commands=self._commands)
-        with self._recorder.step("ceph df", config.images_rbd_pool, kind=COMMAND):
-            return get_ceph_pool_info(
-                config.images_rbd_pool,
-                user=config.rbd_user,
-                ceph_conf=config.images_rbd_ceph_conf,
-                commands=self._commands,
-            )
+    def _ask_vgs(self, config: HypervisorConfig) -> Answer:
+        with self._recorder.step("vgs", config.images_volume_group or "", kind=COMMAND):
+            return get_volume_group_info(config.images_volume_group or "", commands=self._commands)
 
-    def _read_instances_path(self, refresh_timeout: RefreshTimeout) -> Storage:
+    def _read_instances_path(self, refresh_timeout: RefreshTimeout, hostname: str) -> Storage:
         """Return the instances path's numbers.
 
         :raises StorageError: also when its file system does not answer
@@ -246,7 +312,11 @@ class HostStorage(Source):
             raise StorageError(f"instances_path {info.path}: its file system does not answer")
         storage, mounted = info
         self._ages["the instances path"] = 0.0
-        self._identify = partial(_identify_mounted, mounted, path=_path_of(self._config.instances_path))
+        self._found = (
+            StorageSource(kind="file system", source=_path_of(self._config.instances_path))
+            if mounted is None
+            else identify_mounted(mounted, hostname=hostname)
+        )
         return storage
 
     def _note_unread(self, pools: Sequence[StoragePool | UnreadPool]) -> None:
@@ -260,94 +330,10 @@ class HostStorage(Source):
         self._problems = (*self._problems, problem)
 
 
-class CommandReader:
-    """The last answer of a storage command.
-
-    :param read: runs the command; raises StorageError; may block for ever
-    :param what: the subject of a message: "images_volume_group vms: vgs"
-    :param clock: monotonic seconds
-    :param timeout: seconds to wait for the very first answer
-    """
-
-    def __init__(
-        self,
-        read: Callable[[], Storage],
-        *,
-        what: str,
-        clock: Callable[[], float],
-        timeout: float = FIRST_TIMEOUT_SECONDS,
-    ) -> None:
-        self._read = read
-        self._what = what
-        self._clock = clock
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._is_reading = False
-        self._started_at: float | None = None
-        self._known: Storage | None = None
-        self._known_at = 0.0
-        self._error: str | None = None
-
-    @property
-    def age_seconds(self) -> float:
-        """The age of the answer that `get` returns."""
-        return self._clock() - self._known_at
-
-    @property
-    def error(self) -> str | None:
-        """Why there is no new answer: the last run failed, or the present one hangs. None if all is well."""
-        started_at = self._started_at
-        if self._is_reading and started_at is not None and self._clock() - started_at > SILENT_SECONDS:
-            return f"{self._what} has not answered for {self._clock() - started_at:.0f} s"
-        return self._error
-
-    def get(self) -> Storage:
-        """Return what is known. The first time, run the command and wait a moment.
-
-        :raises StorageError: if nothing is known, or it is too old
-        """
-        if self._started_at is None:
-            Attempt(self.read, name="storage", clock=self._clock).wait(self._timeout)
-        known, error, age_seconds = self._known, self.error, self.age_seconds
-        if known is None:
-            raise StorageError(error or "the storage's size is not known yet: its command is still running")
-        if age_seconds > KEEP_SECONDS:
-            raise StorageError(error or f"{self._what} has not answered for {age_seconds:.0f} s")
-        return known
-
-    def needs_reading(self) -> bool:
-        """Whether `read` is due: not before the first `get`, and not while one is under way."""
-        if self._started_at is None or self._is_reading:
-            return False
-        return self._clock() - self._started_at >= READ_INTERVAL_SECONDS
-
-    def read(self) -> None:
-        """Run the command. Called between scrapes, by another thread."""
-        with self._lock:
-            if self._is_reading:
-                return
-            self._is_reading, self._started_at = True, self._clock()
-        try:
-            known = self._read()
-        except StorageError as error:
-            self._error = str(error)
-        else:
-            # In this order: whoever reads these meanwhile takes no old answer for a new one.
-            self._known, self._known_at, self._error = known, self._clock(), None
-        finally:
-            self._is_reading = False
-
-
 def _measure(instances_path: str | None) -> tuple[Storage, Mounted | None]:
     """Return the numbers of the file system of the instances path, and what it is."""
     storage = get_instances_info(instances_path)
     return storage, read_mounted(find_instances_path(instances_path))
-
-
-def _identify_mounted(mounted: Mounted | None, hostname: str, *, path: str) -> StorageSource:
-    if mounted is None:
-        return StorageSource(kind="file system", source=path)
-    return identify_file_system(mounted.file_system, mounted.details, hostname=hostname, path=mounted.path)
 
 
 def _options(config: HypervisorConfig) -> tuple[object, ...]:
@@ -363,21 +349,16 @@ def _options(config: HypervisorConfig) -> tuple[object, ...]:
     )
 
 
-def _find_source(config: HypervisorConfig) -> StorageSource | None:
-    """Return what the configuration alone says."""
-    if config.storage_pool:
-        return StorageSource(kind="pool", source=", ".join(config.storage_pool))
-    if config.images_type == "lvm":
-        return StorageSource(kind="lvm", source=config.images_volume_group or "")
-    if config.images_type == "rbd":
-        return StorageSource(kind="rbd", source=config.images_rbd_pool)
-    if not config.is_local:
-        return StorageSource(kind="pool", source="")
-    return None
+def _describe_missing(pools: Sequence[StoragePool | UnreadPool]) -> str:
+    """Return that no storage pool has the volume group or Ceph pool, and which there are."""
+    sources = [pool.source for pool in pools if isinstance(pool, StoragePool)]
+    names = ", ".join(source.name for source in sources if source is not None and source.name) or "none"
+    return f"no active storage pool has it (there are: {names})"
 
 
-def _needs_pools(config: HypervisorConfig) -> bool:
-    return bool(config.storage_pool) or not config.is_local or config.images_type in ("lvm", "rbd")
+def _has_pools(config: HypervisorConfig) -> bool:
+    """Whether storage pools count, and not the instances path."""
+    return bool(config.storage_pool) or not config.is_local
 
 
 def _path_of(instances_path: str | None) -> str:
