@@ -46,7 +46,7 @@ GUESTS = {
     "unsized_disks",
     "vcpus_used",
 }
-STORAGE = {"disk_available_least", "local_gb", "local_gb_used", "storage"}
+STORAGE = {"disk_available_least", "local_gb", "local_gb_used", "storage", "storage_identity"}
 
 # By libvirt-python's name of the call: the fields that have no value then.
 LOST: dict[str, Collection[str]] = {
