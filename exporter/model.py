@@ -81,6 +81,7 @@ class Disk:
     driver_format: str | None  # driver/@type: "qcow2", "raw"; None if the XML has none
     serial: str | None  # Nova writes one only for a Cinder volume
     device: str  # disk/@device: "disk", "cdrom", "floppy", "lun"
+    alias: str | None = None  # alias/@name if it begins with "ua-": Nova 29 and later give one to a volume
 
 
 class ResourceClass(str, enum.Enum):
@@ -119,6 +120,7 @@ class Flavor:
     disk_gb: int  # root and ephemeral disk, and swap
     numa_cells: int = 0  # number of host cells that the guest is spread over equally; 0 if it does not matter
     page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None if it does not matter
+    root_volume_gb: int = 0  # root disk that is a volume instead; not in disk_gb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from exporter.label import make_label_value
 from exporter.model import (
@@ -66,14 +67,24 @@ def learn_flavors(
     """Return the guests' flavors with names that are not configured, and a problem if some are left out.
 
     If guests disagree on a flavor, because it was created again under the same name, the majority wins. If
-    there are too many flavors, those with the most guests stay.
+    there are too many flavors, those with the most guests stay. A flavor whose guests all boot from volumes
+    needs no root disk. If one of them boots from an image, the next guest may do so too.
 
     :param flavors: the flavor of each guest; None for a guest without one
     """
     known_names = {flavor.name for flavor in known}
-    seen = Counter([flavor for flavor in flavors if flavor is not None])
+    seen: Counter[Flavor] = Counter()
+    without_root: dict[Flavor, Flavor] = {}
+    with_image: set[Flavor] = set()
+    for flavor, guests in Counter([flavor for flavor in flavors if flavor is not None]).items():
+        whole = replace(flavor, disk_gb=flavor.disk_gb + flavor.root_volume_gb, root_volume_gb=0)
+        seen[whole] += guests
+        if whole == flavor:
+            with_image.add(whole)
+        without_root[whole] = replace(flavor, root_volume_gb=0)
     by_name: dict[str, Flavor] = {}
-    for flavor, _ in sorted(seen.items(), key=_by_guests):
+    for whole, _ in sorted(seen.items(), key=_by_guests):
+        flavor = whole if whole in with_image else without_root[whole]
         if flavor.name not in known_names and request_of(flavor):
             by_name.setdefault(flavor.name, flavor)
     learnt = tuple(by_name.values())
@@ -90,14 +101,13 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
 
 
 def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
-    """Return the flavor of a guest, with the guest's layout.
-
-    The root disk counts even if this guest boots from a volume: the next guest of the flavor may boot from an
-    image.
-    """
+    """Return the flavor of a guest, with the guest's layout. A root disk that is a volume is apart."""
     if guest.nova_flavor is None:
         return None
-    claim = claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=False, dedicated_cpus=dedicated_cpus)
+    whole, claim = (
+        claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=is_volume, dedicated_cpus=dedicated_cpus)
+        for is_volume in (False, guest.is_volume_backed)
+    )
     return Flavor(
         name=make_label_value(guest.nova_flavor.name),
         vcpus=claim.get(ResourceClass.VCPU, 0),
@@ -106,6 +116,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         disk_gb=claim[ResourceClass.DISK_GB],
         numa_cells=len(guest.numa_cells),
         page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
+        root_volume_gb=whole[ResourceClass.DISK_GB] - claim[ResourceClass.DISK_GB],
     )
 
 

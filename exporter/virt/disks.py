@@ -36,9 +36,12 @@ class UnopenedImage:
 
 
 def overcommitted_bytes(disk: Disk, size: ImageSize) -> int:
-    """Return how much the image can still grow (Nova's over_committed_disk_size)."""
-    difference = size.virtual_bytes - size.allocated_bytes
-    return max(0, difference) if disk.driver_format == "qcow2" else difference
+    """Return how much the image can still grow (Nova's over_committed_disk_size): at least 0.
+
+    An image may take more space than its full size. Nova subtracts the excess of a raw image from what the
+    other images can grow by. But they can still grow by that much, so here it counts 0, as for qcow2.
+    """
+    return max(0, size.virtual_bytes - size.allocated_bytes)
 
 
 class ImageReader:

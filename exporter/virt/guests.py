@@ -14,6 +14,9 @@ from exporter.virt.libvirt_xml import parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
 from exporter.virt.nova_metadata import parse_nova_metadata
 
+# libvirt keeps an alias with this prefix as it was written. Nova writes one for volumes only.
+_USER_ALIAS = "ua-"
+
 
 class GuestXmlError(ExporterError):
     """A domain's XML is not what libvirt documents."""
@@ -79,12 +82,21 @@ def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
 def is_image(disk: Disk, *, has_nova_metadata: bool) -> bool:
     """Whether Nova counts the disk's over-commit: it is an image file and not a Cinder volume.
 
-    Nova gives a serial only to a volume, and skips its block device mappings. Block, network and volume disks
-    and empty drives do not count.
+    Nova skips its block device mappings. Block, network and volume disks and empty drives do not count.
     """
     if disk.source_type != "file" or disk.path is None:
         return False
-    return not (has_nova_metadata and disk.serial)
+    return not (has_nova_metadata and is_volume(disk))
+
+
+def is_volume(disk: Disk) -> bool:
+    """Whether a disk of a Nova guest is a Cinder volume (Nova's LibvirtBaseVolumeDriver.get_config).
+
+    Nova gives a serial only to a volume: its id. Since 30.0 it writes none for device='lun', because libvirt
+    refuses it there. But only a volume can be passed through in this way. Since 29.0 the alias of a volume
+    has its id.
+    """
+    return disk.serial is not None or disk.alias is not None or disk.device == "lun"
 
 
 def is_volume_backed(disks: Sequence[Disk], *, has_image: bool) -> bool:
@@ -95,7 +107,7 @@ def is_volume_backed(disks: Sequence[Disk], *, has_image: bool) -> bool:
 
     :param has_image: whether Nova's metadata name an image (nova:root)
     """
-    volumes = [disk for disk in disks if disk.serial]
+    volumes = [disk for disk in disks if is_volume(disk)]
     first = next((disk for disk in disks if disk.device in ("disk", "lun")), None)
     return bool(volumes) and (not has_image or first in volumes)
 
@@ -127,6 +139,13 @@ def _emulator_pins(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> frozense
     return frozenset() if pin is None else cpu_specs.parse(pin.attrib["cpuset"])
 
 
+def _user_alias(element: ElementTree.Element) -> str | None:
+    """Return the alias that a disk's owner gave it; not libvirt's own, which a running guest's disk has."""
+    alias = element.find("alias")
+    name = "" if alias is None else alias.get("name", "")
+    return name if name.startswith(_USER_ALIAS) else None
+
+
 def _disk(element: ElementTree.Element) -> Disk:
     source, target, driver = element.find("source"), element.find("target"), element.find("driver")
     path = None if source is None else source.get("file") or source.get("dev")
@@ -137,4 +156,5 @@ def _disk(element: ElementTree.Element) -> Disk:
         driver_format=None if driver is None else driver.get("type"),
         serial=(element.findtext("serial") or "").strip() or None,
         device=element.get("device", "disk"),
+        alias=_user_alias(element),
     )

@@ -21,7 +21,7 @@ from exporter.placement.flavors import get_flavor_slots
 from exporter.virt.guests import parse_guest
 from tests.conformance.scenarios import ALL_ONLINE, ONLINE
 from tests.support.exporter_process import RunningExporter, Scrape, serve
-from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
+from tests.support.guests import GIB, block_disk, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.nova_conf import write_nova_conf
 from tests.support.oracle import NovaOracle
@@ -315,6 +315,13 @@ def _define_guests(libvirtd: LibvirtDaemon) -> None:
     )
     libvirtd.define(
         guest_xml(
+            "passed-through",
+            metadata=nova_metadata("m1.large", vcpus=4, memory=512, disk=10, has_image=False),
+            disks=[block_disk(Path("/dev/no-such-volume"), device="lun")],
+        )
+    )
+    libvirtd.define(
+        guest_xml(
             "pinned",
             metadata=nova_metadata("c1", vcpus=1, memory=10, disk=0),
             cputune=f"<vcpupin vcpu='0' cpuset='{ONLINE}'/>",
@@ -342,7 +349,7 @@ def _read_classes(scrape: Scrape, name: str) -> dict[str, float]:
 
 
 def test_guests_of_all_kinds_claim_what_they_are_due(libvirtd: LibvirtDaemon) -> None:
-    """Shows both namespaces, none, broken metadata, a volume to boot from, pinning; most are shut off.
+    """Shows both namespaces, none, broken metadata, volumes to boot from, pinning; most are shut off.
 
     The broken one costs only itself: it claims what libvirt gives it, and is told of.
     """
@@ -354,10 +361,10 @@ def test_guests_of_all_kinds_claim_what_they_are_due(libvirtd: LibvirtDaemon) ->
 
     assert set(_read_classes(before, "hypervisor_claimed").values()) == {0}
     assert _read_classes(scrape, "hypervisor_claimed") == {
-        "VCPU": 4 + 2 + 4 + 0 + 3 + 1,
+        "VCPU": 4 + 2 + 4 + 4 + 0 + 3 + 1,
         "PCPU": 1,
-        "MEMORY_MB": 512 + 100 + 512 + 10 + 48 + 32,
-        "DISK_GB": (10 + 5 + 2) + 3 + 0 + 0 + 4 + 0,
+        "MEMORY_MB": 512 + 100 + 512 + 512 + 10 + 48 + 32,
+        "DISK_GB": (10 + 5 + 2) + 3 + 0 + 0 + 0 + 4 + 0,
     }
     errors = [each.value("hypervisor_refresh_errors_total", reason="metadata") for each in (before, later)]
     assert errors[0] == 0

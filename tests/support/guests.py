@@ -91,9 +91,9 @@ def file_disk(path: Path, *, target: str = "vda", format: str = "qcow2", serial:
     return _disk("file", f"<driver name='qemu' type='{format}'/><source file='{path}'/>{more}", target)
 
 
-def block_disk(path: Path, *, target: str = "vda") -> str:
+def block_disk(path: Path, *, target: str = "vda", device: str = "disk") -> str:
     """Return a disk on a block device, which only a guest that is started needs to find there."""
-    return _disk("block", f"<driver name='qemu' type='raw'/><source dev='{path}'/>", target)
+    return _disk("block", f"<driver name='qemu' type='raw'/><source dev='{path}'/>", target, device=device)
 
 
 def network_disk(*, target: str = "vda") -> str:
@@ -121,8 +121,9 @@ def cdrom(medium: Path | None, *, target: str = "hdc") -> str:
       <target dev='{target}' bus='ide'/><readonly/></disk>"""
 
 
-def _disk(kind: str, content: str, target: str) -> str:
-    return f"<disk type='{kind}' device='disk'>{content}<target dev='{target}' bus='virtio'/></disk>"
+def _disk(kind: str, content: str, target: str, *, device: str = "disk") -> str:
+    bus = "scsi" if device == "lun" else "virtio"
+    return f"<disk type='{kind}' device='{device}'>{content}<target dev='{target}' bus='{bus}'/></disk>"
 
 
 def tap_interface() -> str:

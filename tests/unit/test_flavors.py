@@ -431,9 +431,23 @@ def test_guests_teach_their_flavor_once() -> None:
     assert learn(*guests, make_guest(3)) == ([make_flavor(disk_gb=82)], ())
 
 
-def test_a_flavor_claims_its_root_disk_even_if_its_guests_boot_from_volumes() -> None:
-    guest = make_guest(nova_flavor=make_nova_flavor(), is_volume_backed=True)
-    assert learn(guest) == ([make_flavor(disk_gb=82)], ())
+def test_a_flavor_whose_guests_all_boot_from_volumes_asks_for_no_root_disk() -> None:
+    on_volume = [make_guest(n, nova_flavor=make_nova_flavor(), is_volume_backed=True) for n in (1, 2, 3)]
+    assert learn(*on_volume) == ([make_flavor(disk_gb=2)], ())
+    on_disk = make_guest(4, nova_flavor=make_nova_flavor())
+    for guests in ([*on_volume, on_disk], [on_disk, *on_volume]):
+        assert learn(*guests) == ([make_flavor(disk_gb=82)], ())
+
+
+def test_a_guest_of_an_older_flavor_of_the_name_says_nothing_of_where_the_newer_ones_boot_from() -> None:
+    newer = [make_guest(n, nova_flavor=make_nova_flavor(), is_volume_backed=True) for n in (1, 2)]
+    older = make_guest(3, nova_flavor=make_nova_flavor(root_gb=40))
+    assert learn(older, *newer) == ([make_flavor(disk_gb=2)], ())
+
+
+def test_a_flavor_that_names_its_disk_asks_for_it_wherever_its_guests_boot_from() -> None:
+    flavor = make_nova_flavor(resources={DISK_GB: 7})
+    assert learn(make_guest(nova_flavor=flavor, is_volume_backed=True)) == ([make_flavor(disk_gb=7)], ())
 
 
 def test_a_configured_flavor_is_not_learnt_again() -> None:

@@ -387,6 +387,8 @@ def test_damaged_xml_is_read_or_refused_and_nothing_else_happens(
 ROOT = make_disk(target="vda")
 VOLUME = make_disk(target="vdb", serial="fa37e7c0")
 CONFIG_DRIVE = make_disk(target="hda", device="cdrom")
+LUN = make_disk(target="sda", source_type="block", path="/dev/sdc", driver_format="raw", device="lun")
+NAMED_BY_ALIAS = make_disk(target="vdb", alias="ua-fa37e7c0")
 
 
 @pytest.mark.parametrize(
@@ -401,12 +403,33 @@ CONFIG_DRIVE = make_disk(target="hda", device="cdrom")
         ((ROOT,), False, False),  # no volume to boot from
         ((CONFIG_DRIVE,), True, False),
         ((), False, False),
+        ((LUN,), False, True),
+        ((LUN,), True, True),
+        ((ROOT, LUN), False, True),
+        ((ROOT, LUN), True, False),
+        ((NAMED_BY_ALIAS,), False, True),
+        ((NAMED_BY_ALIAS, ROOT), True, True),
     ],
 )
 def test_a_guest_boots_from_a_volume_if_no_image_is_named_or_its_first_disk_is_one(
     disks: tuple[Disk, ...], has_image: bool, volume_backed: bool
 ) -> None:
     assert is_volume_backed(disks, has_image=has_image) is volume_backed
+
+
+@pytest.mark.parametrize(
+    ("alias", "read", "images"),
+    [("ua-fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10",) * 2 + (0,), ("virtio-disk0", None, 1), ("", None, 1)],
+)
+def test_a_volume_in_a_file_is_known_by_the_alias_that_nova_gives_it(
+    alias: str, read: str | None, images: int
+) -> None:
+    """Shows that the alias that libvirt gives each disk of a running guest makes none a volume."""
+    disk = f"""<disk type='file' device='disk'><alias name='{alias}'/><source file='/volume'/>
+      <target dev='vda'/></disk>"""
+    guest = parse_guest(domain_xml(disks=disk, metadata=nova_metadata(NOVA_1_1)))
+    assert [each.alias for each in guest.disks] == [read]
+    assert len(guest.images) == images
 
 
 def test_a_guest_whose_metadata_are_broken_is_read_all_the_same() -> None:
