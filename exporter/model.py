@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+KIB_PER_MIB = 1024
+
 
 class DomainState(enum.Enum):
     """libvirt's virDomainState with its numbers. The name in lower case is the label's value."""
@@ -109,6 +111,15 @@ AnyResourceClass = ResourceClass | DeviceClass
 LARGE_PAGES = -2  # of any size but the smallest: Nova's MEMPAGES_LARGE
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class FlavorCell:
+    """What one NUMA cell of a guest needs of a cell of its host."""
+
+    vcpus: int  # vCPUs that share the host's CPUs
+    pcpus: int  # vCPUs with a CPU of their own, and the CPU of an isolated emulator
+    memory_kib: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flavor:
     """What one guest of this flavor claims from its hypervisor."""
@@ -118,9 +129,22 @@ class Flavor:
     pcpus: int = 0  # vCPUs with a CPU of their own
     memory_mb: int
     disk_gb: int  # root and ephemeral disk, and swap
-    numa_cells: int = 0  # number of host cells that the guest is spread over equally; 0 if it does not matter
+    numa_cells: int = 0  # number of host cells that the guest is spread over; 0 if it does not matter
     page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None if it does not matter
     root_volume_gb: int = 0  # root disk that is a volume instead; not in disk_gb
+    layout: tuple[FlavorCell, ...] = ()  # of each of its NUMA cells; empty if these are equal
+
+    @property
+    def cells(self) -> tuple[FlavorCell, ...]:
+        """What each of its NUMA cells needs. Of equal parts that cannot be divided, each is the larger."""
+        if self.layout or not self.numa_cells:
+            return self.layout
+        part = FlavorCell(
+            vcpus=-(-self.vcpus // self.numa_cells),
+            pcpus=-(-self.pcpus // self.numa_cells),
+            memory_kib=-(-self.memory_mb * KIB_PER_MIB // self.numa_cells),
+        )
+        return (part,) * self.numa_cells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,22 +1,28 @@
 """NUMA cells: the free room of each host cell, for guests that must fit into cells.
 
-A guest with pinned vCPUs or huge pages is placed cell by cell. The free room of the whole host does not count
-for it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell).
+A guest with pinned vCPUs, huge pages or NUMA cells of its own is placed cell by cell. The free room of the
+whole host does not count for it. The rules are Nova's (nova.virt.hardware._numa_fit_instance_cell), of Nova
+30 and later where releases differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     LARGE_PAGES,
     Flavor,
+    FlavorCell,
     Guest,
     HostNumaCell,
     ResourceClass,
 )
+from exporter.placement.claims import find_pinned_vcpus
+from exporter.placement.packing import UNLIMITED, Cell, Limit, count_guests
 
 KIB_PER_MIB = 1024
 
@@ -29,7 +35,7 @@ class CellRoom:
     free_vcpus: int
     free_pcpus: int
     memory_kib: int  # upper bound for the memory of one guest here
-    small_pages_kib: int | None  # the part of it in pages of the base size; None if not known
+    small_pages_kib: int | None  # the part of it in pages of the base size; None if the host tells no pages
     free_memory_kib: int  # for pinned guests, whose memory is not over-committed
     free_overcommit_kib: int  # for the others
     free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
@@ -53,9 +59,12 @@ class CellClaim:
     page_size_kib: int | None  # None for pages of the usual size
 
 
-def claims_in_cells(guest: Guest) -> tuple[CellClaim, ...]:
-    """Return what the guest claims from each NUMA cell; nothing if it has no cells of its own."""
-    pinned = {vcpu for vcpu, cpus in guest.vcpu_pins.items() if len(cpus) == 1}
+def claims_in_cells(guest: Guest, dedicated_cpus: frozenset[int] = frozenset()) -> tuple[CellClaim, ...]:
+    """Return what the guest claims from each NUMA cell; nothing if it has no cells of its own.
+
+    :param dedicated_cpus: the CPUs of cpu_dedicated_set
+    """
+    pinned = find_pinned_vcpus(guest, dedicated_cpus)
     return tuple(
         CellClaim(
             host_cell=part.host_cell,
@@ -81,12 +90,14 @@ def get_cell_rooms(
     :param still_to_come: the claims of guests that do not run; their pages are still free
     :param isolated_cpus: CPUs that are reserved for the guests' QEMU threads
     """
+    # A guest whose cell is not fixed is in the only one. If there are several, nobody knows where it is.
+    unfixed = (None,) if len(topology) == 1 else ()
     return tuple(
         _room(
             cell,
             options,
-            claims=[claim for claim in claims if claim.host_cell == cell.id],
-            still_to_come=[claim for claim in still_to_come if claim.host_cell == cell.id],
+            claims=[claim for claim in claims if claim.host_cell in (cell.id, *unfixed)],
+            still_to_come=[claim for claim in still_to_come if claim.host_cell in (cell.id, *unfixed)],
             isolated_cpus=isolated_cpus,
         )
         for cell in topology
@@ -94,22 +105,20 @@ def get_cell_rooms(
 
 
 def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> FittingInCells:
-    """Return how many guests of a flavor fit into the cells."""
-    parts = flavor.numa_cells
-    classes: tuple[ResourceClass, ...] = tuple(
-        each
-        for each, amount in (
-            (ResourceClass.VCPU, flavor.vcpus),
-            (ResourceClass.PCPU, flavor.pcpus),
-            (ResourceClass.MEMORY_MB, flavor.memory_mb),
-        )
-        if amount
-    )
-    by_room = [{each: _COUNT[each](room, flavor) for each in classes} for room in rooms]
-    return FittingInCells(
-        guests=_count_guests([min(counts.values()) for counts in by_room], parts),
-        by_class={each: _count_guests([counts[each] for counts in by_room], parts) for each in classes},
-    )
+    """Return how many guests of a flavor fit into the cells: none on a host without cells, as in Nova.
+
+    Nova tries one guest after the other, and does not look for the best way. So it may refuse a guest with
+    several cells although one more would fit.
+    """
+    shapes = Counter(flavor.cells)
+    parts = tuple(shapes.values())
+    classes = [each for each in _LIMITS if any(_AMOUNT[each](shape) for shape in shapes)]
+    limits = [_list_limits(room, tuple(shapes), flavor, classes) for room in rooms]
+    by_class = {
+        each: count_guests(parts, [tuple(way[each] for way in ways) for ways in limits]) for each in classes
+    }
+    whole: list[Cell] = [tuple(tuple(chain.from_iterable(way.values())) for way in ways) for ways in limits]
+    return FittingInCells(guests=count_guests(parts, whole), by_class=by_class)
 
 
 def _room(
@@ -123,14 +132,15 @@ def _room(
     taken = isolated_cpus if cell.pinned_cpus is None else isolated_cpus | cell.pinned_cpus
     shared_vcpus = sum(claim.shared_vcpus for claim in claims)
     memory_kib = sum(claim.memory_kib for claim in claims)
+    total_kib = cell.memory_kib // KIB_PER_MIB * KIB_PER_MIB  # Nova's cells have whole MiB
     return CellRoom(
         shared_cpus=len(cell.cpuset),
         free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
         free_pcpus=len(cell.pcpuset - taken),
-        memory_kib=cell.memory_kib,
+        memory_kib=total_kib,
         small_pages_kib=_small_pages_kib(cell),
-        free_memory_kib=cell.memory_kib - memory_kib,
-        free_overcommit_kib=int(cell.memory_kib * options.ram_allocation_ratio) - memory_kib,
+        free_memory_kib=total_kib - memory_kib,
+        free_overcommit_kib=int(total_kib * options.ram_allocation_ratio) - memory_kib,
         free_pages_kib=_free_pages_kib(cell, claims=claims, still_to_come=still_to_come),
     )
 
@@ -166,69 +176,79 @@ def _sum_kib(claims: Sequence[CellClaim], size_kib: int | None) -> int:
     return sum(claim.memory_kib for claim in claims if claim.page_size_kib == size_kib)
 
 
-def _count_vcpus(room: CellRoom, flavor: Flavor) -> int:
-    amount = -(-flavor.vcpus // flavor.numa_cells)
-    return max(0, room.free_vcpus) // amount if amount <= room.shared_cpus else 0
+_Shapes = tuple[FlavorCell, ...]
+_Limits = Iterator[Limit]
 
 
-def _count_pcpus(room: CellRoom, flavor: Flavor) -> int:
-    return room.free_pcpus // -(-flavor.pcpus // flavor.numa_cells)
+def _list_limits(
+    room: CellRoom, shapes: _Shapes, flavor: Flavor, classes: Sequence[ResourceClass]
+) -> list[dict[ResourceClass, tuple[Limit, ...]]]:
+    """Return the limits of a cell by class; for large pages of any size, one set of them for each size."""
+    ways = [flavor.page_size_kib]
+    if flavor.page_size_kib == LARGE_PAGES and len(shapes) > 1:
+        ways = [*sorted(room.free_pages_kib)[1:]] or ways
+    return [{each: tuple(_LIMITS[each](room, shapes, size_kib)) for each in classes} for size_kib in ways]
 
 
-def _count_memory(room: CellRoom, flavor: Flavor) -> int:
-    """Return for how many parts of a guest the cell has memory. Huge pages are a part of its memory.
+def _limit_vcpus(room: CellRoom, shapes: _Shapes, _page_size_kib: int | None) -> _Limits:
+    """Yield the limits of shared CPUs. A guest that has some fits into no cell with too many claimed."""
+    amounts = tuple(shape.vcpus for shape in shapes)
+    yield Limit(room.free_vcpus, amounts)
+    yield from _allow(vcpus <= room.shared_cpus and room.free_vcpus >= 0 for vcpus in amounts)
+
+
+def _limit_pcpus(room: CellRoom, shapes: _Shapes, _page_size_kib: int | None) -> _Limits:
+    yield Limit(room.free_pcpus, tuple(shape.pcpus for shape in shapes))
+
+
+def _limit_memory(room: CellRoom, shapes: _Shapes, page_size_kib: int | None) -> _Limits:
+    """Yield the limits of memory. Huge pages are a part of it.
 
     A flavor without a page size uses small pages. With pinned vCPUs these are not over-committed.
     """
-    amount_kib = -(-flavor.memory_mb * KIB_PER_MIB // flavor.numa_cells)
-    if amount_kib > room.memory_kib:
-        return 0
-    free_kib = room.free_overcommit_kib
-    if flavor.pcpus:
-        free_kib = min(free_kib, room.free_memory_kib) if flavor.vcpus else room.free_memory_kib
-    fitting = max(0, free_kib) // amount_kib
-    if flavor.page_size_kib is not None:
-        return min(fitting, _count_in_pages(room, flavor.page_size_kib, amount_kib))
-    if room.small_pages_kib is None:
-        return fitting
-    if amount_kib > room.small_pages_kib:
-        return 0
-    return (
-        min(fitting, _count_in_pages(room, min(room.free_pages_kib), amount_kib)) if flavor.pcpus else fitting
-    )
+    amounts = tuple(shape.memory_kib for shape in shapes)
+    is_pinned = any(shape.pcpus for shape in shapes)
+    if not is_pinned or any(shape.vcpus for shape in shapes):
+        yield Limit(room.free_overcommit_kib, amounts)
+    if page_size_kib is not None:
+        yield from _limit_pages(room, amounts, page_size_kib)
+        return
+    page_kib, most_kib, free_kib = 1, room.memory_kib, room.free_memory_kib
+    if room.small_pages_kib is not None:
+        page_kib, most_kib = min(room.free_pages_kib), room.small_pages_kib
+        free_kib = min(free_kib, room.free_pages_kib[page_kib])
+    if is_pinned:
+        yield Limit(free_kib, amounts)
+    yield from _allow(kib <= most_kib and kib % page_kib == 0 for kib in amounts)
 
 
-def _count_in_pages(room: CellRoom, page_size_kib: int, amount_kib: int) -> int:
-    return sum(
-        max(0, free_kib) // amount_kib
-        for size_kib, free_kib in room.free_pages_kib.items()
-        if _is_wanted(size_kib, page_size_kib, room) and amount_kib % size_kib == 0
-    )
+def _limit_pages(room: CellRoom, amounts: tuple[int, ...], page_size_kib: int) -> _Limits:
+    """Yield the limits of pages of one size. Parts of one shape may be in large pages of all sizes."""
+    if page_size_kib == LARGE_PAGES and len(amounts) == 1:
+        (kib,) = amounts
+        sizes = sorted(room.free_pages_kib)[1:]
+        parts = sum(max(0, room.free_pages_kib[size]) // kib for size in sizes if kib % size == 0)
+        yield Limit(parts * kib, amounts)
+        return
+    yield Limit(room.free_pages_kib.get(page_size_kib, 0), amounts)
+    yield from _allow(kib % page_size_kib == 0 for kib in amounts)
 
 
-def _is_wanted(size_kib: int, page_size_kib: int, room: CellRoom) -> bool:
-    if page_size_kib == LARGE_PAGES:
-        return size_kib != min(room.free_pages_kib)
-    return size_kib == page_size_kib
+def _allow(shapes: Iterable[bool]) -> _Limits:
+    """Yield a limit for each shape: none, or that no such part fits."""
+    for kind, is_allowed in enumerate(allowed := tuple(shapes)):
+        one = tuple(int(other == kind) for other in range(len(allowed)))
+        yield Limit(UNLIMITED if is_allowed else 0, one)
 
 
-_COUNT: Mapping[ResourceClass, Callable[[CellRoom, Flavor], int]] = {
-    ResourceClass.VCPU: _count_vcpus,
-    ResourceClass.PCPU: _count_pcpus,
-    ResourceClass.MEMORY_MB: _count_memory,
+_LIMITS: Mapping[ResourceClass, Callable[[CellRoom, _Shapes, int | None], _Limits]] = {
+    ResourceClass.VCPU: _limit_vcpus,
+    ResourceClass.PCPU: _limit_pcpus,
+    ResourceClass.MEMORY_MB: _limit_memory,
 }
 
-
-def _count_guests(parts_by_cell: Sequence[int], parts: int) -> int:
-    """Return how many guests with this number of parts fit. All parts of a guest are in different cells.
-
-    k guests fit if the cells have room for parts * k parts, with at most one part of each guest in a cell.
-    """
-    low, high = 0, sum(parts_by_cell) // parts
-    while low < high:
-        guests = (low + high + 1) // 2
-        if sum(min(count, guests) for count in parts_by_cell) >= parts * guests:
-            low = guests
-        else:
-            high = guests - 1
-    return low
+_AMOUNT: Mapping[ResourceClass, Callable[[FlavorCell], int]] = {
+    ResourceClass.VCPU: lambda shape: shape.vcpus,
+    ResourceClass.PCPU: lambda shape: shape.pcpus,
+    ResourceClass.MEMORY_MB: lambda shape: shape.memory_kib,
+}

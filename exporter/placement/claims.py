@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from exporter.model import (
     Guest,
@@ -89,6 +91,19 @@ def find_isolated_emulator_cpus(guest: Guest, dedicated_cpus: frozenset[int]) ->
     pins = guest.emulator_pins
     is_isolated = len(pins) == 1 and pins <= dedicated_cpus
     return pins if is_isolated and not any(pins & cpus for cpus in guest.vcpu_pins.values()) else frozenset()
+
+
+def find_pinned_vcpus(guest: Guest, dedicated_cpus: frozenset[int]) -> frozenset[int]:
+    """Return the guest's vCPUs that have a CPU of the host to themselves (hw:cpu_policy).
+
+    Without cpu_dedicated_set, that may be any CPU. But vCPUs that share the only CPU of a set are not pinned.
+    """
+    users = Counter(chain.from_iterable(guest.vcpu_pins.values()))
+    return frozenset(
+        vcpu
+        for vcpu, cpus in guest.vcpu_pins.items()
+        if len(cpus) == 1 and (cpus <= dedicated_cpus if dedicated_cpus else users[min(cpus)] == 1)
+    )
 
 
 def _claim_cpus(vcpus: int, guest: Guest, dedicated_cpus: frozenset[int]) -> dict[ResourceClass, int]:

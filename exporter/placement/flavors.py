@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from exporter.label import make_label_value
 from exporter.model import (
     AnyResourceClass,
     Flavor,
+    FlavorCell,
     FlavorSlots,
     Guest,
     Inventory,
@@ -18,7 +19,7 @@ from exporter.model import (
     Severity,
 )
 from exporter.placement.cells import CellRoom, count_fitting_in_cells
-from exporter.placement.claims import claim_of_flavor
+from exporter.placement.claims import claim_of_flavor, find_isolated_emulator_cpus, find_pinned_vcpus
 
 # Names from guests become label values. They are limited, so that guests' metadata cannot flood Prometheus.
 MAX_LEARNT_FLAVORS = 100
@@ -29,7 +30,7 @@ def get_flavor_slots(
 ) -> tuple[FlavorSlots, ...]:
     """Return each flavor's slots. Flavors that depend on an unknown total are left out.
 
-    :param rooms: of the host's NUMA cells; None for a host without cells
+    :param rooms: of the host's NUMA cells; None for a host without cells, which takes no guest that needs one
     """
     offered = {each.resource_class: each for each in inventories}
     found = (_slots_of(flavor, offered, rooms) for flavor in flavors)
@@ -95,9 +96,11 @@ def learn_flavors(
     return learnt[:MAX_LEARNT_FLAVORS], (too_many,)
 
 
-def _by_guests(seen: tuple[Flavor, int]) -> tuple[int, str, int, int, int, int]:
+def _by_guests(seen: tuple[Flavor, int]) -> tuple[object, ...]:
+    """Return what to sort by: the flavor with the most guests first, then the larger one."""
     flavor, guests = seen
-    return -guests, flavor.name, -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
+    amounts = -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
+    return -guests, flavor.name, *amounts, -flavor.numa_cells, flavor.layout, flavor.page_size_kib or 0
 
 
 def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
@@ -108,7 +111,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=is_volume, dedicated_cpus=dedicated_cpus)
         for is_volume in (False, guest.is_volume_backed)
     )
-    return Flavor(
+    flavor = Flavor(
         name=make_label_value(guest.nova_flavor.name),
         vcpus=claim.get(ResourceClass.VCPU, 0),
         pcpus=claim.get(ResourceClass.PCPU, 0),
@@ -117,6 +120,22 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         numa_cells=len(guest.numa_cells),
         page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
         root_volume_gb=whole[ResourceClass.DISK_GB] - claim[ResourceClass.DISK_GB],
+    )
+    layout = _layout_of(guest, dedicated_cpus)
+    return flavor if layout == flavor.cells else replace(flavor, layout=layout)
+
+
+def _layout_of(guest: Guest, dedicated_cpus: frozenset[int]) -> tuple[FlavorCell, ...]:
+    """Return what each NUMA cell of the guest needs. An isolated emulator's CPU is in the first."""
+    pinned = find_pinned_vcpus(guest, dedicated_cpus)
+    emulator = find_isolated_emulator_cpus(guest, dedicated_cpus) if pinned else ()
+    return tuple(
+        FlavorCell(
+            vcpus=len(part.vcpus - pinned),
+            pcpus=len(part.vcpus & pinned) + (0 if number else len(emulator)),
+            memory_kib=part.memory_kib,
+        )
+        for number, part in enumerate(guest.numa_cells)
     )
 
 
@@ -131,11 +150,24 @@ def _slots_of(
             return None
         fitting[resource_class] = count
     slots = min(fitting.values())
-    if flavor.numa_cells and rooms is not None:
-        in_cells = count_fitting_in_cells(flavor, rooms)
+    if flavor.numa_cells:
+        in_cells = count_fitting_in_cells(flavor, rooms or ())
         slots = min(slots, in_cells.guests)
-        fitting |= {each: min(fitting[each], count) for each, count in in_cells.by_class.items()}
+        for resource_class, count in in_cells.by_class.items():
+            claimed = _class_of(resource_class, fitting)
+            if claimed is not None:
+                fitting[claimed] = min(fitting[claimed], count)
     scarcest = frozenset(each for each, count in fitting.items() if count == slots)
     # If no single class explains the count (CPUs free in one cell, memory in another), name all of them.
     limited_by = scarcest or frozenset(fitting) - {ResourceClass.DISK_GB}
     return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by, request=request)
+
+
+def _class_of(resource_class: ResourceClass, claimed: Collection[ResourceClass]) -> ResourceClass | None:
+    """Return the class by which Placement counts what the cells count by this one; None if by none.
+
+    Without cpu_dedicated_set, pinned vCPUs are VCPU there.
+    """
+    cpus = (ResourceClass.VCPU, ResourceClass.PCPU)
+    classes = (resource_class, *cpus) if resource_class in cpus else (resource_class,)
+    return next((each for each in classes if each in claimed), None)

@@ -64,7 +64,7 @@ def contribution_of(guest: Guest, images: Images, *, dedicated_cpus: frozenset[i
         uuid=guest.uuid,
         claim=claim_of(guest, images, dedicated_cpus=dedicated_cpus),
         flavor=flavor_of(guest, dedicated_cpus),
-        cell_claims=claims_in_cells(guest),
+        cell_claims=claims_in_cells(guest, dedicated_cpus),
         devices=guest.devices,
         requested_devices=() if guest.nova_flavor is None else guest.nova_flavor.devices,
         pinned_cpus=frozenset().union(*(cpus for cpus in guest.vcpu_pins.values() if len(cpus) == 1)),

@@ -6,6 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from exporter.model import FreeNumaMemory, HostNumaCell, MemoryPages, NumaCell
 
+# By these of libvirt's drivers Nova's guests have NUMA cells. "TEST" is libvirt's mock of one.
+_NUMA_DRIVERS = ("QEMU", "TEST")
+_NUMA_ARCHITECTURES = ("i686", "x86_64", "aarch64")
+_ALWAYS_NUMA_ARCHITECTURES = ("ppc64", "ppc64le")
+
+
+def has_numa_support(hypervisor_type: str, *, arch: str | None) -> bool:
+    """Whether guests on this host can have NUMA cells (Nova's LibvirtDriver._has_numa_support).
+
+    If not, Nova has no NUMA topology of the host, whatever libvirt says, and refuses guests that need one.
+    """
+    if arch in _ALWAYS_NUMA_ARCHITECTURES:
+        return True
+    return arch in _NUMA_ARCHITECTURES and hypervisor_type in _NUMA_DRIVERS
+
 
 def get_host_numa_topology(
     cells: Sequence[NumaCell],

@@ -31,7 +31,7 @@ from exporter.placement.devices import get_device_inventories, list_held_address
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.inventory import get_inventories
 from exporter.virt.contribution import Contribution, Contributions
-from exporter.virt.numa import get_host_numa_topology
+from exporter.virt.numa import get_host_numa_topology, has_numa_support
 
 GIB = 2**30
 KIB_PER_MIB = 2**10
@@ -88,7 +88,7 @@ def get_available_resource(
         free=reading.free_numa_memory,
         pinned=None if guests is None else frozenset().union(*(guest.pinned_cpus for guest in guests)),
     )
-    flavor_slots, flavor_problems = _get_flavor_slots(domains, guests, topology, inventories, options)
+    flavor_slots, flavor_problems = _get_flavor_slots(reading, guests, topology, inventories, options)
     return Resources(
         vcpus=vcpus,
         vcpus_used=None if domains is None else get_vcpu_used(domains),
@@ -154,7 +154,7 @@ def _list_held_pci_devices(
 
 
 def _get_flavor_slots(
-    domains: DomainsReading | None,
+    reading: Reading,
     guests: Sequence[Contribution] | None,
     topology: tuple[HostNumaCell, ...] | None,
     inventories: tuple[Inventory, ...],
@@ -162,8 +162,11 @@ def _get_flavor_slots(
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
     """Return how many more guests of each flavor fit.
 
-    The flavors are configured, or also learnt if enabled.
+    The flavors are configured, or also learnt if enabled. If it is not known whether the host has NUMA cells,
+    flavors that need one are left out.
     """
+    domains, capabilities = reading.domains, reading.capabilities
+    hypervisor_type = reading.identity.hypervisor_type
     if domains is None or guests is None:
         return (), ()
     flavors = options.flavors
@@ -171,8 +174,15 @@ def _get_flavor_slots(
     if options.flavors_from_guests:
         learnt, problems = learn_flavors([guest.flavor for guest in guests], known=flavors)
         flavors = (*flavors, *learnt)
+    if capabilities is None or hypervisor_type is None:
+        flavors = tuple(flavor for flavor in flavors if not flavor.numa_cells)
+        return get_flavor_slots(flavors, inventories, None), problems
     rooms = None
-    if topology is not None and any(flavor.numa_cells for flavor in flavors):
+    if (
+        topology is not None
+        and any(flavor.numa_cells for flavor in flavors)
+        and has_numa_support(hypervisor_type, arch=capabilities.cpu_info.arch)
+    ):
         rooms = _get_cell_rooms(domains, guests, topology, options)
     return get_flavor_slots(flavors, inventories, rooms), problems
 

@@ -17,6 +17,7 @@ from exporter.model import (
     LARGE_PAGES,
     DomainState,
     Flavor,
+    FlavorCell,
     FlavorSlots,
     GuestNumaCell,
     HostNumaCell,
@@ -258,7 +259,20 @@ def test_free_cpus_of_two_cells_do_not_add_up() -> None:
     assert slots_of(pinned, *make_host(PCPU=8), rooms=rooms).slots == 1
     over_both = replace(pinned, numa_cells=2)
     assert slots_of(over_both, *make_host(PCPU=8), rooms=rooms).slots == 1
-    assert slots_of(pinned, *make_host(PCPU=8), rooms=None).slots == 2
+
+
+def test_a_host_without_cells_takes_no_guest_that_needs_one() -> None:
+    """Shows it for pinned vCPUs and for pages, and that other guests are counted as ever."""
+    for flavor in (
+        make_flavor(vcpus=0, pcpus=4, numa_cells=1),
+        make_flavor(numa_cells=1, page_size_kib=2048),
+        make_flavor(numa_cells=2),
+    ):
+        for rooms in (None, ()):
+            found = slots_of(flavor, *make_host(PCPU=8), rooms=rooms)
+            assert found.slots == 0
+            assert found.limited_by == {VCPU, PCPU, MEMORY_MB} & set(found.request)
+    assert slots_of(make_flavor(), *make_host(VCPU=9), rooms=None).slots == 2
 
 
 def test_where_one_cell_has_the_cpus_and_another_the_memory_both_limit() -> None:
@@ -317,6 +331,18 @@ def test_shared_vcpus_of_a_paged_guest_fit_into_its_cell() -> None:
     paged = make_flavor(vcpus=4, memory_mb=2, numa_cells=1, page_size_kib=2048)
     assert slots_of(paged, *make_host(), rooms=[make_room(shared_cpus=4, free_vcpus=9)]).slots == 2
     assert slots_of(paged, *make_host(), rooms=[make_room(shared_cpus=3, free_vcpus=9)]).slots == 0
+
+
+def test_a_guest_whose_cell_is_not_fixed_is_in_the_only_one() -> None:
+    guest = make_numa_guest(1, host_cell=None, page_size_kib=None)
+    for topology, left in (
+        ([make_host_cell()], 4 * 2**20 - 10 * 2048),
+        ([make_host_cell(), make_host_cell(1)], 4 * 2**20),
+    ):
+        room, *_ = get_cell_rooms(
+            topology, OPTIONS, claims=claims_in_cells(guest), still_to_come=(), isolated_cpus=frozenset()
+        )
+        assert room.free_pages_kib[4] == left
 
 
 # What is left of a cell.
@@ -464,6 +490,99 @@ def test_a_guest_shows_how_its_flavor_is_laid_out() -> None:
     )
     expected = make_flavor(vcpus=0, pcpus=2, disk_gb=82, numa_cells=1, page_size_kib=2**20)
     assert learn(guest, dedicated=frozenset({4, 5})) == ([expected], ())
+
+
+def make_mixed_guest(number: int = 1) -> Any:
+    """Return a guest with a shared vCPU in its first cell, and two pinned ones in the second."""
+    parts = [((0,), 2**20), ((1, 2), 2 * 2**20)]
+    return make_guest(
+        number,
+        nova_flavor=make_nova_flavor(vcpus=3, memory_mb=3 * 1024, root_gb=0, ephemeral_gb=0, swap_mb=0),
+        vcpu_pins={0: frozenset({0, 1}), 1: frozenset({4}), 2: frozenset({5})},
+        numa_cells=tuple(
+            GuestNumaCell(host_cell=None, vcpus=frozenset(vcpus), memory_kib=kib, page_size_kib=None)
+            for vcpus, kib in parts
+        ),
+    )
+
+
+def test_a_flavor_is_laid_out_as_its_guests_are_and_not_in_equal_parts() -> None:
+    ((found,), _) = learn(make_mixed_guest(), dedicated=frozenset(range(4, 8)))
+    assert (found.vcpus, found.pcpus, found.numa_cells) == (1, 2, 2)
+    assert found.cells == (FlavorCell(1, 0, 2**20), FlavorCell(0, 2, 2 * 2**20))
+
+
+def test_the_cpu_of_an_isolated_emulator_is_in_the_first_cell() -> None:
+    guest = replace(make_mixed_guest(), emulator_pins=frozenset({6}))
+    ((found,), _) = learn(guest, dedicated=frozenset(range(4, 8)))
+    assert [part.pcpus for part in found.cells] == [1, 2]
+    assert found.pcpus == 3
+
+
+@pytest.mark.parametrize(
+    ("pins", "dedicated", "pinned"),
+    [
+        ({0: {4}, 1: {5}}, {4, 5}, 2),
+        ({0: {4}, 1: {5}}, {5}, 1),  # 4 is the only CPU of the set that guests share
+        ({0: {4}, 1: {5}}, set(), 2),  # vcpu_pin_set, or no set at all
+        ({0: {4}, 1: {4}}, set(), 0),  # a set of one CPU
+    ],
+)
+def test_a_vcpu_is_pinned_if_it_has_a_cpu_to_itself(
+    pins: dict[int, set[int]], dedicated: set[int], pinned: int
+) -> None:
+    """Shows that a cell's claim and the flavor's layout say the same of it."""
+    part = GuestNumaCell(host_cell=0, vcpus=frozenset(pins), memory_kib=2**20, page_size_kib=None)
+    guest = make_guest(
+        nova_flavor=make_nova_flavor(vcpus=2),
+        vcpu_pins={vcpu: frozenset(cpus) for vcpu, cpus in pins.items()},
+        numa_cells=(part,),
+    )
+    (claim,) = claims_in_cells(guest, frozenset(dedicated))
+    assert claim.shared_vcpus == 2 - pinned
+    flavor = flavor_of(guest, frozenset(dedicated))
+    assert flavor is not None
+    assert [(each.vcpus, each.pcpus) for each in flavor.cells] == [(2 - pinned, pinned)]
+
+
+def test_parts_that_differ_fit_into_cells_that_differ() -> None:
+    """Shows a mixed guest whose first cell has no pinned vCPU: Nova puts four there, two each way round."""
+    ((flavor,), _) = learn(make_mixed_guest(), dedicated=frozenset(range(4, 8)))
+    rooms = [make_room(free_pcpus=4, free_vcpus=2) for _ in range(2)]
+    found = slots_of(flavor, *make_host(PCPU=8), rooms=rooms)
+    assert (found.slots, found.limited_by) == (4, {VCPU, PCPU})
+    assert slots_of(flavor, *make_host(PCPU=8), rooms=rooms[:1]).slots == 0
+    uneven = [make_room(free_pcpus=0), make_room(free_pcpus=8)]
+    assert slots_of(flavor, *make_host(PCPU=8), rooms=uneven).slots == 4
+
+
+def test_a_mixed_guest_fits_into_no_cell_of_which_too_many_shared_cpus_are_claimed() -> None:
+    """Shows it for a part without a shared vCPU, too: Nova looks at the limit all the same."""
+    ((flavor,), _) = learn(make_mixed_guest(), dedicated=frozenset(range(4, 8)))
+    assert slots_of(flavor, *make_host(PCPU=8), rooms=[make_room(), make_room(free_vcpus=-1)]).slots == 0
+    assert slots_of(flavor, *make_host(PCPU=8), rooms=[make_room(), make_room(free_vcpus=0)]).slots > 0
+
+
+def test_pinned_guests_in_huge_pages_are_not_hindered_by_small_pages_that_others_claim_too_much_of() -> None:
+    room = make_room(free_memory_kib=-1, free_overcommit_kib=-1, free_pages_kib={4: -1, 2048: 4 * 2**20})
+    paged = make_flavor(vcpus=0, pcpus=1, memory_mb=1024, numa_cells=1, page_size_kib=2048)
+    assert slots_of(paged, *make_host(PCPU=100), rooms=[room]).slots == 4
+    assert slots_of(replace(paged, vcpus=1), *make_host(PCPU=100), rooms=[room]).slots == 0
+
+
+def test_parts_in_large_pages_of_any_size_are_in_one_size_of_each_cell() -> None:
+    layout = (FlavorCell(1, 0, 2**20), FlavorCell(1, 0, 2 * 2**20))
+    flavor = make_flavor(vcpus=2, memory_mb=3072, numa_cells=2, page_size_kib=LARGE_PAGES, layout=layout)
+    pages = {4: 10**9, 2048: 3 * 2**20, 2**20: 2 * 2**20}
+    assert slots_of(flavor, *make_host(), rooms=[make_room(free_pages_kib=pages)] * 2).slots == 2
+    assert slots_of(flavor, *make_host(), rooms=[make_room(free_pages_kib={4: 10**9})] * 2).slots == 0
+
+
+def test_where_as_many_guests_are_laid_out_differently_the_number_does_not_change_with_each_scrape() -> None:
+    guest = make_mixed_guest()
+    turned = replace(guest, uuid="other", numa_cells=guest.numa_cells[::-1])
+    dedicated = frozenset(range(4, 8))
+    assert learn(guest, turned, dedicated=dedicated) == learn(turned, guest, dedicated=dedicated)
 
 
 def test_of_a_flavor_that_was_made_anew_what_most_guests_have_counts() -> None:

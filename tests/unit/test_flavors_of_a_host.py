@@ -9,13 +9,24 @@ from typing import Any
 import pytest
 
 from exporter.config.settings import HypervisorConfig
-from exporter.model import Flavor, Guest, GuestNumaCell, NovaFlavor, NumaCell, PageSize, ResourceClass
+from exporter.model import (
+    Flavor,
+    Guest,
+    GuestNumaCell,
+    NodeInfo,
+    NovaFlavor,
+    NumaCell,
+    PageSize,
+    ResourceClass,
+)
 from exporter.placement.flavors import MAX_LEARNT_FLAVORS
 from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     make_capabilities,
     make_cell,
+    make_cpu_info,
     make_guest,
+    make_identity,
     make_node,
     make_reading,
 )
@@ -36,6 +47,26 @@ def make_cells(*cells: Sequence[int], memory_kib: int = 8 * GIB_KIB, pages: Any 
 
 
 FOUR_CPUS_EACH = (range(4), range(4, 8))
+
+
+def list_slots(
+    flavors: Sequence[Flavor], cells: Sequence[NumaCell], guests: Sequence[Guest] = (), **changes: Any
+) -> dict[str, int]:
+    """Return how many more guests of each flavor fit on a host with plenty of memory, by its name."""
+    capabilities = make_capabilities(cells=tuple(cells))
+    reading = make_reading(
+        **{
+            "guests": guests,
+            "capabilities": capabilities,
+            "node": NodeInfo(online_cpus=16, memory_mib=10**6),
+            "node_memory": None,
+            **changes,
+        }
+    )
+    config = HypervisorConfig(
+        uri="test:///default", flavors=tuple(flavors), cpu_dedicated_set="8-15", cpu_shared_set="0-7"
+    )
+    return {each.flavor: each.slots for each in get_available_resource(reading, config).flavor_slots}
 
 
 def count_slots(
@@ -67,6 +98,71 @@ def test_cpus_of_two_cells_do_not_make_room_for_a_pinned_guest_of_one() -> None:
     assert count_slots(replace(pinned, numa_cells=0), cells, cpu_dedicated_set="0-7") == 2
     assert count_slots(replace(pinned, pcpus=5), cells, cpu_dedicated_set="0-7") == 0
     assert count_slots(replace(pinned, pcpus=5, numa_cells=0), cells, cpu_dedicated_set="0-7") == 1
+
+
+PINNED = Flavor(name="pinned", vcpus=0, pcpus=1, memory_mb=1, disk_gb=0, numa_cells=1)
+PAGED = Flavor(name="paged", vcpus=1, memory_mb=2, disk_gb=0, numa_cells=1, page_size_kib=2048)
+SPREAD = Flavor(name="spread", vcpus=2, memory_mb=2, disk_gb=0, numa_cells=2)
+PLAIN = Flavor(name="plain", vcpus=1, memory_mb=1, disk_gb=0)
+
+
+@pytest.mark.parametrize("cells", [(), make_cells(range(8), range(8, 16))])
+@pytest.mark.parametrize(
+    ("hypervisor_type", "arch", "has_cells"),
+    [
+        ("QEMU", "x86_64", True),
+        ("QEMU", "i686", True),
+        ("QEMU", "aarch64", True),
+        ("QEMU", "ppc64le", True),
+        ("TEST", "i686", True),
+        ("QEMU", "s390x", False),
+        ("QEMU", None, False),
+        ("LXC", "x86_64", False),
+        ("Xen", "x86_64", False),
+    ],
+)
+def test_a_host_without_numa_topology_takes_no_guest_that_needs_one(
+    cells: tuple[NumaCell, ...], hypervisor_type: str, arch: str | None, has_cells: bool
+) -> None:
+    """Shows that Placement's numbers do not count then, and that cells count only where Nova has them."""
+    capabilities = make_capabilities(cells=cells, cpu_info=make_cpu_info(arch=arch))
+    identity = make_identity(hypervisor_type=hypervisor_type)
+    slots = list_slots((PINNED, SPREAD, PLAIN), cells, capabilities=capabilities, identity=identity)
+    assert slots["plain"] == 8 * 4
+    if cells and has_cells:
+        assert (slots["pinned"], slots["spread"]) == (8, 0)  # the second has no shared CPUs
+    else:
+        assert (slots["pinned"], slots["spread"]) == (0, 0)
+
+
+def test_where_it_is_not_known_whether_the_host_has_cells_nothing_is_said_of_guests_that_need_one() -> None:
+    for unknown in ({"capabilities": None}, {"identity": make_identity(hypervisor_type=None)}):
+        assert list_slots((PINNED, PAGED, SPREAD, PLAIN), (), **unknown) == {"plain": 8 * 4}
+
+
+@pytest.mark.parametrize(
+    ("pinned", "numa_cells", "memory_mb", "slots"),
+    [
+        (False, 0, 16 * 1024, 3),  # Placement alone: 64 GiB less the reserved 512 MiB
+        (False, 1, 16 * 1024, 0),  # more than there are small pages
+        (False, 1, 8 * 1024, 7),  # each may have all small pages: they are over-committed
+        (True, 1, 16 * 1024, 0),
+        (True, 1, 4 * 1024, 2),  # these are not
+    ],
+)
+def test_memory_in_huge_pages_is_not_for_guests_that_ask_for_none(
+    pinned: bool, numa_cells: int, memory_mb: int, slots: int
+) -> None:
+    """Shows it for a cell of 64 GiB of which 56 are huge pages."""
+    pages = (
+        PageSize(size_kib=4, total=8 * GIB_KIB // 4),
+        PageSize(size_kib=2048, total=56 * GIB_KIB // 2048),
+    )
+    cells = make_cells(range(64), memory_kib=64 * GIB_KIB, pages=pages)
+    cpus = {"vcpus": 0, "pcpus": 1} if pinned else {"vcpus": 1}
+    flavor = Flavor(name="f", memory_mb=memory_mb, disk_gb=0, numa_cells=numa_cells, **cpus)
+    options = {"cpu_shared_set": "0-31", "cpu_dedicated_set": "32-63", "reserved_host_memory_mb": 512}
+    assert count_slots(flavor, cells, **options) == slots
 
 
 def test_huge_pages_of_two_cells_do_not_make_room_for_a_guest_of_one() -> None:

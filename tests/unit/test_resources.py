@@ -377,14 +377,14 @@ def test_a_full_raw_image_commits_nothing() -> None:
     assert overcommit((10 * GIB, 10 * GIB), driver_format="raw") == 0
 
 
-def test_a_raw_image_with_more_space_than_size_counts_negative_as_in_nova() -> None:
-    assert overcommit((GIB, GIB + 4096), (GIB, GIB - 8192), driver_format="raw") == 4096
+def test_a_raw_image_with_more_space_than_size_takes_no_growth_from_others() -> None:
+    assert overcommit((GIB, GIB + 4096), (GIB, GIB - 8192), driver_format="raw") == 8192
 
 
 def test_an_image_whose_format_the_xml_does_not_name_is_raw() -> None:
     guest = make_guest(disks=(make_disk(driver_format=None),))
-    size = ImageSize(virtual_bytes=1, allocated_bytes=4096)
-    assert compute(make_reading(guests=[guest], sizes=[[size]])).storage_overcommitted_bytes == -4095
+    size = ImageSize(virtual_bytes=4097, allocated_bytes=4096)
+    assert compute(make_reading(guests=[guest], sizes=[[size]])).storage_overcommitted_bytes == 1
 
 
 def test_shut_off_guests_images_count_like_others() -> None:
