@@ -132,6 +132,7 @@ class Flavor:
     numa_cells: int = 0  # number of host cells that the guest is spread over; 0 if it does not matter
     page_size_kib: int | None = None  # of the guest's memory, or LARGE_PAGES; None if it does not matter
     root_volume_gb: int = 0  # root disk that is a volume instead; not in disk_gb
+    devices: tuple[tuple[DeviceClass, int], ...] = ()  # each of these amounts is of one card
     layout: tuple[FlavorCell, ...] = ()  # of each of its NUMA cells; empty if these are equal
 
     @property
@@ -353,6 +354,7 @@ class NodeDevices:
     mdevs: tuple[Mdev, ...] = ()
     vdpa_addresses: Mapping[str, str] = field(default_factory=dict)  # PCI addresses by "/dev/vhost-vdpa-0"
     providers: tuple[DeviceProvider, ...] = ()  # as Nova reports them to Placement
+    has_pci_in_placement: bool = False  # else Nova has PCI devices in pools of its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -558,8 +560,8 @@ class FlavorSlots:
 
     flavor: str
     slots: int
-    limited_by: frozenset[ResourceClass]
-    request: Mapping[ResourceClass, int]  # what one guest claims; classes without a claim are left out
+    limited_by: frozenset[AnyResourceClass]
+    request: Mapping[AnyResourceClass, int]  # what one guest claims; classes without a claim are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ LIMITED_BY = Metric(
 FLAVOR_REQUEST = Metric(
     name="hypervisor_flavor_request",
     help="What one guest of the flavor claims. Absent for a class of which it claims nothing.",
-    unit="vCPUs, MiB or GiB",
+    unit="vCPUs, MiB, GiB or devices",
     labels=("hypervisor_hostname", "flavor", "resource_class"),
     source="as hypervisor_flavor_slots; Nova's resources_from_flavor",
 )
@@ -45,7 +45,7 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
                 flavor=each.flavor,
                 resource_class=requested.value,
             )
-        for resource_class in ResourceClass:
+        for resource_class in dict.fromkeys((*ResourceClass, *each.request)):
             yield from LIMITED_BY.samples(
                 float(resource_class in each.limited_by),
                 hypervisor_hostname=hostname,
@@ -58,5 +58,5 @@ COLLECTOR = Collector(
     name="flavors",
     metrics=(FLAVOR_SLOTS, LIMITED_BY, FLAVOR_REQUEST),
     collect=_collect,
-    needs=frozenset({"capabilities", "guests", "images", "online CPUs", "storage"}),
+    needs=frozenset({"capabilities", "guests", "images", "node devices", "online CPUs", "storage"}),
 )

@@ -13,7 +13,7 @@ from exporter.config.libvirt_uri import LibvirtUri, check_parameters
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
 from exporter.label import MAX_LABEL_LENGTH
-from exporter.model import LARGE_PAGES
+from exporter.model import LARGE_PAGES, ResourceClass
 
 # More than anybody needs, but so low that no capacity overflows.
 MAX_ALLOCATION_RATIO = 1_000_000
@@ -87,6 +87,18 @@ def _parse_mdev_class(value: object) -> str:
     text = _parse_text(value)
     if not _MDEV_CLASS.fullmatch(text) or len(text) > MAX_RESOURCE_CLASS_LENGTH:
         raise ValueError
+    return text
+
+
+_RESOURCE_CLASS = re.compile(r"[A-Z0-9_]+", re.ASCII)
+
+
+def _parse_device_class(value: object) -> str:
+    text = _parse_text(value)
+    if not _RESOURCE_CLASS.fullmatch(text) or len(text) > MAX_RESOURCE_CLASS_LENGTH:
+        raise ValueError
+    if text in ResourceClass.__members__:
+        raise ValueError("vcpus, pinned, memory_mb and disk_gb say how much of the others")
     return text
 
 
@@ -327,6 +339,7 @@ DEVICE_SPEC = Kind(
     _parse_device_spec,
 )
 MDEV_ADDRESS = Kind("the PCI address of a card such as 0000:84:00.0", _parse_mdev_address)
+DEVICE_CLASS = Kind("a resource class of devices such as VGPU or CUSTOM_PCI_10DE_20B5", _parse_device_class)
 MDEV_CLASS = Kind("VGPU, or a name of A-Z, 0-9 and _ that begins with CUSTOM_", _parse_mdev_class)
 COUNT = Kind("a whole number, 0 or more", _parse_count)
 POSITIVE_COUNT = Kind("a whole number, 1 or more", _parse_positive_count)

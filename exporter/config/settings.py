@@ -15,7 +15,7 @@ from exporter.config.strict_yaml import Item
 from exporter.config.this_machine import ThisMachine, is_loopback
 from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
-from exporter.model import Flavor, Ignored
+from exporter.model import DeviceClass, Flavor, Ignored
 
 DEFAULT_URI = "qemu:///system"
 
@@ -151,6 +151,37 @@ class LabelsKey:
                     )
         mistakes.raise_if_any()
         return tuple(sorted(labels))
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesKey:
+    """A key of the configuration file that takes amounts of devices by their resource class."""
+
+    meaning: str
+    deprecated: Deprecation | None = None
+
+    @property
+    def expected(self) -> str:
+        """The text after "expected"."""
+        return "devices by resource class such as {VGPU: 1}"
+
+    def read(self, item: Item) -> tuple[tuple[DeviceClass, int], ...]:
+        """Return the written amounts, none if it is empty.
+
+        :raises ConfigError: if one is not a class of devices, or no amount
+        """
+        if item.value is None:
+            return ()
+        if not isinstance(item.value, dict):
+            raise ConfigError([f"{item.place}: found {item.describe()}, expected {self.expected}"])
+        amounts: list[tuple[DeviceClass, int]] = []
+        mistakes = Mistakes()
+        for name, child in item.value.items():
+            with mistakes.collected():
+                device_class = DeviceClass(read_item(Item(child.place, name), kinds.DEVICE_CLASS))
+                amounts.append((device_class, read_item(child, kinds.POSITIVE_COUNT)))
+        mistakes.raise_if_any()
+        return tuple(sorted(amounts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -399,6 +430,10 @@ class FlavorConfig:
         int | None,
         Key(kinds.PAGE_SIZE, "The size of the pages of its memory (hw:mem_page_size).", nullable=True),
     ] = None
+    resources: Annotated[
+        tuple[tuple[DeviceClass, int], ...],
+        ResourcesKey("Its devices by resource class (resources:VGPU, or those of a PCI alias)."),
+    ] = ()
 
     def make_flavor(self, name: str) -> Flavor:
         """Return the flavor of this name. With pinned vCPUs or a page size, a guest is in one NUMA cell."""
@@ -410,6 +445,7 @@ class FlavorConfig:
             disk_gb=self.disk_gb,
             numa_cells=int(self.pinned or self.pages is not None),
             page_size_kib=self.pages,
+            devices=self.resources,
         )
 
 
@@ -493,7 +529,7 @@ class Flags:
     collectors: Mapping[str, bool] = field(default_factory=dict)  # False for --no-collector.NAME
 
 
-AnyKey = Key | ListKey | LabelsKey | MdevTypesKey
+AnyKey = Key | ListKey | LabelsKey | MdevTypesKey | ResourcesKey
 NovaKey = Key | ListKey | NovaOnly
 
 

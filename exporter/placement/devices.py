@@ -16,6 +16,7 @@ from exporter.model import (
     Inventory,
     NodeDevices,
 )
+from exporter.placement.pci import find_free
 
 # A guest's devices, and what its flavor asks for.
 Holding = tuple[GuestDevices, Sequence[tuple[DeviceClass, int]]]
@@ -67,6 +68,74 @@ def _make_inventory(
         free_by_provider=free,
         unplaced=unplaced,
     )
+
+
+def get_pool_inventories(devices: NodeDevices, guests: Iterable[GuestDevices]) -> tuple[Inventory, ...]:
+    """Return what is left of PCI devices that Nova does not report to Placement, by the usual class names.
+
+    They are in pools of Nova's own (nova.pci.stats). A flavor asks for them by an alias.
+    """
+    if devices.has_pci_in_placement:
+        return ()
+    free = find_free(devices.pci_devices, list_held_addresses(devices, guests))
+    totals = Counter(each.resource_class for each in devices.pci_devices)
+    left = Counter(each.resource_class for each in devices.pci_devices if each.address in free)
+    return tuple(
+        Inventory(
+            resource_class=name,
+            total=total,
+            reserved=0,
+            allocation_ratio=1.0,
+            claimed=total - left[name],
+        )
+        for name, total in totals.items()
+    )
+
+
+def find_requested(devices: NodeDevices, own: GuestDevices) -> tuple[tuple[DeviceClass, int], ...] | None:
+    """Return what a guest's flavor asked for, judged by what the guest has; None if a class is not known.
+
+    Devices of network ports are not its flavor's. Mediated devices of one card were asked for together.
+    """
+    by_member = {member: each for each in devices.providers for member in each.members}
+    pools = {} if devices.has_pci_in_placement else {each.address: each for each in devices.pci_devices}
+    together: Counter[tuple[DeviceClass, str]] = Counter()
+    requested: list[tuple[DeviceClass, int]] = []
+    for member in own.hostdevs | own.mdev_uuids:
+        if member in by_member and by_member[member].is_mdev:
+            provider = by_member[member]
+            together[provider.resource_class, provider.name] += 1
+        elif member in by_member:
+            requested.append((by_member[member].resource_class, 1))
+        elif member in pools:
+            requested.append((pools[member].resource_class, 1))
+        else:
+            return None
+    requested += [(name, count) for (name, _), count in together.items()]
+    return tuple(sorted(requested))
+
+
+def count_fitting_devices(inventory: Inventory | None, amounts: Sequence[int]) -> int | None:
+    """Return how many more guests can have these amounts of devices: 0 if none is offered, None if not known.
+
+    Each amount of mediated devices is of one card (a group of Placement's request). PCI devices may be of any
+    cards: Nova asks for each of them by itself.
+    """
+    if inventory is None:
+        return 0
+    if inventory.capacity is None or inventory.claimed is None:
+        return None
+    free = inventory.free_by_provider
+    if free is None:
+        return max(0, inventory.capacity - inventory.claimed) // sum(amounts)
+    amount, unplaced = amounts[0], inventory.unplaced
+    if any(each != amount for each in amounts):
+        return None
+    if len(free) == 1:
+        free, unplaced = (max(0, free[0] - unplaced),), 0
+    if amount > 1 and unplaced:
+        return None
+    return max(0, sum(each // amount for each in free) - unplaced) // len(amounts)
 
 
 def _has_mdevs(providers: Iterable[DeviceProvider]) -> bool:

@@ -20,6 +20,7 @@ from exporter.model import (
 )
 from exporter.placement.cells import CellRoom, count_fitting_in_cells
 from exporter.placement.claims import claim_of_flavor, find_isolated_emulator_cpus, find_pinned_vcpus
+from exporter.placement.devices import count_fitting_devices
 
 # Names from guests become label values. They are limited, so that guests' metadata cannot flood Prometheus.
 MAX_LEARNT_FLAVORS = 100
@@ -37,17 +38,19 @@ def get_flavor_slots(
     return tuple(slots for slots in found if slots is not None)
 
 
-def request_of(flavor: Flavor) -> dict[ResourceClass, int]:
+def request_of(flavor: Flavor) -> dict[AnyResourceClass, int]:
     """Return what a guest of the flavor claims in Placement.
 
     As in Nova, classes without a claim are left out.
     """
-    request = {
+    request: dict[AnyResourceClass, int] = {
         ResourceClass.VCPU: flavor.vcpus,
         ResourceClass.PCPU: flavor.pcpus,
         ResourceClass.MEMORY_MB: flavor.memory_mb,
         ResourceClass.DISK_GB: flavor.disk_gb,
     }
+    for device_class, amount in flavor.devices:
+        request[device_class] = request.get(device_class, 0) + amount
     return {resource_class: amount for resource_class, amount in request.items() if amount}
 
 
@@ -100,7 +103,8 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[object, ...]:
     """Return what to sort by: the flavor with the most guests first, then the larger one."""
     flavor, guests = seen
     amounts = -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
-    return -guests, flavor.name, *amounts, -flavor.numa_cells, flavor.layout, flavor.page_size_kib or 0
+    layout = -flavor.numa_cells, flavor.layout, flavor.page_size_kib or 0
+    return -guests, flavor.name, *amounts, *layout, flavor.devices
 
 
 def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
@@ -120,6 +124,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         numa_cells=len(guest.numa_cells),
         page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
         root_volume_gb=whole[ResourceClass.DISK_GB] - claim[ResourceClass.DISK_GB],
+        devices=guest.nova_flavor.devices,
     )
     layout = _layout_of(guest, dedicated_cpus)
     return flavor if layout == flavor.cells else replace(flavor, layout=layout)
@@ -142,10 +147,12 @@ def _layout_of(guest: Guest, dedicated_cpus: frozenset[int]) -> tuple[FlavorCell
 def _slots_of(
     flavor: Flavor, offered: Mapping[AnyResourceClass, Inventory], rooms: Sequence[CellRoom] | None
 ) -> FlavorSlots | None:
-    fitting: dict[ResourceClass, int] = {}
+    fitting: dict[AnyResourceClass, int] = {}
     request = request_of(flavor)
     for resource_class, amount in request.items():
-        count = count_fitting(offered.get(resource_class), amount)
+        amounts = [each for name, each in flavor.devices if name == resource_class]
+        inventory = offered.get(resource_class)
+        count = count_fitting_devices(inventory, amounts) if amounts else count_fitting(inventory, amount)
         if count is None:
             return None
         fitting[resource_class] = count
@@ -159,11 +166,12 @@ def _slots_of(
                 fitting[claimed] = min(fitting[claimed], count)
     scarcest = frozenset(each for each, count in fitting.items() if count == slots)
     # If no single class explains the count (CPUs free in one cell, memory in another), name all of them.
-    limited_by = scarcest or frozenset(fitting) - {ResourceClass.DISK_GB}
+    of_cells = frozenset(each for each in fitting if isinstance(each, ResourceClass))
+    limited_by = scarcest or of_cells - {ResourceClass.DISK_GB}
     return FlavorSlots(flavor=flavor.name, slots=slots, limited_by=limited_by, request=request)
 
 
-def _class_of(resource_class: ResourceClass, claimed: Collection[ResourceClass]) -> ResourceClass | None:
+def _class_of(resource_class: ResourceClass, claimed: Collection[AnyResourceClass]) -> ResourceClass | None:
     """Return the class by which Placement counts what the cells count by this one; None if by none.
 
     Without cpu_dedicated_set, pinned vCPUs are VCPU there.

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.config.settings import HypervisorConfig
 from exporter.cpu_spec import format_cpu_spec, parse_cpu_spec
 from exporter.model import (
     DomainsReading,
     DomainState,
+    Flavor,
     FlavorSlots,
     HostNumaCell,
     Inventory,
@@ -27,7 +28,12 @@ from exporter.model import (
 )
 from exporter.placement.cells import CellRoom, get_cell_rooms
 from exporter.placement.claims import sum_claims
-from exporter.placement.devices import get_device_inventories, list_held_addresses
+from exporter.placement.devices import (
+    find_requested,
+    get_device_inventories,
+    get_pool_inventories,
+    list_held_addresses,
+)
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.inventory import get_inventories
 from exporter.virt.contribution import Contribution, Contributions
@@ -163,7 +169,7 @@ def _get_flavor_slots(
     """Return how many more guests of each flavor fit.
 
     The flavors are configured, or also learnt if enabled. If it is not known whether the host has NUMA cells,
-    flavors that need one are left out.
+    flavors that need one are left out; and so are those with devices while these are not known.
     """
     domains, capabilities = reading.domains, reading.capabilities
     hypervisor_type = reading.identity.hypervisor_type
@@ -172,8 +178,14 @@ def _get_flavor_slots(
     flavors = options.flavors
     problems: tuple[Problem, ...] = ()
     if options.flavors_from_guests:
-        learnt, problems = learn_flavors([guest.flavor for guest in guests], known=flavors)
+        of_guests = [_find_flavor(guest, reading.node_devices) for guest in guests]
+        learnt, problems = learn_flavors(of_guests, known=flavors)
         flavors = (*flavors, *learnt)
+    if reading.node_devices is None:
+        flavors = tuple(flavor for flavor in flavors if not flavor.devices)
+    elif any(flavor.devices for flavor in flavors):
+        own = [guest.devices for guest in guests]
+        inventories = (*get_pool_inventories(reading.node_devices, own), *inventories)
     if capabilities is None or hypervisor_type is None:
         flavors = tuple(flavor for flavor in flavors if not flavor.numa_cells)
         return get_flavor_slots(flavors, inventories, None), problems
@@ -185,6 +197,18 @@ def _get_flavor_slots(
     ):
         rooms = _get_cell_rooms(domains, guests, topology, options)
     return get_flavor_slots(flavors, inventories, rooms), problems
+
+
+def _find_flavor(guest: Contribution, devices: NodeDevices | None) -> Flavor | None:
+    """Return a guest's flavor with its devices; None if these are not known.
+
+    Before Nova 32.0 the metadata do not name them. What the guest has then tells.
+    """
+    own = guest.devices
+    if guest.flavor is None or guest.flavor.devices or not (own.hostdevs or own.mdev_uuids):
+        return guest.flavor
+    requested = None if devices is None else find_requested(devices, own)
+    return None if requested is None else replace(guest.flavor, devices=requested)
 
 
 def _get_cell_rooms(

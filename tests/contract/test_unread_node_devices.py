@@ -34,10 +34,13 @@ class Device:
             return self._answer
         if isinstance(self._answer, Exception):
             raise self._answer
-        code, domain = self._answer
-        error = libvirt.libvirtError("it says why")
-        error.err = (code, domain, "it says why", 2, "", "", "", -1, -1)
-        raise error
+        raise _make_error(*self._answer)
+
+
+def _make_error(code: int, domain: int) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("it says why")
+    error.err = (code, domain, "it says why", 2, "", "", "", -1, -1)
+    return error
 
 
 class WithDevices(LibvirtHypervisor):
@@ -78,6 +81,35 @@ def test_a_device_that_cannot_be_described_costs_no_other(answer: Any, reason: s
     odd, card = hypervisor.list_node_devices(["pci"])
     assert isinstance(odd, UnreadDevice)
     assert (odd.name, odd.reason, bool(odd.error), card) == ("pci_odd", reason, True, GPU)
+
+
+class MediatedDevice(Device):
+    """A mediated device, which may be defined only; or the code and domain of the error for asking that."""
+
+    def __init__(self, is_active: bool | tuple[int, int]) -> None:
+        super().__init__("mdev_0b5a0a0e_5a8c_4b5a_9d8e_1f0e5a2c6b7d", GPU)
+        self._is_active = is_active
+
+    def isActive(self) -> bool:  # noqa: N802
+        if isinstance(self._is_active, bool):
+            return self._is_active
+        raise _make_error(*self._is_active)
+
+
+@pytest.mark.parametrize(
+    ("is_active", "is_there"),
+    [
+        (True, True),
+        (False, False),
+        ((libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_FROM_NODEDEV), True),
+        ((libvirt.VIR_ERR_NO_NODE_DEVICE, libvirt.VIR_FROM_NODEDEV), False),
+    ],
+    ids=["active", "defined-only", "libvirt-before-7.8", "gone"],
+)
+def test_a_mediated_device_that_is_defined_only_does_not_exist(is_active: Any, is_there: bool) -> None:
+    """As in Nova, whose virNodeListDevices lists active ones only."""
+    hypervisor = WithDevices(MediatedDevice(is_active))
+    assert hypervisor.list_node_devices(["mdev_types"]) == ((GPU,) if is_there else ())
 
 
 def test_a_device_that_vanished_meanwhile_is_none() -> None:

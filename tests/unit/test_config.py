@@ -116,6 +116,9 @@ def test_every_key_refuses_a_mapping_and_says_where(directory: Directory, path: 
         document = [document] if part == "[]" else {part: document}
     mistakes = directory.fail(yaml.safe_dump(document))
     place = path.replace("[]", "[0]")
+    if path == "flavors.NAME.resources":  # which is a mapping, of numbers
+        document["flavors"]["NAME"]["resources"] = {"VGPU": {"x": 1}}
+        mistakes, place = directory.fail(yaml.safe_dump(document)), f"{place}.VGPU"
     if path == "hypervisors[].labels":  # which is a mapping, of texts
         document["hypervisors"][0]["labels"] = {"zone": {"x": 1}}
         mistakes, place = directory.fail(yaml.safe_dump(document)), f"{place}.zone"
@@ -617,9 +620,14 @@ def test_a_deprecated_key_works_and_is_a_warning_wherever_it_is_written(
             "cpu_shared_set: 0-4, reserved_host_cpus: 1",
             "reserved_host_cpus is set beside cpu_shared_set or cpu_dedicated_set",
         ),
+        (
+            "enabled_mdev_types: [a, b], mdev_types:"
+            + str([{"name": name, "device_addresses": ["0000:84:00.0"]} for name in "ab"]),
+            "device_addresses of enabled_mdev_types have 0000:84:00.0 2 times",
+        ),
     ],
 )
-def test_cpu_sets_with_which_nova_would_not_start_are_a_warning(
+def test_options_with_which_nova_would_not_start_are_a_warning(
     directory: Directory, options: str, warning: str
 ) -> None:
     config = directory.load(f"defaults: {{{options}}}")

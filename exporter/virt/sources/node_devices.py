@@ -205,6 +205,7 @@ class NodeDeviceCache(Source):
             mdevs=devices.mdevs,
             vdpa_addresses=devices.vdpa_addresses,
             providers=(*mdevs.providers, *in_placement.providers),
+            has_pci_in_placement=wanted.config.report_in_placement,
             unread=len(devices.unread),
         )
         self._problems = (
