@@ -115,14 +115,24 @@ def find_requested(devices: NodeDevices, own: GuestDevices) -> tuple[tuple[Devic
     return tuple(sorted(requested))
 
 
-def count_fitting_devices(inventory: Inventory | None, amounts: Sequence[int]) -> int | None:
+def is_offered_as_device(name: str) -> bool:
+    """Return whether only devices can be of this class, so that a host that offers none of it has none.
+
+    Other classes may come from elsewhere: Nova's provider.yaml, or another service.
+    """
+    return name == "VGPU" or name.startswith("CUSTOM_PCI_")
+
+
+def count_fitting_devices(
+    name: DeviceClass, inventory: Inventory | None, amounts: Sequence[int]
+) -> int | None:
     """Return how many more guests can have these amounts of devices: 0 if none is offered, None if not known.
 
     Each amount of mediated devices is of one card (a group of Placement's request). PCI devices may be of any
     cards: Nova asks for each of them by itself.
     """
     if inventory is None:
-        return 0
+        return 0 if is_offered_as_device(name) else None
     if inventory.capacity is None or inventory.claimed is None:
         return None
     free = inventory.free_by_provider

@@ -150,9 +150,12 @@ def _slots_of(
     fitting: dict[AnyResourceClass, int] = {}
     request = request_of(flavor)
     for resource_class, amount in request.items():
-        amounts = [each for name, each in flavor.devices if name == resource_class]
         inventory = offered.get(resource_class)
-        count = count_fitting_devices(inventory, amounts) if amounts else count_fitting(inventory, amount)
+        if isinstance(resource_class, ResourceClass):
+            count = count_fitting(inventory, amount)
+        else:
+            amounts = [each for name, each in flavor.devices if name == resource_class]
+            count = count_fitting_devices(resource_class, inventory, amounts)
         if count is None:
             return None
         fitting[resource_class] = count

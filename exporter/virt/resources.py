@@ -173,19 +173,24 @@ def _get_flavor_slots(
     """
     domains, capabilities = reading.domains, reading.capabilities
     hypervisor_type = reading.identity.hypervisor_type
-    if domains is None or guests is None:
-        return (), ()
     flavors = options.flavors
+    if domains is None or guests is None or not (flavors or options.flavors_from_guests):
+        return (), ()
     problems: tuple[Problem, ...] = ()
+    if reading.node_devices is not None:
+        own = [guest.devices for guest in guests]
+        inventories = (*get_pool_inventories(reading.node_devices, own), *inventories)
     if options.flavors_from_guests:
         of_guests = [_find_flavor(guest, reading.node_devices) for guest in guests]
         learnt, problems = learn_flavors(of_guests, known=flavors)
-        flavors = (*flavors, *learnt)
+        # A guest has it, so a class that is not offered here is offered by something that is not known.
+        offered = {each.resource_class for each in inventories}
+        flavors = (
+            *flavors,
+            *(each for each in learnt if offered.issuperset(name for name, _ in each.devices)),
+        )
     if reading.node_devices is None:
         flavors = tuple(flavor for flavor in flavors if not flavor.devices)
-    elif any(flavor.devices for flavor in flavors):
-        own = [guest.devices for guest in guests]
-        inventories = (*get_pool_inventories(reading.node_devices, own), *inventories)
     if capabilities is None or hypervisor_type is None:
         flavors = tuple(flavor for flavor in flavors if not flavor.numa_cells)
         return get_flavor_slots(flavors, inventories, None), problems

@@ -74,6 +74,15 @@ def test_a_host_without_such_devices_takes_no_guest_with_one() -> None:
     assert (slots.slots, slots.limited_by) == (0, {VGPU})
 
 
+@pytest.mark.parametrize(
+    ("name", "slots"), [("VGPU", 0), ("CUSTOM_PCI_10DE_20B5", 0), ("CUSTOM_LICENCE", None), ("FPGA", None)]
+)
+def test_a_class_that_others_may_offer_is_not_known(name: str, slots: int | None) -> None:
+    """Such as Nova's provider.yaml: then neither 0 nor "no limit" would be right."""
+    found = compute(make_node_devices(), make_gpu_flavor((DeviceClass(name), 1)))
+    assert (found["gpu"].slots if found else None) == slots
+
+
 def test_while_devices_are_not_known_flavors_with_devices_have_no_slots_and_others_do() -> None:
     found = compute(None, make_gpu_flavor((VGPU, 1)), make_gpu_flavor(name="plain"))
     assert list(found) == ["plain"]
@@ -144,6 +153,12 @@ def test_a_learnt_flavor_asks_for_what_its_extra_specs_say() -> None:
     known = make_node_devices(make_provider(1, 5))
     own = GuestDevices(mdev_uuids=frozenset({UUIDS[1]}))
     assert learn(known, own, (VGPU, 2)) == 2
+
+
+@pytest.mark.parametrize("name", ["VGPU", "CUSTOM_LICENCE", "CUSTOM_PCI_10DE_20B5"])
+def test_a_learnt_flavor_with_a_class_that_nothing_offers_is_left_out(name: str) -> None:
+    """Its guest is here, so that something offers it."""
+    assert learn(make_node_devices(), GuestDevices(), (DeviceClass(name), 1)) is None
 
 
 def test_without_extra_specs_it_asks_for_what_its_guest_has() -> None:
@@ -241,7 +256,8 @@ def test_slots_are_what_placement_can_still_place(
     (inventory,) = get_device_inventories(known, [(GuestDevices(mdev_uuids=frozenset(held)), ())])
     free = [len(set(members) - held) for members in uuids]
     assert inventory.claimed == len(held)
-    assert count_fitting_devices(inventory, [amount] * groups) == place_all(free, [amount] * groups)
+    amounts = [amount] * groups
+    assert count_fitting_devices(VGPU, inventory, amounts) == place_all(free, amounts)
 
 
 def test_groups_of_different_size_are_not_guessed() -> None:
@@ -250,4 +266,4 @@ def test_groups_of_different_size_are_not_guessed() -> None:
 
 
 def test_an_unknown_claim_leaves_nothing_known() -> None:
-    assert count_fitting_devices(make_inventory(claimed=None), [1]) is None
+    assert count_fitting_devices(VGPU, make_inventory(claimed=None), [1]) is None
