@@ -266,6 +266,16 @@ class MemoryPages:
     size_kib: int
     total: int
     free: int | None
+    reserved: int = 0  # by reserved_huge_pages: for other programs than guests
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReservedPages:
+    """One of Nova's reserved_huge_pages."""
+
+    node: int  # the NUMA cell's id
+    size_kib: float  # no page has a size that is not whole
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -519,6 +529,7 @@ class Reading:
     failed_calls: frozenset[str] = (
         frozenset()
     )  # libvirt's names; not those that this hypervisor does not have
+    image_cache_bytes: int | None = 0  # what counts as reserved; None if it is not known
     problems: tuple[Problem, ...] = ()
     ages: Mapping[str, float] = field(default_factory=dict)  # in seconds, of each source that has something
     parts: Mapping[str, object] = field(default_factory=dict)  # by source, what only its collectors use
@@ -530,12 +541,12 @@ class Inventory:
 
     Of devices it is the sum over all cards.
 
-    `total` or `claimed` is None if it is not known. Then it is not known what fits.
+    `total`, `reserved` or `claimed` is None if it is not known. Then it is not known what fits.
     """
 
     resource_class: AnyResourceClass
     total: int | None
-    reserved: int
+    reserved: int | None
     allocation_ratio: float
     claimed: int | None
     free_by_provider: tuple[int, ...] | None = None  # mediated devices: one guest's are of one card
@@ -549,7 +560,7 @@ class Inventory:
     @property
     def capacity(self) -> int | None:
         """How much all guests together may claim, by Placement's formula."""
-        if self.total is None:
+        if self.total is None or self.reserved is None:
             return None
         return max(0, int((self.total - self.reserved) * self.allocation_ratio))
 

@@ -27,7 +27,8 @@ RESERVED = Metric(
     help="Amount of the resource class that is reserved for the host; guests cannot claim it.",
     labels=_LABELS,
     unit=_UNIT,
-    source="reserved_host_cpus, reserved_host_memory_mb, reserved_host_disk_mb (in GiB, rounded up)",
+    source="reserved_host_cpus, reserved_host_memory_mb, reserved_host_disk_mb (in GiB, rounded up);"
+    " the image cache, with reserve_disk_resource_for_image_cache",
 )
 ALLOCATION_RATIO = Metric(
     name="hypervisor_allocation_ratio",

@@ -61,6 +61,13 @@ PAGES_FREE = Metric(
     labels=_PAGES,
     source="virNodeGetFreePages",
 )
+PAGES_RESERVED = Metric(
+    name="hypervisor_numa_cell_pages_reserved",
+    help="Memory pages of the NUMA cell that are kept for other programs than guests, by size.",
+    unit="pages",
+    labels=_PAGES,
+    source="reserved_huge_pages; Nova's NUMAPagesTopology.reserved",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -81,6 +88,7 @@ def _collect_cell(cell: HostNumaCell, hostname: str) -> Iterator[Sample]:
         size = str(pages.size_kib * 1024)
         yield from PAGES.samples(pages.total, page_size_bytes=size, **labels)
         yield from PAGES_FREE.samples(pages.free, page_size_bytes=size, **labels)
+        yield from PAGES_RESERVED.samples(pages.reserved, page_size_bytes=size, **labels)
 
 
 COLLECTOR = Collector(
@@ -93,6 +101,7 @@ COLLECTOR = Collector(
         MEMORY_FREE_BYTES,
         PAGES,
         PAGES_FREE,
+        PAGES_RESERVED,
     ),
     collect=_collect,
     needs=frozenset({"capabilities", "guests", "NUMA memory"}),

@@ -13,7 +13,8 @@ from exporter.config.libvirt_uri import LibvirtUri, check_parameters
 from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
 from exporter.label import MAX_LABEL_LENGTH
-from exporter.model import LARGE_PAGES, ResourceClass
+from exporter.model import LARGE_PAGES, ReservedPages, ResourceClass
+from exporter.reserved_pages import parse_reserved_pages
 
 # More than anybody needs, but so low that no capacity overflows.
 MAX_ALLOCATION_RATIO = 1_000_000
@@ -100,6 +101,10 @@ def _parse_device_class(value: object) -> str:
     if text in ResourceClass.__members__:
         raise ValueError("vcpus, pinned, memory_mb and disk_gb say how much of the others")
     return text
+
+
+def _parse_reserved_pages(value: object) -> ReservedPages:
+    return parse_reserved_pages(_parse_text(value))
 
 
 def _parse_count(value: object) -> int:
@@ -341,6 +346,8 @@ DEVICE_SPEC = Kind(
 MDEV_ADDRESS = Kind("the PCI address of a card such as 0000:84:00.0", _parse_mdev_address)
 DEVICE_CLASS = Kind("a resource class of devices such as VGPU or CUSTOM_PCI_10DE_20B5", _parse_device_class)
 MDEV_CLASS = Kind("VGPU, or a name of A-Z, 0-9 and _ that begins with CUSTOM_", _parse_mdev_class)
+RESERVED_PAGES = Kind("pages of a NUMA cell such as node:0,size:2MB,count:64", _parse_reserved_pages)
+SUBDIRECTORY = Kind("the name of a directory", _parse_text)
 COUNT = Kind("a whole number, 0 or more", _parse_count)
 POSITIVE_COUNT = Kind("a whole number, 1 or more", _parse_positive_count)
 BOOLEAN = Kind("true or false", _parse_boolean)

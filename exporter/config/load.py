@@ -406,6 +406,7 @@ def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
     for address, count in addresses.items():
         if count > 1:
             yield f"device_addresses of enabled_mdev_types have {address} {count} times"
+    yield from _find_memory_conflicts(hypervisor)
     shared, dedicated = hypervisor.cpu_shared_set, hypervisor.cpu_dedicated_set
     if hypervisor.vcpu_pin_set:
         if dedicated:
@@ -415,3 +416,12 @@ def _find_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
         yield f"cpu_shared_set and cpu_dedicated_set both have the CPUs {format_cpu_spec(both)}"
     if hypervisor.reserved_host_cpus and (shared or dedicated):
         yield "reserved_host_cpus is set beside cpu_shared_set or cpu_dedicated_set"
+
+
+def _find_memory_conflicts(hypervisor: HypervisorConfig) -> Iterator[str]:
+    """Check the same as Host._check_file_backed_memory_support."""
+    total, reserved = hypervisor.file_backed_memory, hypervisor.reserved_host_memory_mb
+    if total and hypervisor.ram_allocation_ratio != 1:
+        yield f"file_backed_memory is set with a ram_allocation_ratio of {hypervisor.ram_allocation_ratio:g}"
+    if total and reserved >= total:
+        yield f"file_backed_memory {total} is no more than reserved_host_memory_mb {reserved}"

@@ -19,6 +19,7 @@ from exporter.config.kinds import (
     NAME,
     POSITIVE_COUNT,
     RATIO,
+    RESERVED_PAGES,
     URI,
     Kind,
 )
@@ -26,7 +27,7 @@ from exporter.config.mdev_types import MdevTypeConfig
 from exporter.config.mistakes import Mistakes
 from exporter.config.oslo_conf import ConfFiles, Option, list_files, list_folder
 from exporter.config.settings import NOVA_OPTIONS, NovaKey
-from exporter.model import Ignored
+from exporter.model import Ignored, ReservedPages
 
 # nova-compute reads these of its own accord: the files, then the folders. The packages of Debian and Kolla
 # name the files on its command line.
@@ -161,6 +162,15 @@ def _read_device_spec(conf: ConfFiles, option: Option) -> tuple[str, ...] | None
     return conf.read_all(option, DEVICE_SPEC, older=older) or None
 
 
+def _read_reserved_huge_pages(conf: ConfFiles, option: Option) -> tuple[ReservedPages, ...] | None:
+    return conf.read_all(option, RESERVED_PAGES) or None
+
+
+def _read_image_cache_name(conf: ConfFiles, option: Option) -> str | None:
+    """Return it under the name of the option today or the older one, which is that of our key."""
+    return conf.read(Option(option.group, "subdirectory_name"), _TEXT, older=[Option("DEFAULT", option.name)])
+
+
 def _read_enabled_mdev_types(conf: ConfFiles, option: Option) -> tuple[str, ...] | None:
     """Return a list, under the name of the option today or the older name."""
     return conf.read(option, _NAMES, older=[Option("devices", "enabled_vgpu_types")]) or None
@@ -189,6 +199,8 @@ def _read_mdev_types(conf: ConfFiles, enabled: Any) -> tuple[MdevTypeConfig, ...
 _READERS: Mapping[str, Callable[[ConfFiles, Option], object]] = {
     "instances_path": _read_instances_path,
     "device_spec": _read_device_spec,
+    "reserved_huge_pages": _read_reserved_huge_pages,
+    "image_cache_subdirectory_name": _read_image_cache_name,
     "enabled_mdev_types": _read_enabled_mdev_types,
 }
 
@@ -219,24 +231,9 @@ _LIMITS = (
         "disk space is that of instances_path or storage_pool",
     ),
     _Limit(
-        Option("libvirt", "file_backed_memory"),
-        frozenset({"0"}),
-        "the hypervisor's own memory is reported",
-    ),
-    _Limit(
         Option("libvirt", "cpu_power_management"),
         frozenset({"false", "0", "off", "no"}),
         "a CPU that Nova has powered down counts as offline",
-    ),
-    _Limit(
-        Option("workarounds", "reserve_disk_resource_for_image_cache"),
-        frozenset({"false", "0", "off", "no"}),
-        "the disk reserve is that of reserved_host_disk_mb alone",
-    ),
-    _Limit(
-        Option("DEFAULT", "reserved_huge_pages"),
-        frozenset(),
-        "huge pages that are free count as free for guests",
     ),
 )
 
@@ -303,7 +300,7 @@ _MDEV_ADDRESSES = Kind(f"{MDEV_ADDRESS.expected}, with commas between several", 
 _RATIO = Kind(RATIO.expected, _parse_ratio)
 _RATIO_OR_ZERO = Kind("a number, 0 or more", _parse_ratio_or_zero)
 _AS_TEXT: Mapping[Kind[Any], Kind[Any]] = {
-    BOOLEAN: Kind(BOOLEAN.expected, _parse_boolean),
     COUNT: Kind(COUNT.expected, _parse_count),
+    BOOLEAN: Kind(BOOLEAN.expected, _parse_boolean),
     CPU_SET: Kind(CPU_SET.expected, _parse_cpu_set),
 }

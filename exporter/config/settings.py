@@ -15,7 +15,7 @@ from exporter.config.strict_yaml import Item
 from exporter.config.this_machine import ThisMachine, is_loopback
 from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError
-from exporter.model import DeviceClass, Flavor, Ignored
+from exporter.model import DeviceClass, Flavor, Ignored, ReservedPages
 
 DEFAULT_URI = "qemu:///system"
 
@@ -334,6 +334,35 @@ class HypervisorConfig:
     ] = 512
     reserved_host_disk_mb: Annotated[
         int, Key(kinds.COUNT, "MiB of disk that are kept for the host.", nova_group="DEFAULT")
+    ] = 0
+    reserved_huge_pages: Annotated[
+        tuple[ReservedPages, ...],
+        ListKey(
+            kinds.RESERVED_PAGES,
+            "Memory pages of a NUMA cell that are kept for other programs than guests, by size.",
+            nullable=True,
+            nova_group="DEFAULT",
+        ),
+    ] = ()
+    reserve_disk_resource_for_image_cache: Annotated[
+        bool,
+        Key(
+            kinds.BOOLEAN,
+            "Whether what the image cache takes is kept, beside reserved_host_disk_mb.",
+            nova_group="workarounds",
+        ),
+    ] = False
+    image_cache_subdirectory_name: Annotated[
+        str,
+        Key(kinds.SUBDIRECTORY, "The image cache, below instances_path.", nova_group="image_cache"),
+    ] = "_base"
+    file_backed_memory: Annotated[
+        int,
+        Key(
+            kinds.COUNT,
+            "MiB of memory for guests in files: this is then the memory, and what guests have is used.",
+            nova_group="libvirt",
+        ),
     ] = 0
     cpu_allocation_ratio: Annotated[
         float, Key(kinds.RATIO, "vCPUs that may be placed on each CPU.", nova_group="DEFAULT")

@@ -153,7 +153,7 @@ def _small_pages_kib(cell: HostNumaCell) -> int | None:
 def _free_pages_kib(
     cell: HostNumaCell, *, claims: Sequence[CellClaim], still_to_come: Sequence[CellClaim]
 ) -> dict[int, int]:
-    """Return the KiB of pages that are neither claimed nor in use.
+    """Return the KiB of pages that are neither reserved, nor claimed, nor in use.
 
     A guest without a page size has pages of the smallest size. The scheduler subtracts what guests claim. But
     other programs use huge pages too. So the result is never more than the kernel's free pages minus the
@@ -163,7 +163,7 @@ def _free_pages_kib(
     smallest = min((each.size_kib for each in cell.mempages), default=None)
     for pages in cell.mempages:
         size_kib = pages.size_kib
-        left = pages.total * size_kib - _sum_kib(claims, size_kib)
+        left = (pages.total - pages.reserved) * size_kib - _sum_kib(claims, size_kib)
         if size_kib == smallest:
             left -= _sum_kib(claims, None)
         elif pages.free is not None:

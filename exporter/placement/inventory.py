@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from exporter.config.settings import HypervisorConfig
 from exporter.model import Inventory, ResourceClass
-from exporter.placement.claims import Claim, convert_mb_to_ceil_gb
+from exporter.placement.claims import GIB, Claim, convert_mb_to_ceil_gb
 
 
 def get_inventories(
-    totals: dict[ResourceClass, int | None], claims: Claim | None, options: HypervisorConfig
+    totals: dict[ResourceClass, int | None],
+    claims: Claim | None,
+    options: HypervisorConfig,
+    *,
+    image_cache_bytes: int | None = 0,
 ) -> tuple[Inventory, ...]:
     """Return the inventory of each offered class. A class with a total of 0 is not offered, as in Placement.
 
     :param totals: by class; None if not known
     :param claims: None if the guests are not known
+    :param image_cache_bytes: what the image cache reserves of the disk; None if it is not known
     """
-    reserved = {
+    reserved: dict[ResourceClass, int | None] = {
         ResourceClass.VCPU: options.reserved_host_cpus,
         ResourceClass.PCPU: 0,
         ResourceClass.MEMORY_MB: options.reserved_host_memory_mb,
-        ResourceClass.DISK_GB: convert_mb_to_ceil_gb(options.reserved_host_disk_mb),
+        ResourceClass.DISK_GB: _get_reserved_disk_gb(options, image_cache_bytes),
     }
     ratios = {
         ResourceClass.VCPU: options.cpu_allocation_ratio,
@@ -38,3 +43,10 @@ def get_inventories(
         for each, total in totals.items()
         if total != 0
     )
+
+
+def _get_reserved_disk_gb(options: HypervisorConfig, image_cache_bytes: int | None) -> int | None:
+    """Return GiB. Nova rounds both up, each of its own (`_get_disk_size_reserved_for_image_cache`)."""
+    if image_cache_bytes is None:
+        return None
+    return convert_mb_to_ceil_gb(options.reserved_host_disk_mb) - (-image_cache_bytes // GIB)

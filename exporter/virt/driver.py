@@ -292,6 +292,7 @@ class LibvirtDriver:
                 *_describe(failed),
                 *(each for source in self._sources for each in source.get_problems()),
             ),
+            image_cache_bytes=self._storage.image_cache.get(),
             parts={each.name: part for each in self._sources if (part := each.get_part()) is not None},
             ages={each.name: max(ages.values()) for each in self._sources if (ages := each.get_ages())},
         )

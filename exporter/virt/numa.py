@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from exporter.model import FreeNumaMemory, HostNumaCell, MemoryPages, NumaCell
+from exporter.model import FreeNumaMemory, HostNumaCell, MemoryPages, NumaCell, ReservedPages
 
 # By these of libvirt's drivers Nova's guests have NUMA cells. "TEST" is libvirt's mock of one.
 _NUMA_DRIVERS = ("QEMU", "TEST")
@@ -29,6 +29,7 @@ def get_host_numa_topology(
     dedicated: frozenset[int] | None,
     free: Mapping[int, FreeNumaMemory],
     pinned: frozenset[int] | None,
+    reserved: Sequence[ReservedPages] = (),
 ) -> tuple[HostNumaCell, ...] | None:
     """Return Nova's NUMATopology (`_get_host_numa_topology`), with what guests and pages use of it.
 
@@ -36,8 +37,14 @@ def get_host_numa_topology(
     :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
     :param pinned: the CPUs that a guest's vCPU is pinned to, also for shut-off guests, because the scheduler
         keeps their place; None if the guests are not known
+    :param reserved: of several for the same pages the last one counts; those of pages that are not there do
+        not
     """
-    return tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned) for cell in cells) or None
+    counts = {(each.node, each.size_kib): each.count for each in reserved}
+    return (
+        tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned, counts) for cell in cells)
+        or None
+    )
 
 
 def _host_cell(
@@ -46,6 +53,7 @@ def _host_cell(
     dedicated: frozenset[int] | None,
     free: FreeNumaMemory | None,
     pinned: frozenset[int] | None,
+    reserved: Mapping[tuple[int, float], int],
 ) -> HostNumaCell:
     cpus = cell.cpus
     cpuset = cpus if shared is None else cpus & shared
@@ -59,7 +67,12 @@ def _host_cell(
         memory_kib=cell.memory_kib,
         memory_free_bytes=None if free is None else free.free_bytes,
         mempages=tuple(
-            MemoryPages(size_kib=each.size_kib, total=each.total, free=free_pages.get(each.size_kib))
+            MemoryPages(
+                size_kib=each.size_kib,
+                total=each.total,
+                free=free_pages.get(each.size_kib),
+                reserved=reserved.get((cell.id, each.size_kib), 0),
+            )
             for each in cell.pages
         ),
         pinned_cpus=None if pinned is None else pinned & pcpuset,

@@ -68,7 +68,7 @@ def get_available_resource(
     :param contributions: a cache of what guests add; it changes no number
     """
     vcpus, cpu_problems = get_vcpu_total(reading, options)
-    memory = _get_memory(reading)
+    memory = _get_memory(reading, options)
     domains, storage = reading.domains, reading.storage
     guests = None
     if domains is not None:
@@ -84,7 +84,7 @@ def get_available_resource(
     claims = None if guests is None else sum_claims([guest.claim for guest in guests])
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
     inventories = (
-        *get_inventories(totals, claims, options),
+        *get_inventories(totals, claims, options, image_cache_bytes=reading.image_cache_bytes),
         *_get_device_inventories(devices, guests),
     )
     topology = get_host_numa_topology(
@@ -92,6 +92,7 @@ def get_available_resource(
         shared=_get_vcpu_available(options),
         dedicated=_get_pcpu_available(options),
         free=reading.free_numa_memory,
+        reserved=options.reserved_huge_pages,
         pinned=None if guests is None else frozenset().union(*(guest.pinned_cpus for guest in guests)),
     )
     flavor_slots, flavor_problems = _get_flavor_slots(reading, guests, topology, inventories, options)
@@ -311,13 +312,18 @@ def get_vcpu_used(reading: DomainsReading) -> int:
     )
 
 
-def _get_memory(reading: Reading) -> _Memory:
+def _get_memory(reading: Reading, options: HypervisorConfig) -> _Memory:
     """Return total and used memory (`get_memory_mb_total`, `get_memory_mb_used`).
 
     Nova subtracts the available memory in /proc/meminfo from the total of virNodeGetInfo. If the two have
     different totals (memory plugged in outside any NUMA cell), the result is below zero. Then the statistics'
-    own total is used. Without memory statistics, the sum of the guests' memory is used.
+    own total is used. Without memory statistics, the sum of the guests' memory is used. So it is, too, where
+    guests' memory is in files: the total is then the option's, whatever the node has.
     """
+    if options.file_backed_memory:
+        guests_kib = None if reading.domains is None else _guests_kib(reading.domains)
+        total_mib = options.file_backed_memory
+        return _memory(total_mib=total_mib, total_kib=total_mib * KIB_PER_MIB, used_kib=guests_kib)
     if reading.node is None:
         return _Memory()
     total_mib, stats = reading.node.memory_mib, reading.node_memory

@@ -259,9 +259,9 @@ def _draw_host(choice: random.Random) -> dict[str, Any]:
         cpus = list(range(16 * number, 16 * number + choice.choice([2, 4, 8, 16])))
         shared = choice.choice([0, 1, 2, len(cpus) // 2])
         mempages = [
-            [4, choice.choice([512, 1024, 2048, 3000]) * 256],
-            [2048, choice.choice([0, 8, 100, 1000])],
-            [2**20, choice.choice([0, 1])],
+            [4, choice.choice([512, 1024, 2048, 3000]) * 256, choice.choice([0, 0, 100, 10**9])],
+            [2048, choice.choice([0, 8, 100, 1000]), choice.choice([0, 0, 1, 7, 64])],
+            [2**20, choice.choice([0, 1]), choice.choice([0, 0, 0, 1])],
         ]
         cells.append(
             {
@@ -270,7 +270,7 @@ def _draw_host(choice: random.Random) -> dict[str, Any]:
                 "pcpuset": cpus[shared:],
                 "siblings": [cpus[start : start + 2] for start in range(0, len(cpus), 2)],
                 # As libvirt has it: what is not set aside for large pages are small ones.
-                "memory": sum(size_kib * total for size_kib, total in mempages) // 1024,
+                "memory": sum(size_kib * total for size_kib, total, _ in mempages) // 1024,
                 "mempages": mempages,
             }
         )
@@ -304,7 +304,8 @@ def _count_fitting(host: Mapping[str, Any]) -> int:
             memory_kib=cell["memory"] * 1024,
             memory_free_bytes=None,
             mempages=tuple(
-                MemoryPages(size_kib=size, total=total, free=None) for size, total in cell["mempages"]
+                MemoryPages(size_kib=size, total=total, free=None, reserved=reserved)
+                for size, total, reserved in cell["mempages"]
             ),
             pinned_cpus=frozenset(),
         )

@@ -105,6 +105,8 @@ class Oracle:
             self._driver = Driver(virtapi.VirtAPI())
             self._driver._host.initialize()
             self._uri = uri
+        # Nova reads it once, when it starts.
+        self._driver._reserved_hugepages = hardware.numa_get_reserved_huge_pages()
         return self._driver
 
 
@@ -124,7 +126,10 @@ def count_fitting(host: dict[str, Any]) -> int:
 
 
 def _make_cell(cell: dict[str, Any]) -> Any:
-    pages = [objects.NUMAPagesTopology(size_kb=size, total=total, used=0) for size, total in cell["mempages"]]
+    pages = [
+        objects.NUMAPagesTopology(size_kb=size, total=total, used=0, reserved=reserved)
+        for size, total, reserved in cell["mempages"]
+    ]
     return objects.NUMACell(
         id=cell["id"],
         cpuset=set(cell["cpuset"]),

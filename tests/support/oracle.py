@@ -68,7 +68,7 @@ class NovaOracle:
         uri: str,
         instances_path: Path,
         *,
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
         volumes: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, Any]:
         """Return what Nova's LibvirtDriver.get_available_resource returns.
@@ -82,7 +82,7 @@ class NovaOracle:
         return resources
 
     def get_inventories(
-        self, uri: str, instances_path: Path, *, options: Mapping[str, str] | None = None
+        self, uri: str, instances_path: Path, *, options: Mapping[str, Any] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Return the inventory of each resource class that update_provider_tree reports to Placement."""
         inventories: dict[str, dict[str, Any]] = self._ask("inventories", uri, instances_path, options)
@@ -120,7 +120,7 @@ class NovaOracle:
         what: str,
         uri: str,
         instances_path: Path,
-        options: Mapping[str, str] | None,
+        options: Mapping[str, Any] | None,
         **more: Any,
     ) -> Any:
         request = {

@@ -58,11 +58,11 @@ connection_uri = qemu+unix:///system
 images_type = rbd
 images_rbd_pool = vms
 rbd_user = nova
-file_backed_memory = 4096
+virt_type = lxc
 """
 
 
-FILE_BACKED_CONSEQUENCE = "not supported, the hypervisor's own memory is reported"
+LXC_CONSEQUENCE = "not supported, without [libvirt] connection_uri, qemu:///system is read"
 
 
 class Directory:
@@ -569,7 +569,7 @@ hypervisors:
 def test_what_nova_conf_says_in_vain_is_a_warning(directory: Directory) -> None:
     path = directory.write("nova.conf", NOVA_CONF)
     assert directory.load("defaults: {nova_conf: nova.conf}").warnings == (
-        f"{path}:13: [libvirt] file_backed_memory = 4096: {FILE_BACKED_CONSEQUENCE}",
+        f"{path}:13: [libvirt] virt_type = lxc: {LXC_CONSEQUENCE}",
     )
 
 
@@ -625,6 +625,11 @@ def test_a_deprecated_key_works_and_is_a_warning_wherever_it_is_written(
             + str([{"name": name, "device_addresses": ["0000:84:00.0"]} for name in "ab"]),
             "device_addresses of enabled_mdev_types have 0000:84:00.0 2 times",
         ),
+        (
+            "file_backed_memory: 1024, ram_allocation_ratio: 1.5",
+            "file_backed_memory is set with a ram_allocation_ratio of 1.5",
+        ),
+        ("file_backed_memory: 512", "file_backed_memory 512 is no more than reserved_host_memory_mb 512"),
     ],
 )
 def test_options_with_which_nova_would_not_start_are_a_warning(

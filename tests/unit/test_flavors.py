@@ -430,6 +430,20 @@ def test_of_a_cells_huge_pages_what_is_neither_claimed_nor_in_use_is_left(
     assert room.free_pages_kib[2048] == left * 2048
 
 
+@pytest.mark.parametrize(("free", "left"), [(None, 60), (90, 60), (70, 60), (50, 50)])
+def test_reserved_pages_are_not_left_whoever_has_them_now(free: int | None, left: int) -> None:
+    """Of 100 pages, 10 are claimed and 30 reserved. Those that others have already are no longer free."""
+    (claim,) = claims_in_cells(make_numa_guest(1))
+    pages = (
+        MemoryPages(size_kib=4, total=1000, free=1000, reserved=900),
+        MemoryPages(size_kib=2048, total=100, free=free, reserved=30),
+    )
+    (room,) = get_cell_rooms(
+        [make_host_cell(mempages=pages)], OPTIONS, claims=[claim], still_to_come=[], isolated_cpus=frozenset()
+    )
+    assert room.free_pages_kib == {4: 100 * 4, 2048: left * 2048}
+
+
 # Learnt from the guests.
 
 

@@ -107,3 +107,15 @@ def test_capacity_is_the_most_that_placement_lets_be_used(
 
 def test_a_reserve_above_the_total_leaves_nothing() -> None:
     assert make_inventory(total=4, reserved=5).capacity == 0
+
+
+@pytest.mark.parametrize(("cache", "reserved"), [(0, 2), (1, 3), (GIB, 3), (GIB + 1, 4)])
+def test_the_image_cache_is_reserved_beside_what_is_reserved_for_the_host(cache: int, reserved: int) -> None:
+    """Each is rounded up to GiB of its own, as in Nova."""
+    found = read(options={"reserved_host_disk_mb": 1025}, image_cache_bytes=cache)
+    assert found[DISK_GB].reserved == reserved
+
+
+def test_of_an_image_cache_that_is_not_known_it_is_not_known_what_fits() -> None:
+    found = read(image_cache_bytes=None)[DISK_GB]
+    assert (found.reserved, found.capacity, found.total) == (None, None, make_storage().size_bytes // GIB)

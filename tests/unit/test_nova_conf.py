@@ -10,14 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exporter.config.kinds import RESERVED_PAGES
 from exporter.config.nova_conf import NovaConf, read_nova_conf
 from exporter.errors import ConfigError
+from exporter.model import ReservedPages
 
 UNRESOLVED = "which is not set; the option counts as unset"
 CONTINUES_NOTHING = "found a line that begins with a blank, expected an option before it"
 SETS_NOTHING = "found a line that sets nothing, expected NAME = VALUE"
 INDENTED_COMMENT = "found '0-3\\n# or more', expected a CPU set such as 0-3,^2,8"
 CIRCLE = "in a circle, or through too many others"
+SIZE_2M = "size '2M' is no size such as 2048 (KiB), 2MB or 1GB"
 NO_GROUP = "found a group without a name or without its ], expected [GROUP]"
 
 
@@ -51,6 +54,8 @@ vcpu_pin_set = 4-12,^8,15
 reserved_host_cpus = 1
 reserved_host_memory_mb = 2048
 reserved_host_disk_mb = 3
+reserved_huge_pages = node:0,size:2048,count:64
+reserved_huge_pages = node:1,size:1GB,count:1
 cpu_allocation_ratio = 16.0
 ram_allocation_ratio = 1.5
 disk_allocation_ratio = 2
@@ -66,6 +71,11 @@ images_volume_group = vg
 images_rbd_pool = vms
 images_rbd_ceph_conf = /etc/ceph/ceph.conf
 rbd_user = nova
+file_backed_memory = 1048576
+[workarounds]
+reserve_disk_resource_for_image_cache = yes
+[image_cache]
+subdirectory_name = cache
 """,
     )
     assert conf == NovaConf(
@@ -86,6 +96,13 @@ rbd_user = nova
             "images_rbd_pool": "vms",
             "images_rbd_ceph_conf": "/etc/ceph/ceph.conf",
             "rbd_user": "nova",
+            "reserved_huge_pages": (
+                ReservedPages(node=0, size_kib=2048, count=64),
+                ReservedPages(node=1, size_kib=2**20, count=1),
+            ),
+            "file_backed_memory": 1048576,
+            "reserve_disk_resource_for_image_cache": True,
+            "image_cache_subdirectory_name": "cache",
         },
         connection_uri="qemu+unix:///system",
     )
@@ -167,6 +184,21 @@ def test_devices_may_be_specified_several_times_and_under_older_names(
 
 def test_an_empty_device_spec_is_none(tmp_path: Path) -> None:
     assert "device_spec" not in read_options(tmp_path, "[pci]\ndevice_spec =\n")
+
+
+@pytest.mark.parametrize("value", ["True", "1", "on", "YES", "False", "0", "off", "no"])
+def test_yes_and_no_have_four_words_each(tmp_path: Path, value: str) -> None:
+    """As in oslo.config; in upper and lower case."""
+    text = f"[workarounds]\nreserve_disk_resource_for_image_cache = {value}\n"
+    is_set = value.lower() in ("true", "1", "on", "yes")
+    assert read_options(tmp_path, text) == {"reserve_disk_resource_for_image_cache": is_set}
+
+
+def test_the_image_cache_has_an_older_name(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nimage_cache_subdirectory_name = _old\n"
+    assert read_options(tmp_path, text) == {"image_cache_subdirectory_name": "_old"}
+    text += "[image_cache]\nsubdirectory_name = _new\n"
+    assert read_options(tmp_path, text) == {"image_cache_subdirectory_name": "_new"}
 
 
 @pytest.mark.parametrize(
@@ -273,23 +305,8 @@ def test_guests_are_below_state_path_unless_they_have_their_own(tmp_path: Path, 
         ),
         (
             "libvirt",
-            "file_backed_memory = 1048576",
-            "not supported, the hypervisor's own memory is reported",
-        ),
-        (
-            "libvirt",
             "cpu_power_management = True",
             "not supported, a CPU that Nova has powered down counts as offline",
-        ),
-        (
-            "workarounds",
-            "reserve_disk_resource_for_image_cache = True",
-            "not supported, the disk reserve is that of reserved_host_disk_mb alone",
-        ),
-        (
-            "DEFAULT",
-            "reserved_huge_pages = node:0,size:2048,count:64",
-            "not supported, huge pages that are free count as free for guests",
         ),
     ],
 )
@@ -308,10 +325,7 @@ compute_driver = libvirt.LibvirtDriver
 [libvirt]
 virt_type = kvm
 images_type = raw
-file_backed_memory = 0
 cpu_power_management = False
-[workarounds]
-reserve_disk_resource_for_image_cache = False
 """
     assert unsupported(tmp_path, text) == []
 
@@ -354,6 +368,21 @@ def test_a_line_that_oslo_config_refuses_is_a_mistake(tmp_path: Path, text: str,
             "found '1e9', expected a number, 0 or more (1000000 at most)",
         ),
         ("DEFAULT", "initial_disk_allocation_ratio = 0", "found '0', expected a number above 0"),
+        (
+            "libvirt",
+            "file_backed_memory = 1GB",
+            "found '1GB', expected a whole number, 0 or more",
+        ),
+        (
+            "workarounds",
+            "reserve_disk_resource_for_image_cache = maybe",
+            "found 'maybe', expected true or false",
+        ),
+        (
+            "DEFAULT",
+            "reserved_huge_pages = node:0,size:2M,count:1",
+            f"found 'node:0,size:2M,count:1', expected {RESERVED_PAGES.expected} ({SIZE_2M})",
+        ),
         ("DEFAULT", "my_ip = a\n  b", "found 'a\\nb', expected one line of text"),
         (
             "DEFAULT",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -16,6 +16,7 @@ from exporter.model import (
     MemoryPages,
     NumaCell,
     PageSize,
+    ReservedPages,
     Severity,
 )
 from exporter.virt.resources import get_available_resource
@@ -215,9 +216,23 @@ def test_a_cells_series_are_in_cpus_bytes_and_pages() -> None:
         ("hypervisor_numa_cell_memory_free_bytes", None): 2 * 2**30,
         ("hypervisor_numa_cell_pages", "4096"): 2**20,
         ("hypervisor_numa_cell_pages_free", "4096"): 2**19,
+        ("hypervisor_numa_cell_pages_reserved", "4096"): 0,
         ("hypervisor_numa_cell_pages", "2097152"): 2048,
         ("hypervisor_numa_cell_pages_free", "2097152"): 512,
+        ("hypervisor_numa_cell_pages_reserved", "2097152"): 0,
     }
+
+
+def test_reserved_pages_are_those_of_their_cell_and_size_and_the_last_count_holds() -> None:
+    """As in Nova, what is reserved of a cell or of pages that are not there changes nothing."""
+    reserved = [(1, 2048, 3), (1, 2048, 5), (0, 4, 7), (9, 4, 1), (0, 2**20, 1), (0, 0.5, 1)]
+    pages = tuple(ReservedPages(node=node, size_kib=size, count=count) for node, size, count in reserved)
+    options = replace(WITHOUT_CPU_SETS, reserved_huge_pages=pages)
+    cells = make_topology(make_cell(0, 0), make_cell(1, 1), options=options)
+    assert [[(each.size_kib, each.reserved) for each in cell.mempages] for cell in cells] == [
+        [(4, 7), (2048, 0)],
+        [(4, 0), (2048, 5)],
+    ]
 
 
 def test_a_host_without_cells_has_no_series() -> None:

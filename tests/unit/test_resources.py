@@ -267,6 +267,27 @@ def test_without_statistics_the_active_guests_memory_is_used() -> None:
     assert resources.memory_available_bytes == 100 * MIB - 3840 * KIB
 
 
+def test_of_memory_in_files_there_is_what_the_option_says_and_guests_use_it() -> None:
+    """Whatever memory the node has, and whatever is free of it (`Host.get_memory_mb_used`)."""
+    guests = [make_guest(n, memory_kib=1536) for n in (1, 2, 3)]
+    states = (DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTOFF)
+    domains = tuple(make_domain(n, state) for n, state in enumerate(states, start=1))
+    resources = compute(
+        make_reading(guests=guests, domains=domains), replace(WITHOUT_CPU_SETS, file_backed_memory=2**20)
+    )
+    assert (resources.memory_mb, resources.memory_mb_used) == (2**20, 3)
+    assert resources.memory_size_bytes == 2**20 * MIB
+    assert resources.memory_available_bytes == (2**20 - 3) * MIB
+    (inventory,) = [each for each in resources.inventories if each.resource_class is ResourceClass.MEMORY_MB]
+    assert inventory.total == 2**20
+
+
+def test_memory_in_files_is_known_without_node_info_and_its_use_is_not_without_guests() -> None:
+    reading = replace(make_reading(node=None), domains=None)
+    resources = compute(reading, replace(WITHOUT_CPU_SETS, file_backed_memory=1024))
+    assert (resources.memory_mb, resources.memory_mb_used) == (1024, None)
+
+
 def test_without_statistics_a_guest_that_cannot_be_read_adds_no_memory() -> None:
     resources = compute_memory(100, None, domains=(make_domain(1), make_domain(2)))
     assert resources.memory_mb_used == 0

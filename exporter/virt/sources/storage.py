@@ -31,6 +31,7 @@ from exporter.virt.pool_places import PoolPlaces
 from exporter.virt.pools import choose_pools, combine_sources, describe_unread, find_pool, sum_pools
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
+from exporter.virt.sources.image_cache import ImageCache
 from exporter.virt.storage import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
@@ -59,6 +60,7 @@ class HostStorage(Source):
     :param hung_reads: remembers hung reads of files
     :param clock: monotonic seconds
     :param recorder: takes down the commands that are run
+    :ivar image_cache: the size of Nova's image cache, where that counts
     """
 
     name = "storage"
@@ -87,6 +89,7 @@ class HostStorage(Source):
         self._found: StorageSource | None = None
         self._commands = Commands()
         self._command = self._make_reader()
+        self.image_cache = ImageCache(settings, clock=clock)
         self._problems: tuple[Problem, ...] = ()
         self._ages: dict[str, float] = {}
 
@@ -97,23 +100,24 @@ class HostStorage(Source):
 
     def get_ages(self) -> Mapping[str, float]:
         """Return the age of each answer that counts."""
-        return self._ages
+        return {**self._ages, **self.image_cache.get_ages()}
 
     def list_jobs(self) -> Sequence[Job]:
-        """Return the job that runs the command, if it is due."""
+        """Return the jobs that run the command and read the image cache, if they are due."""
+        cache = self.image_cache.list_jobs()
         if not self._command.needs_reading():
-            return ()
-        return [
-            Job(key="command", run=self._command.read, timeout=COMMAND_JOB_TIMEOUT_SECONDS, may_hang=True)
-        ]
+            return cache
+        run, timeout = self._command.read, COMMAND_JOB_TIMEOUT_SECONDS
+        return [*cache, Job(key="command", run=run, timeout=timeout, may_hang=True)]
 
     def get_problems(self) -> Sequence[Problem]:
         """Return the problems of the last read."""
-        return self._problems
+        return (*self._problems, *self.image_cache.get_problems())
 
     def configure(self, settings: Settings) -> None:
         """Read the storage of these settings from now on."""
         before, self._config = self._config, settings.hypervisor
+        self.image_cache.configure(settings)
         if _options(self._config) != _options(before):
             self._pools.forget()
             self._commands.stop()
