@@ -68,9 +68,9 @@ class LibvirtUri:
 
     @property
     def is_local(self) -> bool:
-        """Whether the hypervisor is this machine.
+        """Whether it names neither a host nor a transport over a network: connecting uses none.
 
-        A host or a transport makes it remote, even if it is this machine: then paths belong to that host.
+        Another URI may still be this machine's (`settings.is_this_machine`).
         """
         return not self.is_embedded and not self.host and self.transport in (None, "unix")
 

@@ -32,6 +32,7 @@ from exporter.model import Ignored, ReservedPages
 # nova-compute reads these of its own accord: the files, then the folders. The packages of Debian and Kolla
 # name the files on its command line.
 _STANDARD_FILES = ("nova.conf", "nova-compute.conf")
+_PROVIDER_CONFIG_FOLDER = "provider_config"  # Nova's default is the one in /etc/nova
 _STANDARD_FOLDERS = ("nova.conf.d", "nova-compute.conf.d")
 
 _WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
@@ -72,11 +73,12 @@ def read_nova_conf(*paths: Path) -> NovaConf:
     options = _read_options(conf)
     connection_uri = conf.read(Option("libvirt", "connection_uri"), URI)
     _ignore_unsupported(conf)
+    beside = (*_list_unread(paths, files), *_list_provider_configs(conf, paths))
     mistakes.raise_if_any()
     return NovaConf(
         options=options,
         connection_uri=connection_uri,
-        ignored=(*conf.ignored, *_list_unread(paths, files)),
+        ignored=(*conf.ignored, *beside),
     )
 
 
@@ -108,14 +110,25 @@ def _list_standard(folder: Path) -> Iterator[Path]:
         yield from _list_standard_folder(folder / name)
 
 
-def _list_standard_folder(folder: Path) -> Sequence[Path]:
-    """Return its files; itself if they are not known."""
+def _list_standard_folder(folder: Path, end: str = ".conf") -> Sequence[Path]:
+    """Return its files with this end; itself if they are not known."""
     try:
-        return list_folder(folder)
+        return list_folder(folder, end)
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError:
         return [folder]
+
+
+def _list_provider_configs(conf: ConfFiles, paths: Sequence[Path]) -> Iterator[Ignored]:
+    """Name each file with which somebody adds to what Nova tells Placement (nova.compute.provider_config)."""
+    option = Option("compute", "provider_config_location")
+    configured = _read_path(conf, option)
+    folders = [folder / _PROVIDER_CONFIG_FOLDER for folder in _list_folders(paths)]
+    for folder in folders if configured is None else [Path(configured)]:
+        for path in _list_standard_folder(folder, ".yaml"):
+            message = "its inventories are not counted: the exporter does not read provider configuration"
+            yield Ignored(option=str(option), file=str(path), line=None, message=message)
 
 
 def _read_options(conf: ConfFiles) -> dict[str, Any]:
@@ -216,6 +229,11 @@ class _Limit:
 
 _LIMITS = (
     _Limit(
+        Option("DEFAULT", "config_source"),
+        frozenset(),
+        "what oslo.config reads from there is not read",
+    ),
+    _Limit(
         Option("DEFAULT", "compute_driver"),
         frozenset({"libvirt.libvirtdriver", "nova.virt.libvirt.libvirtdriver"}),
         "only what libvirt shows is reported",
@@ -235,13 +253,38 @@ _LIMITS = (
         frozenset({"false", "0", "off", "no"}),
         "a CPU that Nova has powered down counts as offline",
     ),
+    _Limit(
+        Option("libvirt", "num_memory_encrypted_guests"),
+        frozenset(),
+        "the resource class MEM_ENCRYPTION_CONTEXT is not counted",
+    ),
+    _Limit(
+        Option("libvirt", "num_intel_tdx_guests"),
+        frozenset(),
+        "the resource class MEM_ENCRYPTION_CONTEXT is not counted",
+    ),
+    _Limit(
+        Option("libvirt", "pmem_namespaces"),
+        frozenset(),
+        "the resource classes CUSTOM_PMEM_NAMESPACE_… are not counted",
+    ),
+    _Limit(
+        Option("neutron", "physnets"),
+        frozenset(),
+        "which NUMA cells a network is at does not count for what fits",
+    ),
+    _Limit(
+        Option("neutron_tunnel", "numa_nodes"),
+        frozenset(),
+        "which NUMA cells tunnels are at does not count for what fits",
+    ),
 )
 
 
 def _ignore_unsupported(conf: ConfFiles) -> None:
     for limit in _LIMITS:
-        value = conf.read(limit.option, _TEXT)
-        if value is not None and value.lower() not in limit.honoured:
+        value = conf.read(limit.option, _ANYTHING)
+        if value is not None and value.strip().lower() not in limit.honoured:
             conf.ignore(limit.option, f"not supported, {limit.consequence}")
 
 
@@ -293,6 +336,7 @@ def _parse_cpu_set(value: str) -> str:
 
 
 # An option takes the same values as our own key, but in nova.conf every value is text.
+_ANYTHING: Kind[str] = Kind("text", str)
 _TEXT = Kind("one line of text", _parse_text)
 _NAMES = Kind("names with commas between them", _parse_names)
 _POSITIVE_COUNT = Kind(POSITIVE_COUNT.expected, _parse_positive_count)

@@ -85,13 +85,14 @@ def _list_path(path: Path, mistakes: Mistakes) -> Sequence[Path]:
         return ()
 
 
-def list_folder(folder: Path) -> list[Path]:
+def list_folder(folder: Path, end: str = ".conf") -> list[Path]:
     """Return the files of a folder that count, by name.
 
+    :param end: of their names
     :raises OSError: if it cannot be read
     """
     names = sorted(each.name for each in folder.iterdir())
-    return [folder / name for name in names if name.endswith(".conf") and not name.startswith(".")]
+    return [folder / name for name in names if name.endswith(end) and not name.startswith(".")]
 
 
 class ConfFiles:

@@ -162,7 +162,7 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             meaning="Something of nova-compute's configuration does not count here",
             action="Numbers that depend on it may differ from Nova's. Add a file that was not read to "
             "nova_conf, in the order in which nova-compute reads it. Of an option, the message says what "
-            "counts instead.",
+            "counts instead, and docs/nova-options.md more.",
             has_numbers=True,
         ),
         "gone": Advice(

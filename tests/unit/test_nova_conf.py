@@ -561,6 +561,23 @@ def test_a_file_that_is_read_under_another_name_is_not_named(tmp_path: Path) -> 
     assert unread(tmp_path / "nova.conf") == []
 
 
+def test_provider_configuration_is_named_where_it_is_and_where_the_option_says(tmp_path: Path) -> None:
+    write(tmp_path, nova_conf="", default__a_yaml="", default__b_yml="", other__c_yaml="")
+    (tmp_path / "default").rename(tmp_path / "provider_config")
+    (ignored,) = read_nova_conf(tmp_path / "nova.conf").ignored
+    assert (ignored.option, Path(ignored.file).name) == ("[compute] provider_config_location", "a.yaml")
+    write(tmp_path, nova_conf=f"[compute]\nprovider_config_location = {tmp_path}/other\n")
+    (ignored,) = read_nova_conf(tmp_path / "nova.conf").ignored
+    assert Path(ignored.file).name == "c.yaml"
+
+
+def test_an_option_that_is_not_supported_may_have_any_value(tmp_path: Path) -> None:
+    """It is named in one line, whatever stands there."""
+    text = "[libvirt]\npmem_namespaces = 128G:ns0,\n  MEDIUM:ns1\nimages_type =\n"
+    (line,) = unsupported(tmp_path, text)
+    assert line.startswith("nova.conf:2: [libvirt] pmem_namespaces = 128G:ns0,\\nMEDIUM:ns1: not supported, ")
+
+
 def test_nothing_is_named_beside_a_file_with_a_name_of_its_own(tmp_path: Path) -> None:
     """As DevStack's nova-cpu.conf beside the nova.conf of other services, or a copy of another host's."""
     write(tmp_path, nova_conf="", kvm02_conf="")
