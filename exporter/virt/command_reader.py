@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from exporter.attempt import Attempt
+from exporter.attempt import Attempt, Success
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.commands import KILL_SECONDS, Commands
 from exporter.virt.storage import StorageError
@@ -133,18 +133,32 @@ class CephPool:
         self._fsid: tuple[str, float] | None = None
 
     def read(self) -> Answer:
-        """Return its numbers, and the fsid of its cluster. The latter is asked for only now and then.
+        """Return its numbers, and the fsid of its cluster, which is asked for beside them now and then.
 
         :raises StorageError: if the numbers are not known
         """
-        user, ceph_conf, commands = self._user, self._ceph_conf, self._commands
-        with self._recorder.step("ceph df", self._pool, kind=COMMAND):
-            storage = get_ceph_pool_info(self._pool, user=user, ceph_conf=ceph_conf, commands=commands)
+        asked: Attempt[str] | None = None
         if self._fsid is None or self._clock() - self._fsid[1] >= FSID_INTERVAL_SECONDS:
-            try:
-                with self._recorder.step("ceph fsid", self._pool, kind=COMMAND):
-                    fsid = get_ceph_fsid(self._pool, user=user, ceph_conf=ceph_conf, commands=commands)
-            except StorageError as error:
-                return Answer(storage=storage, owner=self._fsid and self._fsid[0], problem=str(error))
-            self._fsid = (fsid, self._clock())
-        return Answer(storage=storage, owner=self._fsid[0])
+            asked = Attempt(self._ask_fsid, name="ceph fsid", clock=self._clock)
+        with self._recorder.step("ceph df", self._pool, kind=COMMAND):
+            storage = get_ceph_pool_info(
+                self._pool, user=self._user, ceph_conf=self._ceph_conf, commands=self._commands
+            )
+        problem = None if asked is None else self._take_fsid(asked)
+        return Answer(storage=storage, owner=self._fsid and self._fsid[0], problem=problem)
+
+    def _ask_fsid(self) -> str:
+        with self._recorder.step("ceph fsid", self._pool, kind=COMMAND):
+            return get_ceph_fsid(
+                self._pool, user=self._user, ceph_conf=self._ceph_conf, commands=self._commands
+            )
+
+    def _take_fsid(self, asked: Attempt[str]) -> str | None:
+        """Wait for the fsid. Return why it is not known, if it is not."""
+        outcome = asked.wait(SILENT_SECONDS)
+        if isinstance(outcome, Success):
+            self._fsid = (outcome.value, self._clock())
+            return None
+        if outcome is not None and not isinstance(outcome.error, StorageError):
+            raise outcome.error
+        return str(outcome.error) if outcome else f"images_rbd_pool {self._pool}: ceph fsid hangs"

@@ -11,6 +11,8 @@ from exporter.virt.servers import join_port
 from exporter.virt.storage import StorageError
 from exporter.virt.storage_identity import StorageSource, make_id
 
+CEPH_FULL_RATIO = 0.95  # Ceph's default: an OSD that is fuller takes nothing
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenPool:
@@ -125,14 +127,17 @@ def combine_sources(seen: Sequence[SeenPool]) -> StorageSource:
 def _get_pool_info(pool: StoragePool, replicas: int | None) -> Storage:
     """Return a pool's numbers, as `ceph df` has them if it is in Ceph and its replicas are known.
 
-    libvirt tells the cluster's raw free bytes, and what is used before it is replicated. `ceph df` tells, and
-    Nova with it, how much can still be written, and the raw bytes that are used.
+    libvirt tells the bytes that the cluster has free. `ceph df` tells, and Nova with it, how much can still
+    be written before an OSD is full. Of what is used, both tell the bytes with all replicas.
     """
-    is_raw = pool.source is not None and pool.source.type == "rbd"
-    times = replicas or 1 if is_raw else 1
+    is_ceph = pool.source is not None and pool.source.type == "rbd"
+    free = pool.available_bytes
+    if is_ceph and replicas is not None:
+        kept = pool.capacity_bytes - int(pool.capacity_bytes * CEPH_FULL_RATIO)
+        free = max(0, free - kept) // replicas
     return Storage(
         size_bytes=pool.capacity_bytes,
-        used_bytes=pool.allocation_bytes * times,
-        free_bytes=pool.available_bytes // times,
-        is_raw=is_raw and replicas is None,
+        used_bytes=pool.allocation_bytes,
+        free_bytes=free,
+        is_raw=is_ceph and replicas is None,
     )

@@ -302,10 +302,11 @@ def test_two_pools_of_one_ceph_cluster_have_its_size_once_and_use_what_both_use(
 
 
 def test_replicas_that_are_known_are_taken_into_account() -> None:
-    """As `ceph df` does it: what can be written is less, and what was written takes more."""
+    """As `ceph df` does it: what can be written is less than what is free."""
     seen = make_seen("vms", pool_xml("rbd", "<host name='mon1'/><name>vms</name>"), numbers=(900, 30, 601))
     assert sum_pools([seen]) == Storage(size_bytes=900, used_bytes=30, free_bytes=601, is_raw=True)
-    assert sum_pools([seen], replicas=3) == Storage(size_bytes=900, used_bytes=90, free_bytes=200)
+    # 5 % of 900 are kept: what is full takes nothing.
+    assert sum_pools([seen], replicas=3) == Storage(size_bytes=900, used_bytes=30, free_bytes=(601 - 45) // 3)
     assert not sum_pools([seen], replicas=1).is_raw
     local = make_seen("vms", pool_xml("dir", ""), numbers=(900, 30, 601))
     assert sum_pools([local], replicas=3) == Storage(size_bytes=900, used_bytes=30, free_bytes=601)
