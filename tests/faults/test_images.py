@@ -191,6 +191,7 @@ def test_a_hung_instances_path_stalls_no_scrape(libvirtd: LibvirtDaemon, tmp_pat
             for _ in range(5):
                 scrape = _scrape(exporter)
                 assert scrape.get("hypervisor_local_gb") is None
+                assert scrape.get("hypervisor_storage_info") is None, "it was never seen which one it is"
                 assert scrape.value("hypervisor_vcpus_used") == 3
                 assert scrape.value("hypervisor_up") == 0
                 assert scrape.value("hypervisor_hung_calls") == 1

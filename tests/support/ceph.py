@@ -53,6 +53,10 @@ mgr_tick_period = 1
 
 
 class CephError(Exception):
+    """The cluster does not do what it should; the message is one line."""
+
+
+class CephMissingError(Exception):
     """The machine cannot have a cluster; the message is one line that says what to do."""
 
 
@@ -67,7 +71,8 @@ class CephCluster:
     def __init__(self) -> None:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         if missing:
-            raise CephError(f"a Ceph cluster needs {', '.join(missing)}: `make test` installs what it needs")
+            programs = ", ".join(missing)
+            raise CephMissingError(f"needs {programs}: `make test` installs them where there are packages")
         self.fsid = str(uuid.uuid4())
         self._root = Path(tempfile.mkdtemp(prefix="hx-ceph-", dir="/tmp"))
         self._root.chmod(0o755)
@@ -75,7 +80,7 @@ class CephCluster:
         port = find_free_port()
         self.monitor = ("127.0.0.1", str(port))
         self.conf.write_text(_CONF.format(fsid=self.fsid, port=port, root=self._root, osd_bytes=OSD_BYTES))
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> CephCluster:
         try:
@@ -92,9 +97,9 @@ class CephCluster:
 
     def close(self) -> None:
         """Kill the daemons and remove all that they wrote."""
-        for daemon in self._daemons:
+        for daemon in self._daemons.values():
             daemon.kill()
-        for daemon in self._daemons:
+        for daemon in self._daemons.values():
             daemon.wait(timeout=10)
         shutil.rmtree(self._root, ignore_errors=True)
 
@@ -200,12 +205,10 @@ class CephCluster:
         return int(usage["stats"]["total_bytes"]) == OSDS * OSD_BYTES
 
     def _check_daemons(self) -> None:
-        for daemon in self._daemons:
+        for name, daemon in self._daemons.items():
             if daemon.poll() is not None:
-                raise CephError(
-                    f"a daemon of Ceph ended at once: {daemon.args}: "
-                    + "".join(p.read_text(errors="replace")[-3000:] for p in self._root.glob("ceph-osd*.out"))
-                )
+                said = (self._root / f"{name}.out").read_text(errors="replace")
+                raise CephError(f"{name} ended at once: {' '.join(said.split())[-500:]}")
 
     def _start_daemon(self, program: str, name: str) -> None:
         """Start a daemon that ends with this process, however that ends."""
@@ -218,4 +221,4 @@ class CephCluster:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the tests
             )
-        self._daemons.append(daemon)
+        self._daemons[f"{program}-{name}"] = daemon

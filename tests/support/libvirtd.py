@@ -30,6 +30,7 @@ listen_tcp = 1
 listen_addr = "127.0.0.1"
 tcp_port = "{port}"
 """
+_ENTER_AS = 'hostname "$1" && shift && exec "$@"'
 _REAPER = Path(__file__).with_name("reaper.py")
 _STATE_FLAGS = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
@@ -44,6 +45,7 @@ class LibvirtDaemon:
 
     :param settings: more lines of libvirtd.conf; by default it has no TLS, which needs certificates
     :param environment: variables that the daemon has beside this process's
+    :param hostname: its host name, instead of the machine's
     """
 
     def __init__(
@@ -53,7 +55,11 @@ class LibvirtDaemon:
         cache: Path | None = None,
         settings: str = "listen_tls = 0\n",
         environment: Mapping[str, str] | None = None,
+        hostname: str | None = None,
     ) -> None:
+        self._prefix = (
+            [] if hostname is None else ["unshare", "--uts", "sh", "-ec", _ENTER_AS, "sh", hostname]
+        )
         self._environment = {**os.environ, **(environment or {})}
         self.sandbox = Sandbox(images_bytes=images_bytes, cache=cache)
         self.images = self.sandbox.images
@@ -108,7 +114,7 @@ class LibvirtDaemon:
         arguments = ("libvirtd", "--listen", "-f", self._root / "etc/libvirtd.conf", "-p", self._pid_file)
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                self.sandbox.command(sys.executable, _REAPER, *arguments),
+                self.sandbox.command(*self._prefix, sys.executable, _REAPER, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
