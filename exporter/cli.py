@@ -52,6 +52,7 @@ from exporter.standard_streams import (
     print_output,
 )
 from exporter.systemd import Notifier, get_passed_sockets
+from exporter.virt.ceph_pools import CephPools
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.opening import OPENINGS
 from exporter.web.access import Access, AccessSettings, load_access
@@ -281,6 +282,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
 
     places = RefreshPlaces(make_room=OPENINGS.make_room, max_files=get_limit())
     descriptors = Descriptors()
+    ceph = CephPools(clock=time.monotonic)
 
     def make_host(hypervisor: HypervisorConfig, config: Config) -> HostState:
         recorder = Recorder(clock=time.monotonic)
@@ -295,6 +297,7 @@ def _host_maker(own: OwnMetrics, *, needs: frozenset[str], reads: frozenset[str]
             stale_grace=config.stale_grace,
             clock=time.monotonic,
             recorder=recorder,
+            ceph=ceph,
         )
         # To try a local socket without a listener takes a millisecond, so every scrape may try.
         wait = RECONNECT_MAX_SECONDS if hypervisor.is_remote else 0

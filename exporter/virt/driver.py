@@ -30,6 +30,7 @@ from exporter.virt.calls import (
     StorageHypervisor,
     WaitingHypervisor,
 )
+from exporter.virt.ceph_pools import CephPools
 from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, RETRY_SECONDS, Connections
 from exporter.virt.contribution import Contributions
 from exporter.virt.failed_calls import make_failed_call
@@ -64,6 +65,7 @@ class LibvirtDriver:
     :param stale_grace: seconds for which the last list of domains is used while libvirt gives no new one
     :param clock: monotonic seconds
     :param recorder: takes down the steps of each refresh, and what hangs
+    :param ceph: runs `ceph` for all hypervisors that ask the same
     :param lend: makes an object that lends connections and starts calls over them, like `Connections`
     :param more_sources: are read beside its own
     """
@@ -82,6 +84,7 @@ class LibvirtDriver:
         lend: Callable[..., Connections[Any]] = Connections,
         more_sources: Sequence[Source] = (),
         recorder: Recorder | None = None,
+        ceph: CephPools | None = None,
     ) -> None:
         self._hypervisor = hypervisor
         self._recorder = recorder = recorder or Recorder(clock=clock)
@@ -115,7 +118,7 @@ class LibvirtDriver:
         self._capabilities = HostCapabilities(self._lent, clock=clock)
         self._numa_memory = NumaMemory(hypervisor)
         self._storage = HostStorage(
-            lent_for_storage, self._hung_reads, settings, clock=clock, recorder=recorder
+            lent_for_storage, self._hung_reads, settings, clock=clock, recorder=recorder, ceph=ceph
         )
         # Each after those that it needs.
         self._all_sources: tuple[Source, ...] = (

@@ -27,11 +27,13 @@ class Answer:
 
     :ivar owner: the UUID of the volume group, or the fsid of the Ceph cluster; None if it is not known
     :ivar problem: why the owner is not known
+    :ivar is_owner_pending: whether the owner is still being asked for
     """
 
     storage: Storage
     owner: str | None = None
     problem: str | None = None
+    is_owner_pending: bool = False
 
 
 def get_volume_group_info(

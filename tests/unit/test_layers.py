@@ -161,6 +161,7 @@ def test_one_module_starts_programs() -> None:
     }
     callers = {module for module in MODULES if "exporter.virt.commands" in list_imports(module)}
     assert callers == {
+        "exporter.virt.ceph_pools",
         "exporter.virt.command_reader",
         "exporter.virt.sources.storage",
         "exporter.virt.storage_commands",

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from exporter.model import PoolSource, Resources, Severity, Storage
-from exporter.virt.command_reader import FSID_INTERVAL_SECONDS, READ_INTERVAL_SECONDS
+from exporter.virt.ceph_pools import FSID_INTERVAL_SECONDS
+from exporter.virt.command_reader import READ_INTERVAL_SECONDS
 from tests.support.driver_bench import Bench
 from tests.support.programs import CEPH_DF, write_program
 from tests.support.records import make_pool
+from tests.support.waiting import wait_until
 
 FSID = "3f6a52bc-1c2c-4b5e-9d5c-3f6b2ad1a111"
 OTHER_FSID = "4f6a52bc-1c2c-4b5e-9d5c-3f6b2ad1a111"
@@ -97,6 +99,27 @@ def test_a_ceph_that_answered_once_is_not_replaced_by_a_raw_number(programs: Pat
     resources = bench.read()
     assert resources.storage is None
     assert get_id(resources) == f"rbd:{FSID}:vms"
+
+
+def test_a_cluster_whose_fsid_is_not_there_yet_has_numbers_and_no_identity(programs: Path) -> None:
+    """Shows that shared storage is not taken for the host's own meanwhile."""
+    (programs / "hangs").touch()
+    write_program(
+        programs,
+        "ceph",
+        f"""if [ "$1" = fsid ]; then
+while [ -e {programs}/hangs ]; do sleep 0.02; done
+echo {FSID}; exit
+fi
+cat <<END
+{CEPH_DF}
+END""",
+    )
+    bench = Bench(images_type="rbd", images_rbd_pool="vms")
+    resources = bench.read()
+    assert (resources.storage, resources.storage_identity, resources.problems) == (FROM_CEPH, None, ())
+    (programs / "hangs").unlink()
+    wait_until(lambda: get_id(bench.read()) == f"rbd:{FSID}:vms", "the fsid")
 
 
 def test_a_cluster_that_does_not_tell_its_fsid_is_not_known_to_be_shared(programs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,7 +159,7 @@ class Clock:
 class Command:
     """A command, and what it says next."""
 
-    answer: Storage | ExporterError = STORAGE
+    answer: Answer | ExporterError = STORAGE
     may_answer: threading.Event = field(default_factory=threading.Event)
     clock: Clock = field(default_factory=Clock)
     asked: int = 0
@@ -167,14 +168,14 @@ class Command:
         self.may_answer.set()
         self.reader = CommandReader(self.ask, what=WHAT, clock=self.clock, timeout=5)
 
-    def ask(self) -> Storage:
+    def ask(self) -> Iterator[Answer]:
         self.asked += 1
         self.may_answer.wait(20)
         if isinstance(self.answer, ExporterError):
             raise self.answer
-        return self.answer
+        yield self.answer
 
-    def get(self) -> tuple[Storage, str | None]:
+    def get(self) -> tuple[Answer, str | None]:
         return self.reader.get(), self.reader.error
 
 
@@ -270,6 +271,7 @@ def test_a_first_answer_that_never_comes_is_told() -> None:
     command.reader = CommandReader(command.ask, what=WHAT, clock=command.clock, timeout=0.05)
     with pytest.raises(StorageError, match="its command is still running"):
         command.get()
+    wait_until(lambda: command.asked, "the command to be run")
     command.clock.now += 60
     with pytest.raises(StorageError, match=f"^{WHAT} has not answered for 60 s$"):
         command.get()

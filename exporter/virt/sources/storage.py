@@ -10,7 +10,8 @@ waited for, for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from exporter.compute.source import Job, Settings, Source
@@ -19,7 +20,8 @@ from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StorageIdentity, StoragePool, UnreadPool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
-from exporter.virt.command_reader import SILENT_SECONDS, CephPool, CommandReader
+from exporter.virt.ceph_pools import CephAccess, CephPools
+from exporter.virt.command_reader import SILENT_SECONDS, CommandReader
 from exporter.virt.commands import Commands
 from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
@@ -60,6 +62,7 @@ class HostStorage(Source):
     :param hung_reads: remembers hung reads of files
     :param clock: monotonic seconds
     :param recorder: takes down the commands that are run
+    :param ceph: runs `ceph` for all hypervisors that ask the same
     :ivar image_cache: the size of Nova's image cache, where that counts
     """
 
@@ -73,7 +76,10 @@ class HostStorage(Source):
         *,
         clock: Callable[[], float],
         recorder: Recorder | None = None,
+        ceph: CephPools | None = None,
     ) -> None:
+        self._ceph = ceph or CephPools(clock=clock)
+        self._borrowed: list[CephAccess] = []
         self._recorder = recorder or Recorder(clock=clock)
         self._config = settings.hypervisor
         self._clock = clock
@@ -127,6 +133,7 @@ class HostStorage(Source):
     def close(self) -> None:
         """Kill the command if it is running, and run none from now on. Does not block."""
         self._commands.close()
+        self._give_back()
 
     def note_reconnected(self) -> None:
         """Abandon a call that may be asking a hypervisor that is gone. The last answer is still used."""
@@ -135,9 +142,11 @@ class HostStorage(Source):
     def begin(self, refresh_timeout: RefreshTimeout) -> None:
         """Start the call that a refresh will wait for, without waiting."""
         config = self._config
-        needs_command = not config.storage_pool and config.images_type == "rbd"
-        needs_pools = _has_pools(config) or config.images_type in ("lvm", "rbd")
-        if needs_pools and (not needs_command or self._command.has_failed):
+        if _needs_ceph(config):
+            needs_pools = self._command.has_failed
+        else:
+            needs_pools = _has_pools(config) or config.images_type == "lvm"
+        if needs_pools:
             self._pools.begin(refresh_timeout)
 
     def read(self, refresh_timeout: RefreshTimeout, *, hostname: str) -> Storage | None:
@@ -280,31 +289,36 @@ class HostStorage(Source):
             self._note("storage", "storage command", self._command.error)
         if answer.problem is not None:
             self._note("storage", "storage owner", answer.problem)
-        owner = answer.owner
-        parts = [] if owner is None else [owner] if kind == "lvm" else [owner, source]
-        shared_id = make_id(kind, *parts) if parts else None
-        self._found = StorageSource(kind=kind, source=source, shared_id=shared_id)
+        if not answer.is_owner_pending:
+            owner = answer.owner
+            parts = [] if owner is None else [owner] if kind == "lvm" else [owner, source]
+            shared_id = make_id(kind, *parts) if parts else None
+            self._found = StorageSource(kind=kind, source=source, shared_id=shared_id)
         return answer.storage
 
     def _make_reader(self) -> CommandReader:
+        """Return the reader of the command that the settings may need."""
+        self._give_back()
         config = self._config
-        if config.images_type == "lvm":
-            what = f"images_volume_group {config.images_volume_group}: vgs"
-            return CommandReader(partial(self._ask_vgs, config), what=what, clock=self._clock)
-        pool = CephPool(
-            config.images_rbd_pool,
-            user=config.rbd_user,
-            ceph_conf=config.images_rbd_ceph_conf,
-            commands=self._commands,
-            clock=self._clock,
-            recorder=self._recorder,
-        )
-        what = f"images_rbd_pool {config.images_rbd_pool}: ceph"
-        return CommandReader(pool.read, what=what, clock=self._clock)
+        if _needs_ceph(config):
+            access = CephAccess(
+                pool=config.images_rbd_pool, user=config.rbd_user, ceph_conf=config.images_rbd_ceph_conf
+            )
+            reader = self._ceph.borrow(access, self._recorder)
+            self._borrowed.append(access)
+            return reader
+        what = f"images_volume_group {config.images_volume_group}: vgs"
+        return CommandReader(partial(self._ask_vgs, config), what=what, clock=self._clock)
 
-    def _ask_vgs(self, config: HypervisorConfig) -> Answer:
+    def _give_back(self) -> None:
+        # Another thread may do the same: what is taken off the list is given back once.
+        with suppress(IndexError):
+            while True:
+                self._ceph.give_back(self._borrowed.pop())
+
+    def _ask_vgs(self, config: HypervisorConfig) -> Iterator[Answer]:
         with self._recorder.step("vgs", config.images_volume_group or "", kind=COMMAND):
-            return get_volume_group_info(config.images_volume_group or "", commands=self._commands)
+            yield get_volume_group_info(config.images_volume_group or "", commands=self._commands)
 
     def _read_instances_path(self, refresh_timeout: RefreshTimeout, hostname: str) -> Storage:
         """Return the instances path's numbers.
@@ -358,6 +372,10 @@ def _describe_missing(pools: Sequence[StoragePool | UnreadPool]) -> str:
     sources = [pool.source for pool in pools if isinstance(pool, StoragePool)]
     names = ", ".join(source.name for source in sources if source is not None and source.name) or "none"
     return f"no active storage pool has it (there are: {names})"
+
+
+def _needs_ceph(config: HypervisorConfig) -> bool:
+    return config.images_type == "rbd" and not config.storage_pool
 
 
 def _has_pools(config: HypervisorConfig) -> bool:
