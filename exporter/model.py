@@ -204,6 +204,8 @@ class Guest:
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs of each vCPU, by its number
     devices: GuestDevices = GuestDevices()
+    is_placement_known: bool = True  # whether its cells and pins could be read
+    odd_parts: str = ""  # the parts of its XML that could not be read, in one line; they are left out
 
 
 class DomainRecord(NamedTuple):
@@ -386,6 +388,8 @@ class Capabilities:
     uuid: str | None
     cpu_info: CpuInfo
     cells: tuple[NumaCell, ...]  # empty if the capabilities have no topology
+    has_all_cells: bool = True  # whether each of its cells could be read
+    odd_parts: str = ""  # the parts that could not be read, in one line; they are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,7 @@ DOMAIN_LIST_TIMESTAMP_SECONDS = Metric(
 )
 UNREAD_GUESTS = Metric(
     name="hypervisor_unread_guests",
-    help="Guests whose configuration could not be read yet; only their vCPUs and memory are counted.",
+    help="Guests whose configuration cannot be read, or was not yet; only their vCPUs and memory count.",
     unit="guests",
     labels=("hypervisor_hostname",),
     source="virDomainGetXMLDesc, virDomainGetInfo",

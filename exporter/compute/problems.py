@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 # Every value of the label `reason`, so that each counter exists with 0 before its first increment.
 REASONS = (
+    "capabilities",
     "connect",
     "connection_lost",
     "cpu_set",

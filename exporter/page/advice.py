@@ -77,6 +77,12 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "are missing.",
             has_numbers=True,
         ),
+        "capabilities": Advice(
+            meaning="A part of the host's capabilities cannot be read",
+            action="The message names it. What depends on it has no numbers. Look at it with virsh "
+            "--readonly capabilities.",
+            has_numbers=True,
+        ),
         "cpu_set": Advice(
             meaning="A configured CPU set does not fit the host",
             action="Bring the CPUs online, or correct the option, here and in nova.conf.",
@@ -133,7 +139,9 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
         ),
         "guest_xml": Advice(
             meaning="A guest's definition cannot be read",
-            action="It counts as one vCPU and no disks. Look at it with virsh --readonly dumpxml GUEST.",
+            action="The message names the part. Without vCPUs or memory in the definition, libvirt's "
+            "virDomainGetInfo has them; if it does not, the guest counts as one vCPU. Look at it with virsh "
+            "--readonly dumpxml GUEST.",
             has_numbers=True,
         ),
         "metadata": Advice(

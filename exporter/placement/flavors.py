@@ -108,8 +108,11 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[object, ...]:
 
 
 def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
-    """Return the flavor of a guest, with the guest's layout. A root disk that is a volume is apart."""
-    if guest.nova_flavor is None:
+    """Return the flavor of a guest, with the guest's layout. A root disk that is a volume is apart.
+
+    None if the guest has none, or its layout is not known.
+    """
+    if guest.nova_flavor is None or not guest.is_placement_known:
         return None
     whole, claim = (
         claim_of_flavor(guest.nova_flavor, guest, is_volume_backed=is_volume, dedicated_cpus=dedicated_cpus)

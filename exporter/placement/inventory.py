@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from exporter.config.settings import HypervisorConfig
 from exporter.model import Inventory, ResourceClass
-from exporter.placement.claims import GIB, Claim, convert_mb_to_ceil_gb
+from exporter.placement.claims import GIB, convert_mb_to_ceil_gb
 
 
 def get_inventories(
-    totals: dict[ResourceClass, int | None],
-    claims: Claim | None,
+    totals: Mapping[ResourceClass, int | None],
+    claims: Mapping[ResourceClass, int | None] | None,
     options: HypervisorConfig,
     *,
     image_cache_bytes: int | None = 0,
@@ -17,7 +19,7 @@ def get_inventories(
     """Return the inventory of each offered class. A class with a total of 0 is not offered, as in Placement.
 
     :param totals: by class; None if not known
-    :param claims: None if the guests are not known
+    :param claims: by class; None if not known
     :param image_cache_bytes: what the image cache reserves of the disk; None if it is not known
     """
     reserved: dict[ResourceClass, int | None] = {

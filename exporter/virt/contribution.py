@@ -44,6 +44,7 @@ class Contribution:
     cell_claims: tuple[CellClaim, ...]
     devices: GuestDevices
     requested_devices: tuple[tuple[DeviceClass, int], ...]  # by its flavor
+    is_placement_known: bool  # whether its cells and pins are known
     pinned_cpus: frozenset[int]  # CPUs that its vCPUs are pinned to
     isolated_cpus: frozenset[int]  # CPUs that are reserved for QEMU's own threads
     growth_bytes: int  # how much its images can still grow; 0 if one has no known size, as in Nova
@@ -67,6 +68,7 @@ def contribution_of(guest: Guest, images: Images, *, dedicated_cpus: frozenset[i
         cell_claims=claims_in_cells(guest, dedicated_cpus),
         devices=guest.devices,
         requested_devices=() if guest.nova_flavor is None else guest.nova_flavor.devices,
+        is_placement_known=guest.is_placement_known,
         pinned_cpus=frozenset().union(*(cpus for cpus in guest.vcpu_pins.values() if len(cpus) == 1)),
         isolated_cpus=find_isolated_emulator_cpus(guest, dedicated_cpus),
         growth_bytes=0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError, NoAnswerError
-from exporter.model import DomainRecord, Guest, Problem, Severity
+from exporter.model import DomainInfo, DomainRecord, Guest, Problem, Severity
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
@@ -50,6 +50,7 @@ class _Entry:
     :ivar number: of the call that read it; later calls have higher numbers
     :ivar due_number: of the last change; calls with this number or a higher one have seen it
     :ivar retry_at: when libvirt may be asked again after no answer; else 0
+    :ivar is_unreadable: whether nothing of its XML could be read
     """
 
     record: DomainRecord
@@ -59,6 +60,7 @@ class _Entry:
     due_number: int = 0
     retry_at: float = 0.0
     problem: Problem | None = None
+    is_unreadable: bool = False
 
     @property
     def is_due(self) -> bool:
@@ -153,8 +155,8 @@ class GuestCache:
         return self._clock() - min(read_at) if read_at else None
 
     def count_unread(self) -> int:
-        """Return how many guests' XML was never read."""
-        return sum(entry.read_at is None for entry in self._list_entries())
+        """Return how many guests' XML was never read, or is none."""
+        return sum(entry.read_at is None or entry.is_unreadable for entry in self._list_entries())
 
     def count_outdated(self) -> int:
         """Return how many guests are counted by an old XML because libvirt did not give the new one."""
@@ -253,36 +255,41 @@ class GuestCache:
         """
         record, number, began_at = asked.record, next(self._numbers), self._clock()
         self.guests_read += 1
-        guest, problem = None, None
+        guest, is_unreadable = asked.guest, False
         try:
-            guest = parse_guest(hypervisor.get_domain_xml(record.uuid))
+            xml = hypervisor.get_domain_xml(record.uuid)
         except GoneError:
             self._forget(record.uuid, number)
             return
         except (ConnectionLostError, NoAnswerError):
             raise
-        except GuestXmlError as error:
-            problem = _describe_unreadable(record, error)
         except HypervisorError as error:
-            guest, problem = asked.guest, _describe_unreadable(record, error)
+            problem: Problem | None = _describe_unreadable(record, str(error))
+            guest = guest or _find_by_info(record, hypervisor)
+            is_unreadable = asked.read_at is None or asked.is_unreadable
+        else:
+            guest, problem, is_unreadable = _parse(record, xml, hypervisor)
         # The time of the answer counts: libvirt makes the XML after it has waited for the guest.
         now = self._clock()
-        read = _Entry(record=record, guest=guest, read_at=now, number=number, problem=problem)
+        read = _Entry(
+            record=record,
+            guest=guest,
+            read_at=now,
+            number=number,
+            problem=problem,
+            is_unreadable=is_unreadable,
+        )
         if now - began_at > LATE_SECONDS:
             read = replace(read, due_number=number + 1, retry_at=now + RETRY_SECONDS)
         self._keep(read)
 
     def _ask_info(self, record: DomainRecord, hypervisor: WaitingHypervisor) -> None:
-        try:
-            info = hypervisor.get_domain_info(record.uuid)
-        except (ConnectionLostError, NoAnswerError):
-            raise
-        except HypervisorError:
+        guest = _find_by_info(record, hypervisor)
+        if guest is None:
             return  # it counts as a guest about which nothing is known
         with self._lock:
             entry = self._entries.get(record.uuid)
             if entry is not None and entry.read_at is None:
-                guest = make_unread_guest(record, info)
                 self._entries[record.uuid] = replace(entry, guest=guest)
 
     def _keep(self, read: _Entry) -> None:
@@ -309,7 +316,48 @@ def _is_same(one: DomainRecord, other: DomainRecord) -> bool:
     return one.id == other.id and one.name == other.name
 
 
-def _describe_unreadable(record: DomainRecord, error: Exception) -> Problem:
+def _parse(
+    record: DomainRecord, xml: str, hypervisor: WaitingHypervisor
+) -> tuple[Guest | None, Problem | None, bool]:
+    """Return the guest, the problem of its XML, and whether nothing of it could be read.
+
+    The list of domains says which guest it is, whatever the XML says.
+    """
+    is_unreadable, guest = False, None
+    try:
+        guest = parse_guest(xml)
+        error = guest.odd_parts
+    except GuestXmlError as wrong:
+        error = str(wrong)
+        info = _get_info(record, hypervisor)
+        if info is not None:
+            try:
+                guest = parse_guest(xml, info)
+            except GuestXmlError:
+                guest = make_unread_guest(record, info)
+                is_unreadable = True
+    problem = _describe_unreadable(record, error) if error else None
+    if guest is None:
+        return None, problem, True
+    return replace(guest, uuid=record.uuid, name=guest.name or record.name), problem, is_unreadable
+
+
+def _find_by_info(record: DomainRecord, hypervisor: WaitingHypervisor) -> Guest | None:
+    info = _get_info(record, hypervisor)
+    return None if info is None else make_unread_guest(record, info)
+
+
+def _get_info(record: DomainRecord, hypervisor: WaitingHypervisor) -> DomainInfo | None:
+    """Return virDomainGetInfo; None if libvirt does not give that either."""
+    try:
+        return hypervisor.get_domain_info(record.uuid)
+    except (ConnectionLostError, NoAnswerError):
+        raise
+    except HypervisorError:
+        return None
+
+
+def _describe_unreadable(record: DomainRecord, error: str) -> Problem:
     return Problem(
         severity=Severity.ERROR,
         reason="guest_xml",

@@ -50,24 +50,24 @@ def _cell(
     cell: ElementTree.Element,
     position: int,
     *,
-    host_cells: dict[str | None, int | None],
+    host_cells: dict[int, int | None],
     anywhere: int | None,
     pages: dict[int | None, int],
     cpu_specs: CpuSpecs,
 ) -> GuestNumaCell:
     number = whole_number(cell.get("id", str(position)))
     return GuestNumaCell(
-        host_cell=host_cells.get(str(number), anywhere),
+        host_cell=host_cells.get(number, anywhere),
         vcpus=cpu_specs.parse(cell.attrib["cpus"]) if cell.get("cpus") else frozenset(),
         memory_kib=to_kib(cell.attrib["memory"], cell.get("unit")),
         page_size_kib=pages.get(number, pages.get(None)),
     )
 
 
-def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[str | None, int | None]:
+def _host_cells(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> dict[int, int | None]:
     """Return the host cell that has the memory of each guest cell, by the guest's cell."""
     return {
-        memnode.get("cellid"): _parse_single_cell(memnode, cpu_specs)
+        whole_number(memnode.attrib["cellid"]): _parse_single_cell(memnode, cpu_specs)
         for memnode in reversed(domain.findall("numatune/memnode"))
     }
 

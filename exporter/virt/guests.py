@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecs
@@ -10,7 +11,7 @@ from exporter.errors import ExporterError
 from exporter.model import Disk, DomainInfo, DomainRecord, Guest
 from exporter.virt.guest_devices import parse_guest_devices
 from exporter.virt.guest_numa import parse_guest_numa_cells
-from exporter.virt.libvirt_xml import parse_xml, whole_number
+from exporter.virt.libvirt_xml import OddParts, XmlError, parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
 from exporter.virt.nova_metadata import parse_nova_metadata
 
@@ -22,40 +23,53 @@ class GuestXmlError(ExporterError):
     """A domain's XML is not what libvirt documents."""
 
 
-def parse_guest(xml: str) -> Guest:
-    """Parse what virDomainGetXMLDesc returned.
+def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
+    """Parse what virDomainGetXMLDesc returned. A part that is odd is left out, and named in `odd_parts`.
 
-    :raises GuestXmlError: if it is not a domain, or has no name, UUID, memory or vCPUs
+    :param info: has the vCPUs and the memory, if the XML has not
+    :raises GuestXmlError: if it is not XML, or has no vCPUs or memory and there is no `info`
     """
     try:
         domain = parse_xml(xml)
-        disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
-        metadata = parse_nova_metadata(domain)
-        has_nova_metadata = metadata is not None
-        cpu_specs = CpuSpecs()
-        return Guest(
-            uuid=_text(domain, "uuid"),
-            name=_text(domain, "name"),
-            vcpus=_vcpus(domain),
-            maximum_vcpus=whole_number(_text(domain, "vcpu")),
-            memory_kib=_memory_kib(domain),
-            maximum_memory_kib=_kib(domain, "memory"),
-            disks=disks,
-            images=tuple(disk for disk in disks if is_image(disk, has_nova_metadata=has_nova_metadata)),
-            has_nova_metadata=has_nova_metadata,
-            nova_flavor=None if metadata is None else metadata.flavor,
-            metadata_error=None if metadata is None else metadata.error,
-            is_volume_backed=metadata is not None and is_volume_backed(disks, has_image=metadata.has_image),
-            numa_cells=parse_guest_numa_cells(domain, cpu_specs),
-            emulator_pins=_emulator_pins(domain, cpu_specs),
-            vcpu_pins={
-                whole_number(pin.attrib["vcpu"]): cpu_specs.parse(pin.attrib["cpuset"])
-                for pin in domain.iterfind("cputune/vcpupin")
-            },
-            devices=parse_guest_devices(domain),
-        )
-    except (ValueError, KeyError) as error:
+    except XmlError as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error
+    odd, odd_placement, cpu_specs = OddParts(), OddParts(), CpuSpecs()
+    cpus = odd.read("<vcpu>", lambda: _vcpus(domain))
+    memory = odd.read("<memory>", lambda: _memory_kib(domain))
+    if info is not None:
+        cpus = cpus or (info.vcpus, info.vcpus)
+        memory = memory or (info.memory_kib, info.maximum_memory_kib)
+    if cpus is None or memory is None:
+        raise GuestXmlError(f"unexpected domain XML: {odd.describe()}")
+    disks = tuple(_disk(element) for element in domain.iterfind("devices/disk"))
+    metadata = parse_nova_metadata(domain)
+    has_nova_metadata = metadata is not None
+    numa_cells = odd_placement.read("NUMA cells", lambda: parse_guest_numa_cells(domain, cpu_specs))
+    emulator_pins = odd_placement.read("<emulatorpin>", lambda: _emulator_pins(domain, cpu_specs))
+    pins = [
+        odd_placement.read("<vcpupin>", partial(_vcpu_pin, element, cpu_specs))
+        for element in domain.iterfind("cputune/vcpupin")
+    ]
+    return Guest(
+        uuid=(domain.findtext("uuid") or "").strip(),
+        name=(domain.findtext("name") or "").strip(),
+        vcpus=cpus[0],
+        maximum_vcpus=cpus[1],
+        memory_kib=memory[0],
+        maximum_memory_kib=memory[1],
+        disks=disks,
+        images=tuple(disk for disk in disks if is_image(disk, has_nova_metadata=has_nova_metadata)),
+        has_nova_metadata=has_nova_metadata,
+        nova_flavor=None if metadata is None else metadata.flavor,
+        metadata_error=None if metadata is None else metadata.error,
+        is_volume_backed=metadata is not None and is_volume_backed(disks, has_image=metadata.has_image),
+        numa_cells=numa_cells or (),
+        emulator_pins=emulator_pins or frozenset(),
+        vcpu_pins=dict(pin for pin in pins if pin is not None),
+        devices=parse_guest_devices(domain),
+        is_placement_known=not odd_placement,
+        odd_parts="; ".join(each.describe() for each in (odd, odd_placement) if each),
+    )
 
 
 def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
@@ -76,6 +90,7 @@ def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
         numa_cells=(),
         emulator_pins=frozenset(),
         vcpu_pins={},
+        is_placement_known=False,
     )
 
 
@@ -119,19 +134,27 @@ def _text(domain: ElementTree.Element, tag: str) -> str:
     return text
 
 
-def _vcpus(domain: ElementTree.Element) -> int:
+def _vcpus(domain: ElementTree.Element) -> tuple[int, int]:
+    """Return the vCPUs that are plugged in now, and the most that there may be."""
     maximum = _text(domain, "vcpu")
-    return whole_number(domain.find("vcpu").get("current", maximum))  # type: ignore[union-attr] # _text found it
+    current = domain.find("vcpu").get("current", maximum)  # type: ignore[union-attr] # _text found it
+    return whole_number(current), whole_number(maximum)
 
 
-def _memory_kib(domain: ElementTree.Element) -> int:
-    """Return the balloon's size. As in libvirt, without one it is the guest's whole memory."""
-    return _kib(domain, "currentMemory" if domain.find("currentMemory") is not None else "memory")
+def _memory_kib(domain: ElementTree.Element) -> tuple[int, int]:
+    """Return the balloon's size, and the guest's whole memory. As in libvirt, the first may be left out."""
+    has_balloon = domain.find("currentMemory") is not None
+    return _kib(domain, "currentMemory" if has_balloon else "memory"), _kib(domain, "memory")
 
 
 def _kib(domain: ElementTree.Element, tag: str) -> int:
     amount = _text(domain, tag)
     return to_kib(amount, domain.find(tag).get("unit"))  # type: ignore[union-attr] # _text found it
+
+
+def _vcpu_pin(element: ElementTree.Element, cpu_specs: CpuSpecs) -> tuple[int, frozenset[int]]:
+    """Return the number of a vCPU, and the CPUs that it may run on."""
+    return whole_number(element.attrib["vcpu"]), cpu_specs.parse(element.attrib["cpuset"])
 
 
 def _emulator_pins(domain: ElementTree.Element, cpu_specs: CpuSpecs) -> frozenset[int]:

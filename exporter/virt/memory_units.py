@@ -26,7 +26,9 @@ _BYTES_PER_UNIT = {
 def to_kib(amount: str, unit: str | None) -> int:
     """Return an amount of this unit in KiB, rounded down. Without a unit it is already in KiB.
 
-    :raises ValueError: when the amount is no whole number
-    :raises KeyError: when libvirt has no such unit
+    :raises ValueError: when the amount is no whole number, or libvirt has no such unit
     """
-    return whole_number(amount) * _BYTES_PER_UNIT[unit or "KiB"] // 1024
+    bytes_per_unit = _BYTES_PER_UNIT.get(unit or "KiB")
+    if bytes_per_unit is None:
+        raise ValueError(f"{(unit or '')[:20]!r} is not a unit that libvirt writes")
+    return whole_number(amount) * bytes_per_unit // 1024

@@ -81,7 +81,8 @@ def get_available_resource(
         ResourceClass.MEMORY_MB: memory.memory_mb,
         ResourceClass.DISK_GB: local_gb,
     }
-    claims = None if guests is None else sum_claims([guest.claim for guest in guests])
+    is_placement_known = guests is not None and all(guest.is_placement_known for guest in guests)
+    claims = None if guests is None else _sum_claims(guests, options, are_pins_known=is_placement_known)
     identity, capabilities, devices = reading.identity, reading.capabilities, reading.node_devices
     inventories = (
         *get_inventories(totals, claims, options, image_cache_bytes=reading.image_cache_bytes),
@@ -93,9 +94,13 @@ def get_available_resource(
         dedicated=_get_pcpu_available(options),
         free=reading.free_numa_memory,
         reserved=options.reserved_huge_pages,
-        pinned=None if guests is None else frozenset().union(*(guest.pinned_cpus for guest in guests)),
+        pinned=frozenset().union(*(guest.pinned_cpus for guest in guests or ()))
+        if is_placement_known
+        else None,
     )
-    flavor_slots, flavor_problems = _get_flavor_slots(reading, guests, topology, inventories, options)
+    flavor_slots, flavor_problems = _get_flavor_slots(
+        reading, guests, topology, inventories, options, is_placement_known=is_placement_known
+    )
     return Resources(
         vcpus=vcpus,
         vcpus_used=None if domains is None else get_vcpu_used(domains),
@@ -166,11 +171,16 @@ def _get_flavor_slots(
     topology: tuple[HostNumaCell, ...] | None,
     inventories: tuple[Inventory, ...],
     options: HypervisorConfig,
+    *,
+    is_placement_known: bool,
 ) -> tuple[tuple[FlavorSlots, ...], tuple[Problem, ...]]:
     """Return how many more guests of each flavor fit.
 
     The flavors are configured, or also learnt if enabled. If it is not known whether the host has NUMA cells,
-    flavors that need one are left out; and so are those with devices while these are not known.
+    or not of all, flavors that need one are left out; and so are those with devices while these are not
+    known.
+
+    :param is_placement_known: whether it is known in which cells all guests are; if not, as without cells
     """
     domains, capabilities = reading.domains, reading.capabilities
     hypervisor_type = reading.identity.hypervisor_type
@@ -192,7 +202,8 @@ def _get_flavor_slots(
         )
     if reading.node_devices is None:
         flavors = tuple(flavor for flavor in flavors if not flavor.devices)
-    if capabilities is None or hypervisor_type is None:
+    has_cells = capabilities is not None and capabilities.has_all_cells and is_placement_known
+    if capabilities is None or hypervisor_type is None or not has_cells:
         flavors = tuple(flavor for flavor in flavors if not flavor.numa_cells)
         return get_flavor_slots(flavors, inventories, None), problems
     rooms = None
@@ -215,6 +226,16 @@ def _find_flavor(guest: Contribution, devices: NodeDevices | None) -> Flavor | N
         return guest.flavor
     requested = None if devices is None else find_requested(devices, own)
     return None if requested is None else replace(guest.flavor, devices=requested)
+
+
+def _sum_claims(
+    guests: Sequence[Contribution], options: HypervisorConfig, *, are_pins_known: bool
+) -> dict[ResourceClass, int | None]:
+    """Return what all guests claim. Pins say whether vCPUs are VCPU or PCPU, if CPUs are dedicated."""
+    claims: dict[ResourceClass, int | None] = dict(sum_claims([guest.claim for guest in guests]))
+    if not are_pins_known and options.cpu_dedicated_set:
+        claims |= {ResourceClass.VCPU: None, ResourceClass.PCPU: None}
+    return claims
 
 
 def _get_cell_rooms(

@@ -40,15 +40,54 @@ def test_of_a_host_that_tells_nothing_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(
     "xml",
-    [
-        "",
-        "<capabilities>",
-        CELLS.replace("cell id='0'", "cell"),
-        CELLS.replace("cpu id='0'", "cpu id='0-'"),
-        CELLS.replace("8388608", "much"),
-    ],
-    ids=["nothing", "cut off", "a cell without id", "a CPU's number", "memory"],
+    ["", "<capabilities>", "<!DOCTYPE a><capabilities/>"],
+    ids=["nothing", "cut off", "a document type"],
 )
 def test_odd_capabilities_are_an_error_in_one_line(xml: str) -> None:
     with pytest.raises(HypervisorError, match=r"\Aunexpected (capabilities )?XML: [^\n]+\Z"):
         parse_capabilities(xml)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "part"),
+    [
+        ("cell id='0'", "cell", "NUMA cell None: no 'id'"),
+        ("cell id='0'", "cell id='zero'", "NUMA cell 'zero': 'zero' is not a whole number"),
+        ("cpu id='0'", "cpu id='0-'", "NUMA cell '0': '0-' is not a whole number"),
+        ("cpu id='0'", "cpu id='-1'", "NUMA cell '0': '-1' is not a whole number"),
+        ("8388608", "much", "NUMA cell '0': 'much' is not a whole number"),
+        ("8388608", "-1", "NUMA cell '0': '-1' is not a whole number"),
+        ("1572864", "", "NUMA cell '0': '' is not a whole number"),
+        ("size='2048'", "", "NUMA cell '0': no 'size'"),
+        ("<pages unit='KiB' size='4'", "<pages unit='ells' size='4'", "NUMA cell '0': 'ells' is not a unit"),
+    ],
+)
+def test_an_odd_cell_is_left_out_and_named(before: str, after: str, part: str) -> None:
+    healthy = parse_capabilities(CELLS)
+    capabilities = parse_capabilities(CELLS.replace(before, after))
+    assert capabilities.cells == healthy.cells[1:]
+    assert (capabilities.uuid, capabilities.cpu_info) == (healthy.uuid, healthy.cpu_info)
+    assert not capabilities.has_all_cells
+    assert capabilities.odd_parts.startswith(part)
+
+
+def test_of_two_cells_with_one_number_neither_is_known() -> None:
+    capabilities = parse_capabilities(CELLS.replace("cell id='1'", "cell id='0'"))
+    assert (capabilities.cells, capabilities.has_all_cells) == ((), False)
+    assert capabilities.odd_parts == "NUMA cell 0: 2 cells of this number, expected 1"
+
+
+def test_more_cells_than_linux_has_are_not_read() -> None:
+    capabilities = parse_capabilities(
+        CELLS.replace("<cell id='1'>", "<cell id='1'/>" * 1024 + "<cell id='1'>")
+    )
+    assert (capabilities.cells, capabilities.has_all_cells) == ((), False)
+    assert capabilities.odd_parts == "<cells>: 1026 NUMA cells, 1024 at most are read"
+
+
+def test_an_odd_number_of_the_cpu_costs_its_label() -> None:
+    capabilities = parse_capabilities(CELLS.replace("cores='2'", "cores='two'"))
+    cpu = capabilities.cpu_info
+    assert (cpu.sockets, cpu.cores, cpu.threads, cpu.vendor) == (1, None, 2, "Intel")
+    assert capabilities.has_all_cells
+    assert capabilities.odd_parts.startswith("the CPU's topology, cores: 'two' is not a whole number")

@@ -168,7 +168,7 @@ def test_a_guest_with_odd_xml_is_kept_without_its_numbers_and_is_one_problem(cac
             severity=Severity.ERROR,
             reason="guest_xml",
             subject="guest2",
-            message="domain guest2: unexpected domain XML: no <uuid>",
+            message="domain guest2: unexpected domain XML: <vcpu>: no <vcpu>; <memory>: no <memory>",
         ),
     )
 

@@ -15,7 +15,7 @@ from exporter.errors import (
 )
 from exporter.model import Capabilities, NodeInfo, Problem
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.capabilities import parse_capabilities
+from exporter.virt.capabilities import CapabilitiesError, parse_capabilities
 from exporter.virt.connections import Connections
 from exporter.virt.failed_calls import make_failed_call
 from exporter.virt.refresh_timeout import RefreshTimeout
@@ -24,6 +24,8 @@ from exporter.virt.slow_calls import SlowCall
 # The capabilities change when a CPU or memory is plugged in (virNodeGetInfo shows it), or when huge pages are
 # set aside (it does not). They are libvirt's slowest answer (0.4 s was seen).
 MAX_AGE_SECONDS = 600
+
+_CALL = "virConnectGetCapabilities"
 
 
 class HostCapabilities(Source):
@@ -55,8 +57,13 @@ class HostCapabilities(Source):
         return {} if self._known is None else {"the capabilities": self._clock() - self._read_at}
 
     def get_problems(self) -> Sequence[Problem]:
-        """Return why they cannot be read."""
-        return () if self._problem is None else (self._problem,)
+        """Return why they cannot be read, or which parts of them."""
+        odd_parts = "" if self._known is None else self._known.odd_parts
+        problem = None
+        if odd_parts:
+            error = CapabilitiesError(f"unexpected capabilities XML: {odd_parts}")
+            problem = make_failed_call(_CALL, error)
+        return [each for each in (self._problem or problem,) if each is not None]
 
     def note_reconnected(self) -> None:
         """Forget the capabilities: the libvirt of a new connection may be another one."""
@@ -103,7 +110,7 @@ class HostCapabilities(Source):
         except HypervisorError as error:
             if isinstance(error, NoAnswerError) and not isinstance(error, BusyError):
                 return self._known  # the list of domains has the same problem
-            self._problem = make_failed_call("virConnectGetCapabilities", error)
+            self._problem = make_failed_call(_CALL, error)
             return self._known
         return self._known if answer.age_seconds else self._keep(answer.value, node)
 
