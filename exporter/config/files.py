@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 from pathlib import Path
 
@@ -19,3 +20,16 @@ def read_file(path: Path) -> bytes:
     if len(content) > MAX_MIB * 1024 * 1024:
         raise OSError(errno.EFBIG, f"it is larger than {MAX_MIB} MiB")
     return content
+
+
+def find_encoding(content: bytes) -> str:
+    """Return the encoding of a text by its byte order mark, as YAML has it; UTF-8 if there is none."""
+    for mark, encoding in (
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
+        if content.startswith(mark):
+            return encoding
+    return "utf-8-sig"

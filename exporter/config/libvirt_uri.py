@@ -6,6 +6,7 @@ The format is driver[+transport]://[user[:password]@][host][:port]/path[?paramet
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -40,6 +41,10 @@ _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,5})")  # strtol(3)
 _PROXY_TYPE = re.compile("(?:http|socks|socks5|socks4|socks4a)://")
 _MAX_PORT = 65535
 
+_HTTPS_PORT = 443
+# Without a transport, a host is asked over TLS.
+_DEFAULT_PORTS = {None: 16514, "tls": 16514, "tcp": 16509, "ssh": 22, "libssh": 22, "libssh2": 22}
+
 
 @dataclass(frozen=True, slots=True)
 class LibvirtUri:
@@ -73,6 +78,28 @@ class LibvirtUri:
         Another URI may still be this machine's (`settings.is_this_machine`).
         """
         return not self.is_embedded and not self.host and self.transport in (None, "unix")
+
+
+def find_default_port(uri: str) -> int | None:
+    """Return the port at which libvirt asks the host of a URI; None if there is no connection over a network.
+
+    :param uri: can be parsed, and has a host
+    """
+    parsed = LibvirtUri.parse(uri)
+    if parsed.is_embedded:
+        return None
+    if parsed.transport is None and parsed.driver in _VMWARE_DRIVERS:
+        return _HTTPS_PORT
+    return _DEFAULT_PORTS.get(parsed.transport)
+
+
+def bracket_address(host: str) -> str:
+    """Return a host as a URI has it: an IPv6 address in brackets."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return host if address.scope_id is not None else f"[{host}]"
 
 
 def check_parameters(uri: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from exporter.config.files import read_file
+from exporter.config.files import find_encoding, read_file
 from exporter.config.kinds import Kind
 from exporter.config.libvirt_uri import quote
 from exporter.config.mistakes import Mistakes
@@ -242,11 +242,16 @@ def _list_settings(last: _Setting | None) -> list[_Setting]:
 
 def _parse_file(path: Path, mistakes: Mistakes) -> dict[Option, _Setting]:
     try:
-        # oslo.config uses the locale's encoding. A comment in another encoding must not be an error.
-        text = read_file(path).decode("utf-8-sig", "replace")
+        content = read_file(path)
     except OSError as error:
         mistakes.add(path, f"cannot be read: {error.strerror}")
         return {}
+    encoding = find_encoding(content)
+    if encoding != "utf-8-sig":
+        mistakes.add(path, f"found {encoding.upper()}, expected UTF-8: Nova cannot read this either")
+        return {}
+    # oslo.config uses the locale's encoding. A comment in another encoding must not be an error.
+    text = content.decode(encoding, "replace")
     return _parse_settings(str(path), text, mistakes)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 from exporter.config import kinds
 from exporter.config.kinds import Kind, LogFormat, LogLevel
-from exporter.config.libvirt_uri import LibvirtUri, redact_uri
+from exporter.config.libvirt_uri import LibvirtUri, bracket_address, find_default_port, redact_uri
 from exporter.config.mdev_types import MdevTypeConfig, MdevTypesKey
 from exporter.config.mistakes import Mistakes
 from exporter.config.strict_yaml import Item
@@ -484,14 +484,22 @@ class ModuleConfig:
 
     uri: Annotated[str, Key(kinds.URI_TEMPLATE, "libvirt's URI, with {target} where the probed host goes.")]
     target: Annotated[
-        str, Key(kinds.PATTERN, "What the whole of a probed target has to match; others are refused.")
+        str,
+        Key(kinds.PATTERN, "What the whole of a probed target has to match; others are refused."),
     ]
     options: HypervisorConfig  # of each hypervisor, except its URI and name
     this_machine: ThisMachine = field(default_factory=ThisMachine)
 
+    @property
+    def default_port(self) -> int | None:
+        """The port of its transport; None if a target may have no port: there is none, or the URI has one."""
+        if f"{kinds.TARGET_PLACE}:" in self.uri:
+            return None
+        return find_default_port(self.uri.replace(kinds.TARGET_PLACE, "host"))
+
     def make_hypervisor(self, target: str) -> HypervisorConfig:
         """Return the hypervisor of a target. The caller has checked the target."""
-        uri = self.uri.replace(kinds.TARGET_PLACE, target)
+        uri = self.uri.replace(kinds.TARGET_PLACE, bracket_address(target))
         local = self.options.local
         if local is None:
             local = is_this_machine(uri, self.this_machine, nova_conf=self.options.nova_conf)

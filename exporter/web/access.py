@@ -189,7 +189,9 @@ def _parse_basic(header: str) -> tuple[str | None, str]:
     if scheme.lower() != "basic":
         return None, ""
     try:
-        user, colon, password = base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")
+        user, colon, password = (
+            base64.b64decode(credentials, validate=True).decode("utf-8", "surrogateescape").partition(":")
+        )
     except ValueError:
         return None, ""
     return (user, password) if colon else (None, "")

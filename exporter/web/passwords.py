@@ -83,7 +83,7 @@ class Passwords:
         return hashes[int.from_bytes(self._digest(user, "", "")[:8], "big") % len(hashes)]
 
     def _digest(self, user: str, hashed: str, password: str) -> bytes:
-        return hmac.digest(self._key, f"{user}\0{hashed}\0{password}".encode(), hashlib.sha256)
+        return hmac.digest(self._key, _encode(f"{user}\0{hashed}\0{password}"), hashlib.sha256)
 
     def _enqueue(self, digest: bytes, hashed: str, password: str, client: str) -> _Waiting:
         """Have it wait for its check, or share the check of one who waits already.
@@ -188,4 +188,9 @@ def _has_hash(password: str, hashed: str) -> bool:
     if "\0" in password:
         return False  # htpasswd cannot make a hash of it, and older releases of the library raise
     # bcrypt uses only 72 bytes. Newer releases of the library refuse more instead of ignoring them.
-    return bool(bcrypt.checkpw(password.encode()[:72], hashed.encode()))
+    return bool(bcrypt.checkpw(_encode(password)[:72], hashed.encode()))
+
+
+def _encode(text: str) -> bytes:
+    """Return the bytes that the client sent: they need not be UTF-8, and were not when they were hashed."""
+    return text.encode("utf-8", "surrogateescape")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from exporter.compute.host_state import HostState
 from exporter.compute.tracker import MakeHost
+from exporter.config.libvirt_uri import bracket_address
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig
 from exporter.errors import ExporterError
 
@@ -17,9 +18,14 @@ IDLE_SECONDS = 600.0
 # that are scraped less often.
 MAINTAINED_SECONDS = 300.0
 
-# A target becomes the host in a URI. So characters that could end the host are refused, whatever the module's
-# pattern is.
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
+# A target becomes the host in a URI, and maybe its port. So characters that could end either are refused,
+# whatever the module's pattern is.
+_TARGET = re.compile(
+    r"(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+_MAX_PORT = 65535
 
 
 class ProbeError(ExporterError):
@@ -133,8 +139,10 @@ class ProbeTargets:
 
 def _is_reached_alike(target: str, module: ModuleConfig, before: ModuleConfig) -> bool:
     """Whether a changed module still allows the target with the same URI."""
-    is_allowed = bool(re.fullmatch(module.target, target))
-    return is_allowed and module.make_hypervisor(target).uri == before.make_hypervisor(target).uri
+    return (
+        _is_allowed(module, target)
+        and module.make_hypervisor(target).uri == before.make_hypervisor(target).uri
+    )
 
 
 def find_module(modules: Mapping[str, ModuleConfig], name: str) -> ModuleConfig:
@@ -155,7 +163,46 @@ def check_target(module_name: str, module: ModuleConfig, target: str) -> None:
     """
     if not target:
         raise ProbeError("the parameter target is missing: /probe?target=HOST&module=NAME")
-    if not _HOST.fullmatch(target):
-        raise ProbeError("target is not a host name or address")
-    if not re.fullmatch(module.target, target):
-        raise ProbeError(f"module {module_name!r} does not allow this target (pattern {module.target!r})")
+    match = _TARGET.fullmatch(bracket_address(target))
+    if match is None:
+        raise ProbeError(
+            "target is not a host name or address: expected HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT,"
+            " without a user"
+        )
+    host, port = match["host"], match["port"]
+    if port is not None and not 1 <= int(port) <= _MAX_PORT:
+        raise ProbeError(f"target has the port {port}, expected 1 to {_MAX_PORT}")
+    if port is not None and module.default_port is None:
+        raise ProbeError(
+            f"target has a port, but the uri of module {module_name!r} has one already, or its transport has"
+            " none: leave the port out"
+        )
+    if _is_allowed(module, target):
+        return
+    if _matches(module, host):
+        raise ProbeError(
+            f"module {module_name!r} allows this host, but not its port {port} (pattern {module.target!r}):"
+            " leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:16515)?"
+        )
+    raise ProbeError(f"module {module_name!r} does not allow this target (pattern {module.target!r})")
+
+
+def _is_allowed(module: ModuleConfig, target: str) -> bool:
+    """Whether the module allows a target that is one.
+
+    A port is that of the module's transport, or the pattern has it. There its colon has to be written: that
+    a dot matches one, too, allows no port.
+    """
+    match = _TARGET.fullmatch(bracket_address(target))
+    if match is None or match["port"] is None:
+        return match is not None and _matches(module, target)
+    host, port = match["host"], match["port"]
+    if int(port) == module.default_port and _matches(module, host):
+        return True
+    return _matches(module, target) and not _matches(module, f"{host}\0{port}")
+
+
+def _matches(module: ModuleConfig, target: str) -> bool:
+    """Whether the module's pattern matches all of a target; an IPv6 address with or without brackets."""
+    forms = {target, bracket_address(target), target.removeprefix("[").removesuffix("]")}
+    return any(re.fullmatch(module.target, each) for each in forms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 from exporter.config.files import read_file
 from exporter.config.web_file import CIPHER_SUITES, CURVES, TlsSettings
 from exporter.errors import ConfigError
+from exporter.web.pem import explain_missing_block, list_blocks
 
 _VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1,
@@ -25,6 +27,8 @@ _VERIFY_MODES = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
+_CERTIFICATE = re.compile("(?:X509 )?CERTIFICATE")
+_KEY = re.compile("(?:[A-Z0-9]+ )?PRIVATE KEY")
 # The kinds of names in SSLObject.getpeercert's result that can allow a client.
 _SAN_KINDS = ("DNS", "IP Address", "email", "URI")
 
@@ -65,19 +69,24 @@ def _set_ciphers(context: ssl.SSLContext, tls: TlsSettings) -> None:
 
 
 def _load_certificate(context: ssl.SSLContext, tls: TlsSettings) -> None:
-    certificate = _read("cert", tls.cert_file, tls.cert)
-    key = _read("key", tls.key_file, tls.key)
-    with _as_file(certificate) as certificate_path, _as_file(key) as key_path:
+    where = f"cert {tls.cert_file or '(inline)'}, key {tls.key_file or '(inline)'}"
+    expected = "expected a PEM certificate and its key"
+    found = {}
+    for what, content, label in (
+        ("cert", _read("cert", tls.cert_file, tls.cert), _CERTIFICATE),
+        ("key", _read("key", tls.key_file, tls.key), _KEY),
+    ):
+        found[what] = "".join(_list_texts(content, label))
+        if not found[what]:
+            raise ConfigError([f"{where}: {what}: {explain_missing_block(content)}, {expected}"])
+    with _as_file(found["cert"]) as certificate_path, _as_file(found["key"]) as key_path:
         try:
             # Without a password argument, OpenSSL would ask the terminal for the password of an encrypted
             # key.
             context.load_cert_chain(certificate_path, key_path, password=_refuse_encrypted)
         except ssl.SSLError as error:
-            where = f"cert {tls.cert_file or '(inline)'}, key {tls.key_file or '(inline)'}"
-            reason = error.reason or "not PEM"
-            raise ConfigError(
-                [f"{where}: {reason.replace('_', ' ').lower()}, expected a PEM certificate and its key"]
-            ) from error
+            reason = error.reason or "one of them is not complete"
+            raise ConfigError([f"{where}: {reason.replace('_', ' ').lower()}, {expected}"]) from error
 
 
 def _refuse_encrypted() -> str:
@@ -89,13 +98,22 @@ def _load_client_authorities(context: ssl.SSLContext, tls: TlsSettings) -> None:
     if mode is None:
         return
     context.verify_mode = mode
-    authorities = _read("client_ca", tls.client_ca_file, tls.client_ca)
+    content = _read("client_ca", tls.client_ca_file, tls.client_ca)
+    authorities = _list_texts(content, _CERTIFICATE)
+    where = f"client_ca {tls.client_ca_file or '(inline)'}"
+    if not authorities:
+        raise ConfigError(
+            [f"{where}: {explain_missing_block(content)}, expected certificates of authorities"]
+        )
+    for number, authority in enumerate(authorities, start=1):
+        _load_authority(context, authority, f"{where}: its certificate number {number}")
+
+
+def _load_authority(context: ssl.SSLContext, authority: str, what: str) -> None:
     try:
-        # What is not ASCII can only be a comment, or the file is not PEM. Python's ssl would raise TypeError.
-        context.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))
+        context.load_verify_locations(cadata=authority)
     except (ssl.SSLError, ValueError) as error:
-        where = f"client_ca {tls.client_ca_file or '(inline)'}"
-        raise ConfigError([f"{where}: not PEM, expected certificates of authorities"]) from error
+        raise ConfigError([f"{what} cannot be read, expected a PEM certificate"]) from error
 
 
 def is_allowed(tls: TlsSettings, certificate: Any) -> bool:
@@ -118,11 +136,10 @@ def read_expiry(tls: TlsSettings) -> float:
 
     :raises ConfigError: if it cannot be read, or is not a certificate
     """
-    pem = _read("cert", tls.cert_file, tls.cert).decode("ascii", "replace")
+    content = _read("cert", tls.cert_file, tls.cert)
     try:
-        begin = pem.index("-----BEGIN CERTIFICATE-----")
-        end = pem.index("-----END CERTIFICATE-----", begin) + len("-----END CERTIFICATE-----")
-        return _find_not_after(ssl.PEM_cert_to_DER_cert(pem[begin:end]))
+        pem = _list_texts(content, _CERTIFICATE)[0]
+        return _find_not_after(ssl.PEM_cert_to_DER_cert(pem.strip()))
     except (ValueError, IndexError) as error:
         where = f"cert {tls.cert_file or '(inline)'}"
         raise ConfigError([f"{where}: no certificate, expected one in PEM"]) from error
@@ -155,6 +172,11 @@ def _read_element(der: bytes) -> tuple[int, bytes, bytes]:
     return tag, der[start : start + length], der[start + length :]
 
 
+def _list_texts(content: bytes, label: re.Pattern[str]) -> list[str]:
+    """Return the PEM blocks of this kind."""
+    return [block.text for block in list_blocks(content) if label.fullmatch(block.label)]
+
+
 def _read(what: str, path: str | None, text: str | None) -> bytes:
     if path is None:
         return (text or "").encode()
@@ -165,14 +187,14 @@ def _read(what: str, path: str | None, text: str | None) -> bytes:
 
 
 @contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """Show bytes as a file, because OpenSSL reads only files.
+def _as_file(text: str) -> Iterator[str]:
+    """Show PEM as a file, because OpenSSL reads only files.
 
     They are never written to a disk (memfd_create).
     """
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, content)
+        os.write(descriptor, text.encode())
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ import pytest
 
 from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
+from exporter.config.libvirt_uri import LibvirtUri
 from exporter.config.settings import Config, HypervisorConfig, ModuleConfig, WebConfig
 from exporter.config.web_file import RateLimit, WebFile
 from exporter.errors import ConfigError, ConnectError
@@ -27,7 +28,14 @@ from exporter.reload import MAX_HUNG_READS, PAUSE_SECONDS, Loaded, Reloader
 from exporter.web.access import Access, AccessSettings
 from exporter.web.messages import Request, Response
 from exporter.web.parameters import SCRAPE_TIMEOUT_HEADER, scrape_timeout
-from exporter.web.probe import IDLE_SECONDS, MAINTAINED_SECONDS, MAX_TARGETS, ProbeError, ProbeTargets
+from exporter.web.probe import (
+    IDLE_SECONDS,
+    MAINTAINED_SECONDS,
+    MAX_TARGETS,
+    ProbeError,
+    ProbeTargets,
+    check_target,
+)
 from exporter.web.reload import MAX_WAITING_FOR_RELOAD
 from exporter.web.routes import Web
 from exporter.web.scrapes import MANY_SAMPLES
@@ -411,6 +419,12 @@ def test_a_probe_of_a_configured_hypervisor_reads_that_one_only() -> None:
     asyncio.run(run())
 
 
+NO_HOST = (
+    "target is not a host name or address:"
+    " expected HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT, without a user"
+)
+
+
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
@@ -426,11 +440,26 @@ def test_a_probe_of_a_configured_hypervisor_reads_that_one_only() -> None:
             "target=kvm1.example.evil",
             r"module 'default' does not allow this target (pattern 'kvm[0-9]+\\.example')",
         ),
-        ("target=kvm1.example%0a", "target is not a host name or address"),
-        ("target=kvm1.example/?x=", "target is not a host name or address"),
-        ("target=kvm1.example:22", "target is not a host name or address"),
-        ("target=user@kvm1.example", "target is not a host name or address"),
-        ("target=-oProxyCommand", "target is not a host name or address"),
+        ("target=kvm1.example%0a", NO_HOST),
+        ("target=kvm1.example/?x=", NO_HOST),
+        ("target=user@kvm1.example", NO_HOST),
+        ("target=-oProxyCommand", NO_HOST),
+        ("target=kvm1.example:0", "target has the port 0, expected 1 to 65535"),
+        ("target=kvm1.example:99999", "target has the port 99999, expected 1 to 65535"),
+        ("target=kvm1.example:", NO_HOST),
+        ("target=kvm1.example:ssh", NO_HOST),
+        ("target=[2001:db8::1", NO_HOST),
+        (
+            "target=kvm1.example:2222",
+            (
+                r"module 'default' allows this host, but not its port 2222 (pattern 'kvm[0-9]+\\.example'):"
+                " leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:16515)?"
+            ),
+        ),
+        (
+            "target=evil.example:16514",
+            r"module 'default' does not allow this target (pattern 'kvm[0-9]+\\.example')",
+        ),
     ],
 )
 def test_a_probe_that_no_module_allows_is_refused_with_the_reason(query: str, reason: str) -> None:
@@ -451,6 +480,58 @@ def test_no_pattern_lets_in_what_is_no_host(target: str) -> None:
             site.probe_targets.get("any", target)
 
     asyncio.run(run())
+
+
+TLS, IPV6 = "qemu+tls://{target}/system", r"2001:db8::[0-9a-f]+"
+
+
+@pytest.mark.parametrize(
+    ("uri", "pattern", "target", "reached"),
+    [
+        (TLS, "kvm[0-9]+", "kvm01:16514", "qemu+tls://kvm01:16514/system"),
+        (TLS, "kvm[0-9]+(:[0-9]+)?", "kvm01:16515", "qemu+tls://kvm01:16515/system"),
+        ("qemu://{target}/system", "kvm[0-9]+", "kvm01:16514", "qemu://kvm01:16514/system"),
+        ("qemu+tcp://{target}/system", "kvm[0-9]+", "kvm01:16509", "qemu+tcp://kvm01:16509/system"),
+        ("qemu+ssh://root@{target}/system", "kvm[0-9]+", "kvm01:22", "qemu+ssh://root@kvm01:22/system"),
+        ("qemu+libssh2://{target}/system", "k:2222", "k:2222", "qemu+libssh2://k:2222/system"),
+        ("esx://{target}/?no_verify=1", "esx[0-9]+", "esx1:443", "esx://esx1:443/?no_verify=1"),
+        (TLS, IPV6, "2001:db8::1", "qemu+tls://[2001:db8::1]/system"),
+        (TLS, rf"\[{IPV6}\]", "2001:db8::1", "qemu+tls://[2001:db8::1]/system"),
+        (TLS, IPV6, "[2001:db8::1]", "qemu+tls://[2001:db8::1]/system"),
+        (TLS, IPV6, "[2001:db8::1]:16514", "qemu+tls://[2001:db8::1]:16514/system"),
+        (TLS, rf"\[{IPV6}\]:[0-9]+", "[2001:db8::1]:7", "qemu+tls://[2001:db8::1]:7/system"),
+    ],
+)
+def test_a_target_may_have_the_port_of_its_transport_or_one_that_the_pattern_has(
+    uri: str, pattern: str, target: str, reached: str
+) -> None:
+    module = replace(make_module(target=pattern), uri=uri)
+    check_target("a", module, target)
+    assert module.make_hypervisor(target).uri == reached
+    assert LibvirtUri.parse(reached).host
+
+
+@pytest.mark.parametrize(
+    ("uri", "pattern", "target", "reason"),
+    [
+        (TLS, ".*", "kvm01:22", "allows this host, but not its port 22"),
+        (TLS, "kvm.+", "kvm01:22", "allows this host, but not its port 22"),
+        (TLS, "kvm[^/]+", "kvm01:22", "allows this host, but not its port 22"),
+        (TLS, "(?:kvm|hv).*", "kvm01:22", "allows this host, but not its port 22"),
+        (TLS, "kvm01:16515", "kvm01:22", "does not allow this target"),
+        ("qemu+tls://{target}:16520/system", ".*", "kvm01:16514", "has one already"),
+        ("qemu+unix://{target}/system", ".*", "kvm01:16514", "its transport has none"),
+        ("test://{target}/default", ".*", "kvm01:16514", "its transport has none"),
+        (TLS, ".*", "fe80::1%eth0", "not a host name or address"),
+        (TLS, ".*", "root@[2001:db8::1]:16514", "without a user"),
+    ],
+)
+def test_a_port_that_nobody_wrote_into_the_module_is_refused(
+    uri: str, pattern: str, target: str, reason: str
+) -> None:
+    """Shows that a dot in the pattern opens no other port of a host."""
+    with pytest.raises(ProbeError, match=re.escape(reason)):
+        check_target("a", replace(make_module(target=pattern), uri=uri), target)
 
 
 @pytest.mark.parametrize(("pattern", "is_kept"), [("kvm.*", True), ("node.*", False)])
