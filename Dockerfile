@@ -3,13 +3,16 @@
 #   docker build --build-arg REVISION=$(git rev-parse --short=12 HEAD) -t hypervisor-exporter .
 #   docker run -d --name hypervisor-exporter -p 9177:9177 \
 #       -v /run/libvirt/libvirt-sock-ro:/run/libvirt/libvirt-sock-ro \
-#       -v /var/lib/nova/instances:/var/lib/nova/instances:ro \
+#       -v /var/lib/nova/instances:/var/lib/nova/instances:ro,rslave \
 #       hypervisor-exporter
 #
 # Modular daemons: if libvirt runs one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
 # Restarts of libvirt: a mounted socket stays the one that was there at the start. systemd keeps the socket over a
 # restart, other service managers do not. With those, mount the folder /run/libvirt instead. The container then also
 # sees the writable socket; only the socket's mode and polkit protect it.
+# rslave: if the instances are on a file system that is mounted after the container has started, the container sees it.
+# SELinux: containers may not use libvirt's socket. docker and podman: --security-opt label=type:spc_t. Never `:z` or `:Z`
+# on these volumes: both write new labels on the host's own files, and QEMU may then not open its images.
 # Users: the hypervisor must know the user of the container (`--user`), or its libvirtd closes the connection. For the
 # same reason there must be no user namespace in between (for podman without root: --userns=keep-id).
 # Images: if only their group may read them, the exporter asks libvirt for their sizes, which is slower. With

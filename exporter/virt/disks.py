@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from exporter.model import Disk, ImageSize, UnsizedImage
@@ -45,17 +45,21 @@ def overcommitted_bytes(disk: Disk, size: ImageSize) -> int:
 
 
 class ImageReader:
-    """Reads the sizes of images. A header is read again only if its file changed. Thread-safe."""
+    """Reads the sizes of images. A header is read again only if its file changed. Thread-safe.
 
-    def __init__(self) -> None:
+    :param find_mask: returns what hides the host's file at a path from this process; None if nothing does
+    """
+
+    def __init__(self, *, find_mask: Callable[[str], str | None] = lambda _path: None) -> None:
+        self._find_mask = find_mask
         self._seen: dict[tuple[str, str | None], tuple[_Identity, ImageSize]] = {}
 
     def read(self, disk: Disk) -> ImageSize | UnsizedImage | UnopenedImage | None:
         """Return the image's size, or what a stat shows if this user may not open it.
 
-        None if this user may not even stat it. Every format except "qcow2" counts as raw, as in Nova. An
-        image has no size if it is gone, is not a regular file, or has another format than the domain's XML
-        says.
+        None if this user may not even stat it, or a sandbox hides it. Every format except "qcow2" counts as
+        raw, as in Nova. An image has no size if it is gone, is not a regular file, or has another format than
+        the domain's XML says.
         """
         key = (disk.path or "", disk.driver_format)
         try:
@@ -65,6 +69,8 @@ class ImageReader:
             return None
         except (OSError, ValueError) as error:
             self._seen.pop(key, None)
+            if isinstance(error, FileNotFoundError | NotADirectoryError) and self._find_mask(key[0]):
+                return None
             return UnsizedImage(f"{disk.path}: {getattr(error, 'strerror', None) or error}")
 
     def forget_others(self, paths: Collection[str]) -> None:

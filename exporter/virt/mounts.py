@@ -60,6 +60,7 @@ class FileSystem:
     type: str  # "ext4", "nfs4", "fuse.sshfs"
     source: str  # "/dev/sda1", "nfs01:/export"
     options: Mapping[str, str]  # of the file system, not of the mount: {"rw": "", "addr": "192.0.2.5"}
+    root: str = "/"  # the folder of the file system that is mounted
 
 
 def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
@@ -67,10 +68,27 @@ def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
 
     :param mountinfo: lines as proc_pid_mountinfo(5) describes them
     """
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         if line.partition(" ")[0] == number:
             return _parse_line(line)
     return None
+
+
+def find_file_system_at(mountinfo: str, path: str) -> FileSystem | None:
+    """Return the file system on which a path lies, by its text; None if there is none.
+
+    :param path: without links
+    """
+    found, length = "", -1
+    for line in mountinfo.split("\n"):
+        fields = line.split(" ", _FIRST_OPTIONAL_FIELD)
+        if len(fields) <= _FIRST_OPTIONAL_FIELD:
+            continue
+        point = _unescape(fields[4])
+        is_on_it = path == point or path.startswith(point.rstrip("/") + "/")
+        if is_on_it and len(point) >= length:  # of several at one point, the last one hides the others
+            found, length = line, len(point)
+    return _parse_line(found) if found else None
 
 
 def _parse_line(line: str) -> FileSystem | None:
@@ -86,6 +104,7 @@ def _parse_line(line: str) -> FileSystem | None:
     return FileSystem(
         number=fields[0],
         device=fields[2],
+        root=_unescape(fields[3]),
         point=_unescape(fields[4]),
         type=type_,
         source=_unescape(source),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter.errors import ExporterError
 from exporter.model import Storage
+from exporter.virt.masks import find_mask
 
 # Nova's default, and libvirt's default for a host without Nova. Tried in this order if no path is configured.
 DEFAULT_INSTANCES_PATHS = ("/var/lib/nova/instances", "/var/lib/libvirt/images")
@@ -26,9 +27,17 @@ class StorageError(ExporterError):
 def get_instances_info(configured: str | None) -> Storage:
     """Return the size and use of the file system that holds the instances path.
 
-    :raises StorageError: if the path does not exist or may not be reached
+    :raises StorageError: if the path does not exist, may not be reached, or is not the host's here
     """
-    return get_fs_info(find_instances_path(configured))
+    path = find_instances_path(configured)
+    mask = find_mask(path)
+    try:
+        storage = get_fs_info(path)
+    except StorageError as error:
+        raise error if mask is None else StorageError(f"{error}: {mask}") from error
+    if mask is not None:
+        raise StorageError(f"instances_path {path}: {mask}")
+    return storage
 
 
 def find_instances_path(configured: str | None) -> str:

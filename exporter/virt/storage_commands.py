@@ -123,15 +123,17 @@ def parse_ceph_usage(output: str, pool: str) -> Storage:
     """
     try:
         usage = json.loads(output)
-        pools = {each["name"]: each["stats"] for each in usage["pools"]}
         size = whole_number(str(usage["stats"]["total_bytes"]))
-        if pool not in pools:
-            names = ", ".join(sorted(pools)) or "none"
+        # Of other pools only their names count: an odd one is no harm.
+        pools = [(each.get("name"), each) for each in usage["pools"] if isinstance(each, dict)]
+        found = next((each for name, each in pools if name == pool), None)
+        if found is None:
+            names = ", ".join(sorted(name for name, _ in pools if isinstance(name, str))) or "none"
             raise StorageError(f"images_rbd_pool {pool}: no such pool (there are: {names})")
         return Storage(
             size_bytes=size,
-            used_bytes=whole_number(str(pools[pool]["bytes_used"])),
-            free_bytes=whole_number(str(pools[pool]["max_avail"])),
+            used_bytes=whole_number(str(found["stats"]["bytes_used"])),
+            free_bytes=whole_number(str(found["stats"]["max_avail"])),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         said = repr(error)[:_QUOTED_LENGTH]

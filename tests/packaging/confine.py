@@ -33,8 +33,7 @@ ALWAYS = {
     "AmbientCapabilities": "",
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
-    "ProtectHome": "yes",
-    "PrivateTmp": "yes",
+    "ProtectHome": "read-only",
     "PrivateDevices": "yes",
     "PrivateUsers": "yes",
     "PrivateIPC": "yes",
@@ -52,7 +51,9 @@ ALWAYS = {
     "SystemCallArchitectures": "native",
     "SystemCallErrorNumber": "EPERM",
 }
-VARIABLE = {"User", "Group", "UMask", "LimitNOFILE", "RestrictAddressFamilies", "SystemCallFilter"}
+VARIABLE = {
+    *("User", "Group", "UMask", "LimitNOFILE", "PrivateTmp", "RestrictAddressFamilies", "SystemCallFilter"),
+}
 
 NEW_MOUNTS, NEW_HOST_NAME, NEW_IPC, NEW_USERS = 0x00020000, 0x04000000, 0x08000000, 0x10000000
 ALL_NAMESPACES = 0x7E020080
@@ -74,15 +75,12 @@ mkdir -p dev proc tmp var/tmp
 mount -t tmpfs -o mode=755 tmpfs dev
 for name in null zero full random urandom tty; do : >dev/$name; mount --bind /dev/$name dev/$name; done
 mkdir -m 1777 dev/shm
-for folder in home root run/user; do
-    [ ! -d $folder ] || mount -t tmpfs -o mode=0 tmpfs $folder
-done
 awk -v root="$root" 'index($5 "/", root "/") == 1 { print $5 }' /proc/self/mountinfo |
 while read -r folder; do
     case $folder in "$root"/dev/*|"$root"/proc/*) ;; *) mount -o remount,bind,ro "$folder" ;; esac
 done
 mount -t proc -o hidepid=invisible proc proc
-for folder in tmp var/tmp; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
+[ "$2" = no ] || for folder in tmp var/tmp; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
 """
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -129,7 +127,7 @@ def main() -> None:
     settings: Mapping[str, str] = json.loads(sys.argv[2])
     _refuse_unknown(settings)
     _check(libc.unshare(NEW_MOUNTS | NEW_IPC | NEW_HOST_NAME))
-    subprocess.run(["sh", "-c", MOUNTS, "sh", sys.argv[1]], check=True)
+    subprocess.run(["sh", "-c", MOUNTS, "sh", sys.argv[1], settings["PrivateTmp"]], check=True)
     _enter_root(sys.argv[1])
     user = pwd.getpwnam(settings["User"])
     _enter_user_namespace(user.pw_uid, user.pw_gid)

@@ -23,7 +23,7 @@ _LIBVIRTD_CONF = """
 unix_sock_dir = "{sockets}"
 unix_sock_ro_perms = "0777"
 unix_sock_rw_perms = "0777"
-auth_unix_ro = "none"
+auth_unix_ro = "{auth_unix_ro}"
 auth_unix_rw = "none"
 auth_tcp = "none"
 listen_tcp = 1
@@ -44,6 +44,7 @@ class LibvirtDaemon:
     :ivar images: where disk images go, a small file system of their own
 
     :param settings: more lines of libvirtd.conf; by default it has no TLS, which needs certificates
+    :param auth_unix_ro: who may use the read-only socket: none for everybody, or polkit
     :param environment: variables that the daemon has beside this process's
     :param hostname: its host name, instead of the machine's
     """
@@ -54,6 +55,7 @@ class LibvirtDaemon:
         images_bytes: int = 15 * GIB // 2,
         cache: Path | None = None,
         settings: str = "listen_tls = 0\n",
+        auth_unix_ro: str = "none",
         environment: Mapping[str, str] | None = None,
         hostname: str | None = None,
     ) -> None:
@@ -71,7 +73,7 @@ class LibvirtDaemon:
         port = find_free_port()
         sockets = self._root / "sock"
         (self._root / "etc/libvirtd.conf").write_text(
-            _LIBVIRTD_CONF.format(sockets=sockets, port=port) + settings
+            _LIBVIRTD_CONF.format(sockets=sockets, port=port, auth_unix_ro=auth_unix_ro) + settings
         )
         self._socket = sockets / "libvirt-sock"
         self.uri = f"qemu:///system?socket={self._socket}"

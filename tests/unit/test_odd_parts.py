@@ -5,16 +5,22 @@ Whatever is wrong with it: no refresh fails, no number is another one, and what 
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.compute.resource_view import verify_resources
-from exporter.model import DomainInfo, Flavor, Guest, Resources
+from exporter.model import DomainInfo, Flavor, Guest, Resources, Storage
 from exporter.virt.guests import parse_guest
+from exporter.virt.mounts import Mounts, find_file_system, find_file_system_at
+from exporter.virt.storage import StorageError
+from exporter.virt.storage_commands import parse_ceph_usage
 from tests.support.driver_bench import Bench
 from tests.support.faulty_libvirt import CAPABILITIES
+from tests.support.guests import file_disk, make_qcow2
 from tests.support.mutations import VALUES, mutate
 from tests.support.records import KIB, make_pool, make_uuid
 
@@ -215,3 +221,73 @@ def test_an_odd_number_of_a_cell_is_named(number: str, kind: str) -> None:
     assert len(problem.message) < 200
     assert len(resources.numa_topology or ()) == 1
     assert resources.memory_mb == 16 * KIB
+
+
+def make_usage(*pools: object, total: object = 100) -> str:
+    return json.dumps({"stats": {"total_bytes": total}, "pools": list(pools)})
+
+
+VMS = {"name": "vms", "stats": {"bytes_used": 30, "max_avail": 20}}
+ODD_ROWS: list[object] = [
+    {},
+    {"name": "other"},
+    {"name": "other", "stats": None},
+    {"name": None, "stats": {}},
+    {"name": ["nested"], "stats": {"bytes_used": "many"}},
+    {"stats": {"bytes_used": -1, "max_avail": "9" * 5000}},
+    "many",
+    7,
+    None,
+    [],
+]
+
+
+@pytest.mark.parametrize("row", ODD_ROWS, ids=str)
+def test_an_odd_row_of_ceph_df_costs_no_other_pool(row: object) -> None:
+    expected = Storage(size_bytes=100, used_bytes=30, free_bytes=20)
+    assert parse_ceph_usage(make_usage(row, VMS), "vms") == expected
+    assert parse_ceph_usage(make_usage(VMS, row), "vms") == expected
+    with pytest.raises(StorageError, match="no such pool"):
+        parse_ceph_usage(make_usage(VMS, row), "images")
+
+
+@pytest.mark.parametrize("value", [-1, "many", None, "", [], {}, 1.5, True, "9" * 5000], ids=str)
+@pytest.mark.parametrize("field", ["bytes_used", "max_avail", "total"])
+def test_an_odd_number_of_the_own_pool_is_named_and_no_size(field: str, value: object) -> None:
+    stats = {"bytes_used": 30, "max_avail": 20} | ({} if field == "total" else {field: value})
+    total = value if field == "total" else 100
+    with pytest.raises(StorageError, match="images_rbd_pool vms: unexpected answer of ceph df") as caught:
+        parse_ceph_usage(make_usage({"name": "vms", "stats": stats}, total=total), "vms")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("start", "content"), [(0, b"RAW!"), (24, b"\xff" * 8), (0, b"\x00" * 32), (0, b"")])
+def test_an_odd_part_of_a_qcow2_header_costs_that_image(tmp_path: Path, start: int, content: bytes) -> None:
+    """Shows that its guest is named, and that all other guests count as ever."""
+    good, bad = (make_qcow2(tmp_path / name, 1 << 30) for name in ("good", "bad"))
+    header = bad.read_bytes()
+    bad.write_bytes(header[:start] + content + header[start + len(content) :] if content else b"")
+    bench = Bench(storage_pool=("vms",))
+    bench.libvirt.pools = (make_pool("vms"),)
+    bench.add_guest(1, disks=file_disk(good))
+    healthy = bench.read().storage_overcommitted_bytes
+    bench.add_guest(2, disks=file_disk(bad))
+    resources = bench.read()
+    assert resources.unsized_disks == 1
+    assert resources.storage_overcommitted_bytes == healthy
+    assert [(each.reason, each.subject) for each in resources.problems] == [("image", "guest2")]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "27", "27 1 0:1 /", "27 1 0:1 / /a rw", "? ? ? ? ? ? - ? ? ?", "\u2028"]
+)
+def test_an_odd_line_of_mountinfo_costs_no_other_mount(tmp_path: Path, line: str) -> None:
+    lines = ["27 1 254:0 / / rw - ext4 /dev/vda rw", "28 27 0:40 / /srv rw - nfs4 nfs01:/x rw,addr=192.0.2.1"]
+    expected = find_file_system("\n".join(lines), "28")
+    assert expected is not None
+    for place in range(3):
+        text = "\n".join([*lines[:place], line, *lines[place:]])
+        assert find_file_system(text, "28") == expected
+        assert find_file_system_at(text, "/srv/nova") == expected
+        assert Mounts(text).find("/srv/nova").number == "28"

@@ -25,6 +25,7 @@ from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.liveness import Liveness
+from exporter.virt.masks import find_mask
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.volumes import VolumeSizes
 
@@ -96,7 +97,7 @@ class Images(Source):
         clock: Callable[[], float],
     ) -> None:
         self._is_local = settings.hypervisor.is_local
-        self._reader = ImageReader()
+        self._reader = ImageReader(find_mask=find_mask)
         self._files = FileReader(self._reader.read, path=_path_of, hung=hung_reads, clock=clock)
         self._sizes = sizes
 
