@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fleet import Fleet, Host
 from tests.support.prometheus_server import RULES, PrometheusServer
+from tests.support.shards import serve_above_shards
 from tests.support.waiting import wait_until
 
 GIB = 2**30
@@ -95,6 +96,13 @@ def test_every_total_of_the_disk_has_the_storage_once(fleet: Fleet, prometheus: 
         float(sample["value"][1]) for sample in prometheus.query("hypervisor_storage_size_bytes") or ()
     }
     assert expected["cluster:resource:physical"] == 2 * size / GIB
+
+
+def test_above_shards_the_totals_are_the_same(fleet: Fleet, prometheus: PrometheusServer) -> None:
+    """The hypervisors of one storage may be on several shards: the storage is known above them only."""
+    expected = add_up(fleet)
+    with serve_above_shards(fleet, interval="1s") as above:
+        wait_until(lambda: recorded(above, expected) == expected, f"totals of {expected}", seconds=60)
 
 
 def test_a_hypervisor_that_is_lost_takes_nothing_away(fleet: Fleet, prometheus: PrometheusServer) -> None:
