@@ -1,11 +1,12 @@
 """What a fleet costs Prometheus: series, bytes on disk, memory, and the time that the rules take.
 
-usage: python -m bench.prometheus_scale HYPERVISORS [SECONDS]
+usage: python -m bench.prometheus_scale HYPERVISORS [SECONDS [STORAGE]]
 
 A real exporter before a real libvirtd is scraped twice; what differs is what changes from scrape to scrape. A
 server then answers for each of so many hypervisors with that text, under its own name and with those values
 moved, and a real Prometheus scrapes it every 15 s for so many seconds (180), with all rules. The bytes on
-disk are those of one day of four such hypervisors, written by promtool. docs/scale.md has the results.
+disk are those of one day of four such hypervisors, written by promtool. With STORAGE, an id, all of them
+share one storage; without, each has its own. docs/scale.md has the results.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ _SAMPLE = re.compile(r"([a-z_]+)(\{[^ ]*\})? ([^ ]+)")
 
 
 class Exposition:
-    """One exporter's text as a template: which lines there are, and which of them change."""
+    """One exporter's text as a template: which lines there are, and which of them change.
 
-    def __init__(self, first: str, second: str, hostname: str) -> None:
+    :param storage: the id of the storage that all hypervisors share; None if each has its own
+    """
+
+    def __init__(self, first: str, second: str, hostname: str, *, storage: str | None) -> None:
         self.lines = [line for line in second.splitlines() if line and not line.startswith("#")]
         before = dict(line.rsplit(" ", 1) for line in first.splitlines() if not line.startswith("#"))
         self.changing = {
@@ -51,11 +55,14 @@ class Exposition:
             if before.get(line.rsplit(" ", 1)[0]) not in (None, line.rsplit(" ", 1)[1])
         }
         self._hostname = hostname
+        self._storage = storage
 
     def samples(self, hypervisor: str, number: int) -> Iterator[tuple[str, float]]:
         """Yield the series and values of a hypervisor's scrape of that number."""
         for index, line in enumerate(self.lines):
-            series, text = line.replace(f'"{self._hostname}"', f'"{hypervisor}"').rsplit(" ", 1)
+            named = line.replace(f'"{self._hostname}"', f'"{hypervisor}"')
+            named = named.replace(f'"host:{self._hostname}"', f'"{self._storage or f"host:{hypervisor}"}"')
+            series, text = named.rsplit(" ", 1)
             value = float(text)
             if index in self.changing:
                 name = series.partition("{")[0]
@@ -65,8 +72,11 @@ class Exposition:
             yield series, value
 
 
-def record_exposition() -> Exposition:
-    """Scrape a real exporter before a real libvirtd with guests."""
+def record_exposition(storage: str | None = None) -> Exposition:
+    """Scrape a real exporter before a real libvirtd with guests.
+
+    :param storage: the id of the storage that all hypervisors share; None if each has its own
+    """
     with LibvirtDaemon() as daemon:
         for number in range(GUESTS):
             daemon.start_guest(guest_xml(f"guest{number}"))
@@ -76,7 +86,7 @@ def record_exposition() -> Exposition:
             first = exporter.get("/metrics")
             time.sleep(2)
             second = exporter.get("/metrics")
-        return Exposition(first, second, daemon.connection.getHostname())
+        return Exposition(first, second, daemon.connection.getHostname(), storage=storage)
 
 
 def make_server(exposition: Exposition) -> http.server.ThreadingHTTPServer:
@@ -167,7 +177,7 @@ def measure_prometheus(exposition: Exposition, hypervisors: int, seconds: float)
 def main(arguments: list[str]) -> None:
     hypervisors = int(arguments[0])
     seconds = float(arguments[1]) if len(arguments) > 1 else 180
-    exposition = record_exposition()
+    exposition = record_exposition(arguments[2] if len(arguments) > 2 else None)
     found = {
         "series of a hypervisor": len(exposition.lines),
         "series that change from scrape to scrape": len(exposition.changing),
