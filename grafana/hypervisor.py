@@ -37,8 +37,9 @@ from grafana.panels import (
     value_words,
 )
 from grafana.queries import CLASS_NAMES, EXPORTERS, ONE, ONE_OF_EXPORTERS, RESOURCES, Resource
+from grafana.storages import shared_with
 
-VERSION = 2
+VERSION = 3
 
 # Joins the metrics of a target to this hypervisor.
 _OF_TARGET = f"and on (job, instance, target) hypervisor:target:info{{{ONE}}}"
@@ -75,7 +76,8 @@ def make() -> Json:
         annotations=[
             annotation(
                 "Alert fired",
-                f'count by (alertname) (ALERTS{{alertstate="firing",{ONE}}})',
+                f'count by (alertname) (ALERTS{{alertstate="firing",{ONE}}} or ALERTS{{alertstate="firing"}} '
+                f"and on (storage) hypervisor:resource:shared{{{ONE}}})",
                 color=BAD,
                 title="{{alertname}}",
                 text="$hypervisor",
@@ -91,7 +93,7 @@ def make() -> Json:
                 ],
             ),
             Section(title="Guests and room for more", lines=[[_guests(), _slots(), _inventory()]]),
-            Section(title="Storage", lines=[_storage()]),
+            Section(title="Storage", lines=[_storage(), shared_with()]),
             Section(title="NUMA cells and devices", lines=[_numa(), _devices()]),
             Section(title="Reading it", lines=[_health()]),
         ],

@@ -54,11 +54,13 @@ from grafana.queries import (
     by_hypervisor,
     cluster_ratio,
     cluster_sum,
+    flavor_sum,
 )
+from grafana.storages import sharers_table, storages_table
 
 UID = "hypervisor-overview"
 DETAIL_UID = "hypervisor-detail"
-VERSION = 2
+VERSION = 3
 
 # Numbers of a hypervisor that is refreshed are never older: a scrape interval plus the exporter's cache.
 _STALE_SECONDS = 120
@@ -112,11 +114,11 @@ _VARIABLES = [
 _ANNOTATIONS = [
     annotation(
         "Alert fired",
-        "count by (alertname, hypervisor_hostname) "
+        "count by (alertname, hypervisor_hostname, storage) "
         '(ALERTS{alertname=~"(Hypervisor|Cluster).+",alertstate="firing"})',
         color=BAD,
         title="{{alertname}}",
-        text="{{hypervisor_hostname}}",
+        text="{{hypervisor_hostname}}{{storage}}",
     ),
     annotation(
         "Hypervisor added",
@@ -137,6 +139,9 @@ _ANNOTATIONS = [
 ]
 
 NO_RULES = "no recording rules?"
+
+# For the description of what is added up.
+_ONCE = "Storage that hypervisors share counts once. "
 
 
 def make() -> Json:
@@ -165,6 +170,7 @@ def make() -> Json:
                     [_distribution(resource) for resource in RESOURCES],
                 ],
             ),
+            Section(title="Shared storage", lines=[[storages_table()], [sharers_table()]]),
             Section(title="Room for flavors", lines=[[_flavors(), _flavor_slots_over_time()]]),
             Section(title="Exporters", lines=[_exporters()]),
         ],
@@ -194,6 +200,7 @@ def _figures(resource: Resource) -> Panel:
             "can still be given to guests? Physical is what is there. Capacity is what may be promised: "
             "int((physical - reserved) * ratio). Claimed is what guests were promised, running or not. "
             "Used is what was measured. Left is capacity - claimed, at least 0 for each hypervisor. "
+            f"{_ONCE if resource is DISK else ''}"
             "From cluster:resource:physical, capacity, claimed, used, placeable."
         ),
         queries=[
@@ -339,7 +346,8 @@ def _facts() -> list[Panel]:
             title="Least left on one hypervisor",
             description=(
                 "Which hypervisor is the fullest in each resource, and how much can still be placed "
-                "there? Below 0, more is promised than allowed. From hypervisor:resource:placeable."
+                "there? Below 0, more is promised than allowed. On shared storage a hypervisor subtracts "
+                "only the claims of its own guests. From hypervisor:resource:placeable."
             ),
             queries=[
                 Query(
@@ -385,7 +393,8 @@ def _facts() -> list[Panel]:
             description=(
                 "If the largest hypervisor fails, do its guests find room on the others? This is "
                 "checked in every group that is shown. There is no answer for a group with only one "
-                "hypervisor. From cluster:resource:placeable_after_host_loss."
+                "hypervisor. Shared storage is not lost with a hypervisor. From "
+                "cluster:resource:placeable_after_host_loss."
             ),
             queries=[
                 Query(
@@ -516,7 +525,8 @@ def _table() -> Panel:
             "Where is room, and what is the state of each hypervisor? Fullest is the largest claimed "
             "share of its capacity, and its resource class. The bars show claimed / capacity. Age is "
             "how old the numbers are. Disk at least is what is left if all images grow to their full "
-            "size. Slots is how many more guests of the selected flavor fit. From hypervisor:up:max, "
+            "size. Slots is how many more guests of the selected flavor fit. On shared storage a line "
+            "shows all of it, with the hypervisor's own guests, as Nova does. From hypervisor:up:max, "
             "hypervisor_snapshot_timestamp_seconds, hypervisor:resource:claimed, and capacity, "
             "hypervisor:claimed_ratio:max, hypervisor:disk_available_least:min, "
             "hypervisor:running_vms:max and hypervisor:flavor_slots:min."
@@ -687,12 +697,14 @@ def _flavors() -> Panel:
         title="How many more guests of each flavor fit",
         description=(
             "How many more guests of a flavor fit into the cluster, and how many on the best "
-            "hypervisor? Which hypervisor is that, and which resource limits on most hypervisors? From "
+            "hypervisor? Which hypervisor is that, and which resource limits on most hypervisors? The best "
+            "one counts by itself: shared storage may have less room, and limits the cluster. From "
             "cluster:flavor_slots:sum, cluster:flavor_slots:count, hypervisor:flavor_slots:min and "
-            "cluster:flavor_slots_limited_by:sum."
+            "cluster:flavor_slots_limited_by:sum; of storage that several groups share, "
+            "storage:flavor_slots:sum and storage:flavor_slots:limit."
         ),
         queries=[
-            Query(expr=f"sum by (flavor) (cluster:flavor_slots:sum{{{CLUSTER}}})", as_table=True),
+            Query(expr=flavor_sum(), as_table=True),
             Query(expr=best, as_table=True),
             Query(expr=f"sum by (flavor) (cluster:flavor_slots:count{{{CLUSTER}}})", as_table=True),
             Query(expr=limits, as_table=True),
@@ -775,11 +787,12 @@ def _flavor_slots_over_time() -> Panel:
         title="Slots in the cluster over time",
         description=(
             "How fast is the room for each flavor used up? The lines show how many more guests of each "
-            "flavor fit. From cluster:flavor_slots:sum."
+            "flavor fit. From cluster:flavor_slots:sum; of storage that several groups share, "
+            "storage:flavor_slots:sum and storage:flavor_slots:limit."
         ),
         queries=[
             Query(
-                expr=f"sum by (flavor) (cluster:flavor_slots:sum{{{CLUSTER}}})",
+                expr=flavor_sum(),
                 legend="{{flavor}}",
                 over_time=True,
             )

@@ -40,9 +40,35 @@ RESOURCES = (CPU, MEMORY, DISK)
 CLASS_NAMES = {"VCPU": "CPU", "PCPU": "pinned CPU", "MEMORY_MB": "memory", "DISK_GB": "disk"}
 
 
+# If one of two numbers is not known, the totals have neither (prometheus/rules/cluster.yaml).
+_PAIRS = {"physical": "used", "used": "physical", "capacity": "claimed", "claimed": "capacity"}
+
+
 def cluster_sum(rule: str, resource: Resource) -> str:
-    """Return the sum over all groups of a rule of the level `cluster:`."""
-    return f'sum(cluster:resource:{rule}{{resource_class="{resource.resource_class}",{CLUSTER}}})'
+    """Return the sum over all groups of a rule of the level `cluster:`.
+
+    Storage that hypervisors of several groups share is in the total of each of these groups. What is too much
+    is subtracted.
+    """
+    total = f'sum(cluster:resource:{rule}{{resource_class="{resource.resource_class}",{CLUSTER}}})'
+    if resource is not DISK:
+        return total
+    storages = f"storage:resource:{rule}{{{CLUSTER}}}"
+    if rule in _PAIRS:
+        storages = f"({storages} and storage:resource:{_PAIRS[rule]}{{{CLUSTER}}})"
+    if rule == "placeable":
+        storages = f"clamp_min({storages}, 0)"
+    return f"({total} - (sum({storages}) - sum(max by (storage) ({storages})) or vector(0)))"
+
+
+def flavor_sum() -> str:
+    """Return how many more guests of each flavor fit into all groups; a shared storage has room only once."""
+    total = f"sum by (flavor) (cluster:flavor_slots:sum{{{CLUSTER}}})"
+    slots = f"storage:flavor_slots:sum{{{CLUSTER}}}"
+    by_storage = f"sum by (storage, flavor) ({slots})"
+    limit = f"max by (storage, flavor) (storage:flavor_slots:limit{{{CLUSTER}}})"
+    once = f"sum by (flavor) ({limit} < {by_storage} or {by_storage})"
+    return f"{total} - (sum by (flavor) ({slots}) - {once} or 0 * {total})"
 
 
 def cluster_ratio(part: str, whole: str, resource: Resource) -> str:

@@ -29,7 +29,6 @@ _HOUR = 3600
 _PAST_HOURS = 13  # trends look back 6 hours, and the pictures show 6
 _SHOWN_HOURS = 6
 _STEP = 60
-_RULE_LEVELS = 4
 
 
 def main() -> None:
@@ -43,13 +42,14 @@ def main() -> None:
         ends=ends,
         pinned_every=3,
         down=frozenset({hypervisors // 2}),
-        full=frozenset({hypervisors // 3}),
+        full=frozenset({hypervisors * 3 // 10}),
         stale=frozenset({hypervisors // 4}),
     )
     prometheus = PrometheusServer(interval="1h")
     try:
         _fill(prometheus, fleet, ends)
-        # It also has dedicated CPUs and devices, so every panel of the detail board shows something.
+        # It also has dedicated CPUs, devices and shared storage, so every panel of the detail board shows
+        # something.
         (full,) = prometheus.query(
             'topk(1, hypervisor:resource:claimed_ratio{resource_class="MEMORY_MB"})', at=ends
         )
@@ -68,7 +68,7 @@ def _fill(prometheus: PrometheusServer, fleet: SimulatedFleet, ends: int) -> Non
     samples.unlink()
     prometheus.start()
     start = ends - _PAST_HOURS * _HOUR
-    prometheus.fill_rules(start=start, end=ends, interval=f"{_STEP}s", passes=_RULE_LEVELS)
+    prometheus.fill_rules(start=start, end=ends, interval=f"{_STEP}s")
 
 
 def _draw(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -29,7 +30,11 @@ RECORDED = {
     if "record" in rule
 }
 # They say of whom a number is, and are no number that a panel shows.
-ONLY_JOINED = {"hypervisor:target:info", "hypervisor_up"}
+ONLY_JOINED = {
+    *("hypervisor:target:info", "hypervisor_up", "hypervisor:resource:shared"),
+    # What a total has twice, because a storage is shared across groups, is subtracted.
+    *(f"storage:resource:{word}" for word in ("physical", "used", "capacity", "claimed", "placeable")),
+}
 # Keys of Prometheus' plugin in annotations; the models know only the dashboard's own.
 OF_THE_DATA_SOURCE = {"step", "titleFormat", "textFormat"}
 OF_PROMETHEUS = {"up", "scrape_duration_seconds", "ALERTS"}
@@ -45,8 +50,8 @@ def test_the_committed_boards_are_what_make_dashboards_writes() -> None:
 def test_the_boards_keep_their_address() -> None:
     """Links and bookmarks point at the uid; a board's version is raised with its content."""
     assert {uid: (board["uid"], board["version"]) for uid, board in BOARDS.items()} == {
-        "hypervisor-overview": ("hypervisor-overview", 2),
-        "hypervisor-detail": ("hypervisor-detail", 2),
+        "hypervisor-overview": ("hypervisor-overview", 3),
+        "hypervisor-detail": ("hypervisor-detail", 3),
     }
 
 
@@ -107,7 +112,7 @@ def test_every_panel_says_what_it_answers_and_from_which_metrics(board: Json) ->
             for selector in selectors(query["expr"]):
                 if selector.name in ONLY_JOINED:
                     continue
-                last = selector.name.removeprefix("cluster:resource:").removeprefix("hypervisor:resource:")
+                last = re.sub("^(cluster|hypervisor|storage):resource:", "", selector.name)
                 assert last in panel["description"], (panel["title"], selector.name)
 
 

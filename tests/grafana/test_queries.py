@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import libvirt
 import pytest
 
-from tests.grafana.boards import BOARDS, Json, interpolate, queries, selectors
+from tests.grafana.boards import BOARDS, Json, interpolate, panels, queries, selectors
 from tests.support.fleet import Fleet, Host
 from tests.support.prometheus_server import RULES, PrometheusServer
 from tests.support.waiting import wait_until
 
+# Hypervisors of two zones share storage.
+SHARED = {"storage_id": "nfs:nfs01:/vms"}
 HOSTS = (
     Host(
         name="kvm01",
@@ -22,9 +24,9 @@ HOSTS = (
         memory_mib=131072,
         guests={"web": (4, 4096), "db": (8, 16384)},
         # The CPUs 0, 2 and 4 are all that libvirt's test driver has online.
-        options={"cpu_shared_set": "0,2", "cpu_dedicated_set": "4"},
+        options={"cpu_shared_set": "0,2", "cpu_dedicated_set": "4", "cpu_allocation_ratio": 16.0, **SHARED},
     ),
-    Host(name="kvm02", labels={"zone": "b"}, guests={"cache": (2, 2048)}),
+    Host(name="kvm02", labels={"zone": "b"}, guests={"cache": (2, 2048)}, options=SHARED),
     # libvirt's default test hypervisor is the one with NUMA cells.
     Host(name="kvm03", labels={"zone": "b"}, uri="test:///default", options={"storage_pool": "default-pool"}),
 )
@@ -169,11 +171,31 @@ def test_the_figures_are_the_sums_of_what_the_exporters_say(
     )
     for group, zones in ((".*", {"a", "b"}), ("b", {"b"})):
         exporters = [each for each in world.fleet.exporters if each.host in HOSTS]
-        apart = sum(
+        found = [
             each.scrape().value(metric, **labels) for each in exporters if each.host.labels["zone"] in zones
-        )
+        ]
+        # kvm01 and kvm02 share their disk.
+        apart = sum(found[1:] if title == "Disk" and len(zones) > 1 else found)
         answer = _answer(world, query, group=group)
         assert [float(each["value"][1]) for each in answer] == [apart]
+
+
+def test_a_storage_of_two_groups_has_one_line_and_two_hypervisors_and_room_only_once(world: World) -> None:
+    """kvm03 has its own. Each of the two others believes that it has the room of all of the storage."""
+    board = {panel["title"]: panel["targets"] for panel in panels(BOARDS["hypervisor-overview"])}
+    (line,) = _answer(world, board["Storage that hypervisors share, the fullest first"][0])
+    assert (line["metric"], line["value"][1]) == ({"storage": SHARED["storage_id"]}, "2")
+    lines = _answer(world, board["Who shares it"][0])
+    assert {each["metric"]["hypervisor_hostname"] for each in lines} == {"kvm01", "kvm02"}
+    (room,) = _answer(world, board["How many more guests of each flavor fit"][0])
+    slots = [
+        each.scrape().value("hypervisor_flavor_slots", flavor=FLAVOR)
+        for each in world.fleet.exporters
+        if each.host in HOSTS
+    ]
+    capacity = world.fleet.exporters[0].scrape().value("hypervisor_capacity", resource_class="DISK_GB")
+    assert float(room["value"][1]) == min(slots[0] + slots[1], capacity // 10) + slots[2]
+    assert slots[0] + slots[1] > capacity // 10
 
 
 def test_the_table_has_a_line_for_each_hypervisor_and_for_what_never_answered(world: World) -> None:

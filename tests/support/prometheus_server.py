@@ -104,12 +104,13 @@ class PrometheusServer(PrometheusApi):
         """Store these samples as if they had been scraped; it has to be stopped."""
         self._promtool("tsdb", "create-blocks-from", "openmetrics", openmetrics, self._storage)
 
-    def fill_rules(self, *, start: float, end: float, interval: str, passes: int) -> None:
+    def fill_rules(self, *, start: float, end: float, interval: str) -> None:
         """Evaluate the recording rules over a past; it has to run, and is restarted.
 
-        :param passes: a rule sees what others found in the passes before
+        They are evaluated in levels. A rule sees what those of lower levels found. So none sees its own past.
         """
-        for number in range(passes):
+        number = -1
+        while rules := _recording_rules(self.root, number := number + 1):
             found = self.root / f"rules-{number}"
             self._promtool(
                 "tsdb",
@@ -120,7 +121,7 @@ class PrometheusServer(PrometheusApi):
                 f"--url={self.url}",
                 f"--eval-interval={interval}",
                 f"--output-dir={found}",
-                *_recording_rules(self.root, number),
+                *rules,
             )
             self.stop()
             for block in found.iterdir():

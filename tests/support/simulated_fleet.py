@@ -7,8 +7,9 @@ some fuller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 Labels = tuple[tuple[str, str], ...]
@@ -39,6 +40,15 @@ FLAVORS: Mapping[str, Mapping[str, int]] = {
     "m1.large": {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 80},
     "m1.xlarge": {"VCPU": 8, "MEMORY_MB": 16384, "DISK_GB": 160},
 }
+
+
+_CPUS = (32, 64, 64, 96)
+
+# Of each block of so many hypervisors, those whose number leaves one of these remainders share a storage.
+_BLOCK = 100
+_SHARERS = {0: "nfs:nfs{block:02}:/export/nova", 1: "rbd:0b1e9c6e-8d3f-4d7a-9b57-3f5e1c2d4a60:vms{block:02}"}
+_REMAINDERS = 10
+_SHARED_GB = 12000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,24 +136,27 @@ class SimulatedFleet:
     def _resources(
         self, number: int, time: int, *, is_gone: bool
     ) -> Iterator[tuple[str, Labels, float | None]]:
-        cpus = (32, 64, 64, 96)[number % 4]
+        cpus = _CPUS[number % len(_CPUS)]
         memory_mb = cpus * 4096
         disk_gb = (2000, 4000)[number % 2]
         guests, shutoff = self._guests(number, time, cpus)
-        mix = [FLAVORS[name] for name in ("m1.large", "m1.small", "m1.large", "m1.xlarge")]
-        claims = {
-            each: sum(mix[guest % 4][each] for guest in range(guests + shutoff))
-            for each in ("VCPU", "MEMORY_MB", "DISK_GB")
-        }
+        claims = dict(_sum_claims(guests + shutoff))
+        sharers = self._list_sharers(number)
+        disk_gb = _SHARED_GB if sharers else disk_gb
+        storage = (
+            _SHARERS[number % _REMAINDERS].format(block=number // _BLOCK) if sharers else f"host:{number}"
+        )
         totals = {"VCPU": cpus, "MEMORY_MB": memory_mb, "DISK_GB": disk_gb}
         ratios = {"VCPU": 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
         reserved = {"VCPU": 0, "MEMORY_MB": 4096, "DISK_GB": 0}
         capacity = {each: int((totals[each] - reserved[each]) * ratios[each]) for each in totals}
         if number in self.full:
             claims["MEMORY_MB"] = capacity["MEMORY_MB"]
-        running_vcpus = sum(mix[guest % 4]["VCPU"] for guest in range(guests))
+        running_vcpus = _sum_claims(guests)["VCPU"]
         used_memory = int(min(0.97, 0.05 + 0.8 * claims["MEMORY_MB"] / memory_mb) * memory_mb * _MIB)
-        used_disk = int((0.02 + 0.55 * claims["DISK_GB"] / disk_gb) * disk_gb * _GIB)
+        # Whoever looks at a shared storage sees what the guests of all take.
+        disk_claims = sum(self._claimed_gb(each, time) for each in sharers) or claims["DISK_GB"]
+        used_disk = int((0.02 * disk_gb + 0.55 * disk_claims) * _GIB)
         growth = int(0.35 * claims["DISK_GB"] * _GIB)
         values: list[tuple[str, Labels, float]] = [
             ("hypervisor_vcpus", (), cpus),
@@ -154,6 +167,11 @@ class SimulatedFleet:
             ("hypervisor_storage_used_bytes", (), used_disk),
             ("hypervisor_storage_free_bytes", (), disk_gb * _GIB - used_disk),
             ("hypervisor_storage_overcommitted_bytes", (), growth),
+            (
+                "hypervisor_storage_info",
+                (("storage", storage), ("kind", storage.partition(":")[0]), ("source", "simulated")),
+                1,
+            ),
             ("hypervisor_unsized_disks", (), 0),
             ("hypervisor_disk_available_least", (), (disk_gb * _GIB - used_disk - growth) // _GIB),
             ("hypervisor_running_vms", (), guests),
@@ -209,6 +227,18 @@ class SimulatedFleet:
         for name, labels, value in values:
             yield name, labels, None if is_gone else value
 
+    def _list_sharers(self, number: int) -> Sequence[int]:
+        """Return all hypervisors that have the same storage as this one; none if it has its own."""
+        if number % _REMAINDERS not in _SHARERS:
+            return ()
+        first = number // _BLOCK * _BLOCK + number % _REMAINDERS
+        sharers = range(first, min(first + _BLOCK, self.hypervisors), _REMAINDERS)
+        return sharers if len(sharers) > 1 else ()
+
+    def _claimed_gb(self, number: int, time: int) -> int:
+        """Return what the guests of a hypervisor claim of the disk."""
+        return _sum_claims(sum(self._guests(number, time, _CPUS[number % len(_CPUS)])))["DISK_GB"]
+
     def _guests(self, number: int, time: int, cpus: int) -> tuple[int, int]:
         """Return how many guests are active and how many shut off; they become more by and by."""
         fullness = 0.25 + 0.55 * _noise(number, 0)
@@ -216,6 +246,16 @@ class SimulatedFleet:
         grown = fullness * (1 - 0.12 * begun_days_ago)
         guests = max(1, int(cpus * 4096 / 8192 * 1.05 * grown + 0.8 * _noise(number, time // 1800)))
         return guests - guests // 6, guests // 6
+
+
+@cache
+def _sum_claims(guests: int) -> dict[str, int]:
+    """Return what so many guests claim, by resource class."""
+    mix = [FLAVORS[name] for name in ("m1.large", "m1.small", "m1.large", "m1.xlarge")]
+    return {
+        each: sum(mix[guest % 4][each] for guest in range(guests))
+        for each in ("VCPU", "MEMORY_MB", "DISK_GB")
+    }
 
 
 def _noise(number: int, time: int) -> float:
