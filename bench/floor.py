@@ -80,6 +80,7 @@ def _prepare(connection: Any, instances_path: str) -> Callable[[], int]:
 
     def read_once() -> int:
         connection.getInfo()
+        connection.getCPUMap()
         domains = [
             (domain.UUIDString(), domain.name(), domain.ID(), stats["state.state"])
             for domain, stats in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)

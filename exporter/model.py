@@ -32,8 +32,16 @@ class DomainState(enum.Enum):
 class NodeInfo:
     """The part of virNodeGetInfo that Nova uses."""
 
-    online_cpus: int  # getInfo()[2]
+    online_cpus: int  # getInfo()[2]: counts where virNodeGetCPUMap is not supported
     memory_mib: int  # getInfo()[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CpuMap:
+    """virNodeGetCPUMap: the numbers of the host's CPUs."""
+
+    online: frozenset[int]
+    available: frozenset[int] | None  # all that exist; None if they were not asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -524,12 +532,13 @@ class Reading:
     capabilities: Capabilities | None
     node: NodeInfo | None
     node_memory: NodeMemory | None
-    online_cpus: frozenset[int] | None  # read only if a CPU set is configured
+    online_cpus: frozenset[int] | None
     free_numa_memory: Mapping[int, FreeNumaMemory]  # by NUMA cell's id
     node_devices: NodeDevices | None
     storage: Storage | None
     storage_identity: StorageIdentity | None
     domains: DomainsReading | None
+    available_cpus: frozenset[int] | None = None  # all that exist; read only under power management
     failed_calls: frozenset[str] = (
         frozenset()
     )  # libvirt's names; not those that this hypervisor does not have

@@ -16,7 +16,7 @@ VCPUS = Metric(
     help="CPUs that guests may share: all online CPUs, or the set in vcpu_pin_set or cpu_shared_set.",
     unit="CPUs",
     labels=("hypervisor_hostname",),
-    source="virNodeGetInfo, virNodeGetCPUMap; Nova's LibvirtDriver._get_vcpu_available",
+    source="virNodeGetCPUMap; Nova's LibvirtDriver._get_vcpu_available",
 )
 VCPUS_USED = Metric(
     name="hypervisor_vcpus_used",

@@ -104,5 +104,5 @@ COLLECTOR = Collector(
         PAGES_RESERVED,
     ),
     collect=_collect,
-    needs=frozenset({"capabilities", "guests", "NUMA memory"}),
+    needs=frozenset({"capabilities", "guests", "NUMA memory", "online CPUs"}),
 )

@@ -249,11 +249,6 @@ _LIMITS = (
         "disk space is that of instances_path or storage_pool",
     ),
     _Limit(
-        Option("libvirt", "cpu_power_management"),
-        frozenset({"false", "0", "off", "no"}),
-        "a CPU that Nova has powered down counts as offline",
-    ),
-    _Limit(
         Option("libvirt", "num_memory_encrypted_guests"),
         frozenset(),
         "the resource class MEM_ENCRYPTION_CONTEXT is not counted",

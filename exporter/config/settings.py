@@ -326,6 +326,14 @@ class HypervisorConfig:
         str | None,
         Key(kinds.CPU_SET, "The CPUs for guests' pinned vCPUs (PCPUs).", nullable=True, nova_group="compute"),
     ] = None
+    cpu_power_management: Annotated[
+        bool,
+        Key(
+            kinds.BOOLEAN,
+            "Whether Nova takes CPUs of cpu_dedicated_set offline while no guest uses them; they count, too.",
+            nova_group="libvirt",
+        ),
+    ] = False
     reserved_host_cpus: Annotated[
         int, Key(kinds.COUNT, "CPUs that are kept for the host.", nova_group="DEFAULT")
     ] = 0

@@ -114,7 +114,10 @@ class WaitingHypervisor(LentHypervisor, Protocol):
         """Return virConnectGetCapabilities."""
 
     def get_online_cpus(self) -> frozenset[int]:
-        """Return virNodeGetCPUMap."""
+        """Return the online CPUs of virNodeGetCPUMap."""
+
+    def get_available_cpus(self) -> frozenset[int]:
+        """Return all CPUs of virNodeGetCPUMap."""
 
     def list_domains(self) -> tuple[DomainRecord, ...]:
         """Return virConnectGetAllDomainStats."""

@@ -50,6 +50,7 @@ from exporter.virt.volumes import VolumeSizes
 
 T = TypeVar("T")
 
+_CPU_MAP = "virNodeGetCPUMap"
 _MEMORY_STATISTICS = "virNodeGetMemoryStats"
 
 
@@ -267,8 +268,6 @@ class LibvirtDriver:
             with step("read the capabilities, as they are not known or old"):
                 capabilities = self._read_capabilities(refresh_timeout, node, domains)
                 free_numa_memory = self._read_numa_memory(capabilities)
-        with step("read online CPUs, if a CPU set is configured"):
-            online_cpus = self._online_cpus.read(refresh_timeout) if needs(self._online_cpus) else None
         with step("read storage"):
             storage = None
             if needs(self._storage):
@@ -276,20 +275,23 @@ class LibvirtDriver:
         for source in self._call_sources:
             with step(f"read {source.name}"):
                 source.read(refresh_timeout)
+        failed_calls = {call for call, error in failed.items() if not isinstance(error, UnsupportedError)}
+        cpu_map = self._online_cpus.get() if needs(self._online_cpus) else None
+        if self._online_cpus.has_failed:
+            failed_calls |= {_CPU_MAP}
         return Reading(
             identity=identity,
             capabilities=capabilities,
             node=node,
             node_memory=node_memory,
-            online_cpus=online_cpus,
+            online_cpus=None if cpu_map is None else cpu_map.online,
+            available_cpus=None if cpu_map is None else cpu_map.available,
             free_numa_memory=free_numa_memory,
             node_devices=self._node_devices.get() if needs(self._node_devices) else None,
             storage=storage,
             storage_identity=self._storage.get_identity(identity.hostname) if needs(self._storage) else None,
             domains=domains,
-            failed_calls=frozenset(
-                call for call, error in failed.items() if not isinstance(error, UnsupportedError)
-            ),
+            failed_calls=frozenset(failed_calls),
             problems=(
                 *self._identity.get_problems(),
                 *_describe(failed),
@@ -316,9 +318,8 @@ class LibvirtDriver:
                         self._recorder.note_earlier(name, age_seconds)
 
     def _begin_slow_calls(self, refresh_timeout: RefreshTimeout) -> None:
-        sources: tuple[HostCapabilities | OnlineCpus | HostStorage | CallSource[Any], ...] = (
+        sources: tuple[HostCapabilities | HostStorage | CallSource[Any], ...] = (
             self._capabilities,
-            self._online_cpus,
             self._storage,
             *self._call_sources,
         )

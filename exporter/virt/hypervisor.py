@@ -388,12 +388,20 @@ class LibvirtHypervisor:
             ) from error
 
     def get_online_cpus(self) -> frozenset[int]:
-        """Return the numbers of the online CPUs (virNodeGetCPUMap).
+        """Return the numbers of the online CPUs (virNodeGetCPUMap; Nova's function of that name).
 
         :raises UnsupportedError: when the driver has no such call
         """
         _count, is_online, _online = self._ask("virNodeGetCPUMap", lambda connection: connection.getCPUMap())
         return frozenset(cpu for cpu, online in enumerate(is_online) if online)
+
+    def get_available_cpus(self) -> frozenset[int]:
+        """Return the numbers of all CPUs, offline ones too (virNodeGetCPUMap; Nova's function of that name).
+
+        :raises UnsupportedError: when the driver has no such call
+        """
+        count, _is_online, _online = self._ask("virNodeGetCPUMap", lambda connection: connection.getCPUMap())
+        return frozenset(range(count))
 
     def get_cells_free_memory(self, first_cell: int, cells: int) -> tuple[int, ...]:
         """Return virNodeGetCellsFreeMemory: the free bytes of each of these NUMA cells.

@@ -25,6 +25,7 @@ def has_numa_support(hypervisor_type: str, *, arch: str | None) -> bool:
 def get_host_numa_topology(
     cells: Sequence[NumaCell],
     *,
+    online: frozenset[int] | None,
     shared: frozenset[int] | None,
     dedicated: frozenset[int] | None,
     free: Mapping[int, FreeNumaMemory],
@@ -33,8 +34,10 @@ def get_host_numa_topology(
 ) -> tuple[HostNumaCell, ...] | None:
     """Return Nova's NUMATopology (`_get_host_numa_topology`), with what guests and pages use of it.
 
-    :param shared: the CPUs that guests share, None for all
-    :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all
+    :param online: the online CPUs; None if not known: then all that libvirt lists count
+    :param shared: the CPUs that guests share, None for all that are online
+    :param dedicated: the CPUs that guests' vCPUs may be pinned to, None for all that are online. Under power
+        management, those that no guest uses are offline
     :param pinned: the CPUs that a guest's vCPU is pinned to, also for shut-off guests, because the scheduler
         keeps their place; None if the guests are not known
     :param reserved: of several for the same pages the last one counts; those of pages that are not there do
@@ -42,22 +45,23 @@ def get_host_numa_topology(
     """
     counts = {(each.node, each.size_kib): each.count for each in reserved}
     return (
-        tuple(_host_cell(cell, shared, dedicated, free.get(cell.id), pinned, counts) for cell in cells)
+        tuple(_host_cell(cell, online, shared, dedicated, free.get(cell.id), pinned, counts) for cell in cells)
         or None
     )
 
 
 def _host_cell(
     cell: NumaCell,
+    online: frozenset[int] | None,
     shared: frozenset[int] | None,
     dedicated: frozenset[int] | None,
     free: FreeNumaMemory | None,
     pinned: frozenset[int] | None,
     reserved: Mapping[tuple[int, float], int],
 ) -> HostNumaCell:
-    cpus = cell.cpus
-    cpuset = cpus if shared is None else cpus & shared
-    pcpuset = cpus if dedicated is None else cpus & dedicated
+    cpus = cell.cpus if online is None else cell.cpus & online
+    cpuset = cpus if shared is None else cell.cpus & shared
+    pcpuset = cpus if dedicated is None else cell.cpus & dedicated
     free_pages = {} if free is None else free.free_pages
     return HostNumaCell(
         id=cell.id,

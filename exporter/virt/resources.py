@@ -40,6 +40,8 @@ from exporter.virt.contribution import Contribution, Contributions
 from exporter.virt.numa import get_host_numa_topology, has_numa_support
 
 GIB = 2**30
+# libvirt's drivers of containers, which have no virDomainGetVcpus.
+_WITHOUT_VCPUS = ("LXC", "OpenVZ")
 KIB_PER_MIB = 2**10
 
 
@@ -90,6 +92,7 @@ def get_available_resource(
     )
     topology = get_host_numa_topology(
         () if capabilities is None else capabilities.cells,
+        online=reading.online_cpus,
         shared=_get_vcpu_available(options),
         dedicated=_get_pcpu_available(options),
         free=reading.free_numa_memory,
@@ -103,7 +106,7 @@ def get_available_resource(
     )
     return Resources(
         vcpus=vcpus,
-        vcpus_used=None if domains is None else get_vcpu_used(domains),
+        vcpus_used=None if domains is None else get_vcpu_used(domains, identity.hypervisor_type),
         memory_mb=memory.memory_mb,
         memory_mb_used=memory.memory_mb_used,
         local_gb=local_gb,
@@ -257,7 +260,8 @@ def _get_cell_rooms(
 def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | None, tuple[Problem, ...]]:
     """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and the problem.
 
-    Without any CPU set these are the node's online CPUs. A hypervisor that does not know them counts 0.
+    Without any CPU set these are the online CPUs. If libvirt does not tell which these are, their number in
+    virNodeGetInfo counts. A hypervisor that has neither counts 0.
     """
     problems = tuple(_check_cpu_sets(reading, options))
     if problems:
@@ -265,6 +269,10 @@ def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | N
     available = _get_vcpu_available(options)
     if available is not None:
         return len(available), ()
+    if reading.online_cpus is not None:
+        return len(reading.online_cpus), ()
+    if "virNodeGetCPUMap" in reading.failed_calls:
+        return None, ()
     if reading.node is None:
         return None if "virNodeGetInfo" in reading.failed_calls else 0, ()
     return reading.node.online_cpus, ()
@@ -297,36 +305,49 @@ def get_dedicated_cpus(options: HypervisorConfig) -> frozenset[int]:
 
 
 def get_pcpu_total(reading: Reading, options: HypervisorConfig) -> int | None:
-    """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None if one is not online."""
+    """Return how many CPUs guests may be pinned to (`_get_pcpu_available`); None if one is not there."""
     dedicated = get_dedicated_cpus(options)
-    if reading.online_cpus is not None and not dedicated <= reading.online_cpus:
-        return None
-    return len(dedicated)
+    usable = _get_usable_cpus(reading, options, "cpu_dedicated_set")
+    return None if usable is not None and not dedicated <= usable else len(dedicated)
+
+
+def _get_usable_cpus(reading: Reading, options: HypervisorConfig, option: str) -> frozenset[int] | None:
+    """Return the CPUs that a CPU set may name: those that are online; None if not known.
+
+    With `[libvirt] cpu_power_management`, Nova takes dedicated CPUs offline while no guest uses them.
+    """
+    is_managed = options.cpu_power_management and option == "cpu_dedicated_set"
+    return reading.available_cpus if is_managed else reading.online_cpus
 
 
 def _check_cpu_sets(reading: Reading, options: HypervisorConfig) -> Iterator[Problem]:
-    """Name every configured CPU that is not online (`_get_vcpu_available`, `_get_pcpu_available`)."""
-    online = reading.online_cpus
+    """Name every configured CPU that is not there (`_get_vcpu_available`, `_get_pcpu_available`)."""
     for option in ("vcpu_pin_set", "cpu_shared_set", "cpu_dedicated_set"):
         spec = getattr(options, option)
         is_overridden = option == "cpu_shared_set" and options.vcpu_pin_set
-        if not spec or is_overridden or online is None:
+        usable = _get_usable_cpus(reading, options, option)
+        if not spec or is_overridden or usable is None:
             continue
-        offline = parse_cpu_spec(spec) - online
-        if offline:
+        missing = parse_cpu_spec(spec) - usable
+        if missing:
+            state = "online" if usable is reading.online_cpus else "available"
             yield Problem(
                 severity=Severity.ERROR,
                 reason="cpu_set",
                 subject=option,
-                message=f"{option} {spec!r} names CPUs that are not online: {format_cpu_spec(offline)}"
-                f" (online: {format_cpu_spec(online)})",
+                message=f"{option} {spec!r} names CPUs that are not {state}: {format_cpu_spec(missing)}"
+                f" ({state}: {format_cpu_spec(usable)})",
             )
 
 
-def get_vcpu_used(reading: DomainsReading) -> int:
-    """Return the active domains' current vCPUs (`_get_vcpu_used`); a domain without a record counts 1."""
+def get_vcpu_used(reading: DomainsReading, hypervisor_type: str | None) -> int:
+    """Return the active domains' current vCPUs (`_get_vcpu_used`); a domain without a record counts 1.
+
+    Containers have no vCPUs. Nova counts 1 for each, because virDomainGetVcpus fails.
+    """
+    has_vcpus = hypervisor_type not in _WITHOUT_VCPUS
     return sum(
-        guest.vcpus if guest is not None else 1
+        guest.vcpus if guest is not None and has_vcpus else 1
         for domain in reading.domains
         if domain.is_active
         for guest in (reading.guests.get(domain.uuid),)

@@ -92,7 +92,7 @@ def on_the_test_driver() -> Iterator[World]:
             hypervisor_type="TEST",
             # Any of its pools has 100 GiB, less what its volumes were given.
             storage=lambda: Storage(size_bytes=100 * GIB, used_bytes=10 * GIB, free_bytes=90 * GIB),
-            overcommitted_bytes=max(0, growth) + growth,  # of a qcow2 image and a raw one
+            overcommitted_bytes=2 * max(0, growth),  # of a qcow2 image and a raw one
         )
         world.populate(Path("/vms/qcow2"), Path("/vms/raw"))
         yield world
@@ -185,7 +185,7 @@ def _make_images(folder: Path) -> tuple[Path, Path]:
 
 
 def _overcommitted_bytes(qcow2: Path, raw: Path) -> int:
-    return QCOW2_BYTES - _allocated_bytes(qcow2) + RAW_BYTES - _allocated_bytes(raw)
+    return max(0, QCOW2_BYTES - _allocated_bytes(qcow2)) + max(0, RAW_BYTES - _allocated_bytes(raw))
 
 
 def _allocated_bytes(path: Path) -> int:

@@ -57,6 +57,8 @@ class WaitingLibvirt:
         self.devices: tuple[str, ...] | Exception = ()
         self.capabilities = _CAPABILITIES
         self.answers: dict[str, Any] = dict(ANSWERS)
+        self.online_cpus: frozenset[int] | Exception = frozenset(range(8))
+        self.available_cpus = frozenset(range(8))
         self.busy: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
@@ -158,7 +160,10 @@ class WaitingConnection:
         return self._answer("capabilities", "", self._libvirt.capabilities)
 
     def get_online_cpus(self) -> frozenset[int]:
-        return self._answer("online CPUs", "", frozenset(range(8)))
+        return self._answer("online CPUs", "", self._libvirt.online_cpus)
+
+    def get_available_cpus(self) -> frozenset[int]:
+        return self._answer("available CPUs", "", self._libvirt.available_cpus)
 
     def list_domains(self) -> tuple[DomainRecord, ...]:
         return self._answer("list", "", self._libvirt.domains)

@@ -14,6 +14,7 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.compute.resource_view import verify_resources
 from exporter.compute.source import Settings, Source
+from exporter.config.settings import HypervisorConfig
 from exporter.errors import (
     ConnectError,
     ConnectionLostError,
@@ -45,6 +46,9 @@ from tests.support.programs import write_program
 from tests.support.records import GIB, KIB, make_pool, make_uuid
 from tests.support.waiting_libvirt import UUID
 
+# What a refresh asks that finds all guests known.
+WARM = [("list", ""), ("online CPUs", "")]
+
 
 def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
     asked = []
@@ -57,7 +61,7 @@ def test_a_warm_refresh_asks_the_same_whatever_the_number_of_guests() -> None:
         bench.libvirt.take_asked()
         assert bench.read().running_vms == count
         asked.append((dict(bench.hypervisor.asked), bench.libvirt.take_asked()))
-    assert asked[0] == asked[1] == ({"node info": 1, "node memory": 1}, [("list", "")])
+    assert asked[0] == asked[1] == ({"node info": 1, "node memory": 1}, WARM)
 
 
 def test_whoever_records_sees_the_steps_of_a_refresh_and_how_old_each_earlier_answer_is() -> None:
@@ -75,8 +79,8 @@ def test_whoever_records_sees_the_steps_of_a_refresh_and_how_old_each_earlier_an
         "read the host: identity, CPUs, memory",
         "read the list of domains, and new guests",
         "read images",
-        "read online CPUs, if a CPU set is configured",
         "read storage",
+        "read online CPUs",
         "compute Nova's numbers",
     ]
     earlier = {each.name: each.outcome for each in entries if each.kind == EARLIER}
@@ -387,6 +391,7 @@ def test_capabilities_are_read_again_when_old_or_when_the_node_changed() -> None
     bench.read()
     assert bench.libvirt.asked.count(("capabilities", "")) == 2
     bench.hypervisor.node = NodeInfo(online_cpus=9, memory_mib=16 * KIB)
+    bench.libvirt.online_cpus = frozenset(range(9))
     assert bench.read().vcpus == 9
     assert bench.libvirt.asked.count(("capabilities", "")) == 3
 
@@ -448,10 +453,58 @@ def test_a_clock_that_is_set_back_makes_nothing_stale_or_eternal() -> None:
     assert bench.read().vcpus_used == 8
 
 
-def test_online_cpus_are_asked_for_only_where_a_set_is_configured() -> None:
-    bench = Bench(cpu_shared_set="0-3")
-    assert bench.read().vcpus == 4
+@pytest.mark.parametrize(("options", "vcpus"), [({}, 8), ({"cpu_shared_set": "0-3"}, 4)])
+def test_each_refresh_asks_once_which_cpus_are_online(options: dict[str, str], vcpus: int) -> None:
+    bench = Bench(**options)
+    bench.hypervisor.node = NodeInfo(online_cpus=2, memory_mib=16 * KIB)  # POWER's subcores, for example
+    for number in (1, 2):
+        assert bench.read().vcpus == vcpus
+        assert bench.libvirt.asked.count(("online CPUs", "")) == number
+    assert ("available CPUs", "") not in bench.libvirt.asked
+
+
+def test_under_power_management_each_refresh_asks_which_cpus_there_are() -> None:
+    """Shows it for CPUs that Nova has taken offline, from the first refresh after a reload on."""
+    bench = Bench(cpu_shared_set="0-1", cpu_dedicated_set="4-7")
+    bench.libvirt.online_cpus = frozenset(range(4))
+    resources = bench.read()
+    assert (resources.vcpus, [problem.subject for problem in resources.problems]) == (
+        None,
+        ["cpu_dedicated_set"],
+    )
+    bench.driver.reconfigure(
+        HypervisorConfig(
+            uri="qemu:///system", cpu_shared_set="0-1", cpu_dedicated_set="4-7", cpu_power_management=True
+        )
+    )
+    resources = bench.read()
+    assert (resources.vcpus, resources.problems) == (2, ())
+    assert [each.total for each in resources.inventories if each.resource_class.value == "PCPU"] == [4]
+    assert bench.libvirt.asked.count(("available CPUs", "")) == 1
+
+
+def test_where_libvirt_does_not_tell_which_cpus_are_online_their_number_counts() -> None:
+    """Shows it for a hypervisor without the call, and that it is not asked for in vain again."""
+    bench = Bench()
+    bench.libvirt.online_cpus = UnsupportedError("this function is not supported")
+    for _ in range(2):
+        resources = bench.read()
+        assert resources.vcpus == bench.hypervisor.node.online_cpus
+        assert verify_resources(resources) == ()
+        assert [(each.severity, each.subject) for each in resources.problems] == [
+            (Severity.NOTE, "online CPUs")
+        ]
     assert bench.libvirt.asked.count(("online CPUs", "")) == 1
+
+
+def test_where_the_online_cpus_could_not_be_read_there_is_no_number_of_them() -> None:
+    """Shows that virNodeGetInfo's number is not taken for them: it may be another one."""
+    bench = Bench()
+    bench.libvirt.online_cpus = HypervisorError("internal error")
+    resources = bench.read()
+    assert resources.vcpus is None
+    assert resources.memory_mb is not None
+    assert [(each.severity, each.subject) for each in resources.problems] == [(Severity.ERROR, "online CPUs")]
 
 
 @pytest.mark.parametrize(
@@ -503,7 +556,7 @@ def test_guests_are_read_again_between_refreshes_before_they_are_too_old() -> No
     assert "guests" not in bench.list_due()
     bench.libvirt.take_asked()
     assert bench.read().vcpus_used == 8
-    assert bench.libvirt.take_asked() == [("list", "")]
+    assert bench.libvirt.take_asked() == WARM
 
 
 def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counted_on() -> None:
@@ -525,7 +578,7 @@ def test_other_settings_cost_no_connection_and_no_guest_and_what_hangs_is_counte
             assert (inventory.allocation_ratio, resources.host_ip) == (ratio, "192.0.2.7")
             assert (resources.vcpus_used, resources.unread_guests) == (5, 0)
             assert bench.driver.get_stats().hung == 1
-        assert {call for call, _ in bench.libvirt.take_asked()} == {"list"}
+        assert set(bench.libvirt.take_asked()) == set(WARM)
     assert bench.hypervisor.connects == 1
 
 
@@ -559,7 +612,7 @@ def test_other_flavors_cost_no_connection_and_no_guest_and_show_in_the_next_refr
     bench.libvirt.take_asked()
     bench.reconfigure(flavors=(old, new), flavors_from_guests=True)
     assert [each.flavor for each in bench.read().flavor_slots] == ["old", "new"]
-    assert bench.libvirt.take_asked() == [("list", "")]
+    assert bench.libvirt.take_asked() == WARM
     assert bench.hypervisor.connects == 1
 
 

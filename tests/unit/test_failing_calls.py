@@ -53,10 +53,10 @@ LOST: dict[str, Collection[str]] = {
     "getType": {"hypervisor_type"},
     "getVersion": {"hypervisor_version"},
     "getLibVersion": {"libvirt_version"},
-    "getInfo": {"vcpus", "memory_mb", "memory_mb_used", "memory_size_bytes", "memory_available_bytes"},
+    "getInfo": {"memory_mb", "memory_mb_used", "memory_size_bytes", "memory_available_bytes"},
     "getMemoryStats": {"memory_mb_used", "memory_available_bytes"},
     "getCapabilities": {"cpu_info", "numa_topology", "uuid"},
-    "getCPUMap": set(),  # CPU sets are used as configured
+    "getCPUMap": {"vcpus"},  # CPU sets are used as configured
     "getCellsFreeMemory": set(),  # a part of numa_topology, below
     "getFreePages": set(),
     "getAllDomainStats": GUESTS,
@@ -65,7 +65,7 @@ LOST: dict[str, Collection[str]] = {
 }
 # What is another way to know it, where libvirt does not have the call at all.
 UNSUPPORTED: dict[str, Collection[str]] = {
-    "getInfo": LOST["getInfo"] - {"vcpus"},  # as with Nova, 0
+    "getCPUMap": set(),  # the number of online CPUs in virNodeGetInfo
     "getMemoryStats": set(),  # the sum of the guests' memory
     "getAllDomainStats": set(),  # the domains are listed one by one
 }
@@ -140,10 +140,10 @@ def test_every_call_of_a_refresh_is_in_the_table(tmp_path: Path) -> None:
 def test_a_call_that_fails_costs_what_depends_on_it(tmp_path: Path, call: str, kind: str) -> None:
     """Shows what is unknown then, that all else is right, that the call is named, and that it comes back."""
     faults = Faults()
-    driver = make_driver(tmp_path, faults, cpu_shared_set="0-3" if call == "getCPUMap" else None)
+    driver = make_driver(tmp_path, faults)
     healthy = driver.get_available_resource()
     driver.close()
-    driver = make_driver(tmp_path, faults, cpu_shared_set="0-3" if call == "getCPUMap" else None)
+    driver = make_driver(tmp_path, faults)
     code, domain = CODES[kind]
     faults.by_call[call] = make_error(code, domain=domain)
     is_missing = kind in ("operation unsupported", "no support")
@@ -151,7 +151,7 @@ def test_a_call_that_fails_costs_what_depends_on_it(tmp_path: Path, call: str, k
     for _ in range(2):
         resources = driver.get_available_resource()
         assert list_unknown(resources) - list_unknown(healthy) == set(lost)
-        changed = set(lost) | ({"vcpus"} if (call, is_missing) == ("getInfo", True) else set())
+        changed = set(lost)
         changed |= {"memory_mb_used", "memory_available_bytes"} if call == "getMemoryStats" else set()
         assert list_values(resources, but=changed) == list_values(healthy, but=changed)
         if lost:

@@ -65,6 +65,7 @@ my_ip = 192.0.2.7
 cpu_shared_set = 0-3
 cpu_dedicated_set = 4-7
 [libvirt]
+cpu_power_management = True
 connection_uri = qemu+unix:///system
 images_type = qcow2
 images_volume_group = vg
@@ -91,6 +92,7 @@ subdirectory_name = cache
             "my_ip": "192.0.2.7",
             "cpu_shared_set": "0-3",
             "cpu_dedicated_set": "4-7",
+            "cpu_power_management": True,
             "images_type": "qcow2",
             "images_volume_group": "vg",
             "images_rbd_pool": "vms",
@@ -302,11 +304,6 @@ def test_guests_are_below_state_path_unless_they_have_their_own(tmp_path: Path, 
             "libvirt",
             "images_type = ploop",
             "not supported, disk space is that of instances_path or storage_pool",
-        ),
-        (
-            "libvirt",
-            "cpu_power_management = True",
-            "not supported, a CPU that Nova has powered down counts as offline",
         ),
     ],
 )

@@ -151,12 +151,14 @@ def make_topology(
     options: HypervisorConfig = WITHOUT_CPU_SETS,
     free: Mapping[int, FreeNumaMemory] | None = None,
     pins: Mapping[int, frozenset[int]] | None = None,
+    online: frozenset[int] = frozenset(range(8)),
 ) -> tuple[HostNumaCell, ...]:
     """Return the topology of a host with one guest."""
     reading = make_reading(
         capabilities=make_capabilities(cells=cells),
         guests=[make_guest(vcpu_pins=pins or {})],
-        online_cpus=frozenset(range(8)),
+        online_cpus=online,
+        available_cpus=frozenset(range(8)),
         free_numa_memory=free or {},
     )
     topology = get_available_resource(reading, options).numa_topology
@@ -183,6 +185,27 @@ def test_the_cpus_of_a_cell_are_shared_and_dedicated_as_nova_has_it(
     assert cell.cpus == {0, 1, 2, 3}
     assert cell.cpuset == cpuset
     assert cell.pcpuset == pcpuset
+
+
+@pytest.mark.parametrize(
+    ("options", "cpuset", "pcpuset"),
+    [
+        ({}, {0, 2}, {0, 2}),
+        ({"cpu_shared_set": "2"}, {2}, set()),
+        ({"cpu_shared_set": "0", "cpu_dedicated_set": "1-3"}, {0}, {1, 2, 3}),
+    ],
+    ids=lambda value: str(value),
+)
+def test_the_cpus_of_a_cell_are_those_that_are_online_and_dedicated_ones_that_nova_powered_down(
+    options: dict[str, str], cpuset: set[int], pcpuset: set[int]
+) -> None:
+    """Shows it for a cell of 0 to 3, of which libvirt lists all, and 1 and 3 are offline."""
+    (cell,) = make_topology(
+        make_cell(0, 0, 1, 2, 3),
+        options=replace(configure(**options), cpu_power_management=True),
+        online=frozenset({0, 2, 4}),
+    )
+    assert (cell.cpus, cell.cpuset, cell.pcpuset) == ({0, 2}, cpuset, pcpuset)
 
 
 def test_a_cpu_is_pinned_where_a_vcpu_may_run_there_only_and_on_dedicated_cpus_alone() -> None:

@@ -96,8 +96,62 @@ def overcommit(*sizes: tuple[int, int], driver_format: str = "qcow2") -> int:
 
 @given(st.integers(min_value=0, max_value=65536))
 def test_without_a_cpu_set_every_online_cpu_counts_and_none_besides(online_cpus: int) -> None:
-    reading = make_reading(node=NodeInfo(online_cpus=online_cpus, memory_mib=1))
-    assert compute(reading).vcpus == online_cpus
+    """Shows that virNodeGetInfo's number counts only where libvirt does not tell which CPUs are online."""
+    node = NodeInfo(online_cpus=online_cpus, memory_mib=1)
+    assert compute(make_reading(node=node)).vcpus == online_cpus
+    for online in (frozenset[int](), frozenset({0, 2, 4}), frozenset(range(0, 160, 8))):
+        assert compute(make_reading(node=node, online_cpus=online)).vcpus == len(online)
+        assert compute(make_reading(node=None, online_cpus=online)).vcpus == len(online)
+    failed = frozenset({"virNodeGetCPUMap"})
+    assert compute(make_reading(node=node, failed_calls=failed)).vcpus is None
+
+
+@pytest.mark.parametrize(
+    ("options", "vcpus", "pcpus"),
+    [
+        ({"cpu_shared_set": "0-1", "cpu_dedicated_set": "2-7"}, 2, 6),
+        ({"cpu_dedicated_set": "0-7"}, 0, 8),
+        ({}, 2, None),
+        ({"cpu_shared_set": "0-1"}, 2, None),
+    ],
+)
+def test_dedicated_cpus_count_under_power_management_whether_they_are_online_or_not(
+    options: dict[str, str], vcpus: int, pcpus: int | None
+) -> None:
+    reading = make_reading(online_cpus=frozenset({0, 1}), available_cpus=frozenset(range(8)))
+    resources = compute(reading, configure(**options, cpu_power_management=True))
+    assert resources.vcpus == vcpus
+    assert [problem.subject for problem in resources.problems] == []
+    totals = {each.resource_class.value: each.total for each in resources.inventories}
+    assert totals.get("PCPU") == pcpus
+
+
+@pytest.mark.parametrize(
+    ("options", "subject", "text"),
+    [
+        ({"cpu_dedicated_set": "2-9"}, "cpu_dedicated_set", "not available: 8-9 (available: 0-7)"),
+        ({"cpu_shared_set": "0-2"}, "cpu_shared_set", "not online: 2 (online: 0-1)"),
+        ({"vcpu_pin_set": "2"}, "vcpu_pin_set", "not online: 2 (online: 0-1)"),
+    ],
+)
+def test_power_management_excuses_no_shared_cpu_and_none_that_does_not_exist(
+    options: dict[str, str], subject: str, text: str
+) -> None:
+    reading = make_reading(online_cpus=frozenset({0, 1}), available_cpus=frozenset(range(8)))
+    resources = compute(reading, configure(**options, cpu_power_management=True))
+    assert resources.vcpus is None
+    (problem,) = resources.problems
+    assert (problem.reason, problem.subject) == ("cpu_set", subject)
+    assert text in problem.message
+
+
+@pytest.mark.parametrize(
+    ("hypervisor_type", "used"), [("LXC", 2), ("OpenVZ", 2), ("QEMU", 7), ("Xen", 7), (None, 7)]
+)
+def test_a_container_counts_as_one_vcpu(hypervisor_type: str | None, used: int) -> None:
+    guests = [make_guest(1, vcpus=4), make_guest(2, vcpus=3)]
+    identity = make_identity(hypervisor_type=hypervisor_type)
+    assert compute(make_reading(guests=guests, identity=identity)).vcpus_used == used
 
 
 @pytest.mark.parametrize(

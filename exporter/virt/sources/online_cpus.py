@@ -1,23 +1,20 @@
-"""The numbers of the online CPUs. Read only to check a configured CPU set."""
+"""The numbers of the online CPUs, which each refresh asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
-from exporter.compute.source import Settings, Source
-from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, UnsupportedError
-from exporter.model import Problem, Severity
+from exporter.compute.source import Settings
+from exporter.model import CpuMap
+from exporter.virt.call_source import CallSource
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
-from exporter.virt.refresh_timeout import RefreshTimeout
-from exporter.virt.slow_calls import SlowCall
 
 
-class OnlineCpus(Source):
-    """The online CPUs of a hypervisor. Not thread-safe.
+class OnlineCpus(CallSource[CpuMap]):
+    """The online CPUs of a hypervisor, as Nova asks for them (Host.get_online_cpus). Not thread-safe.
 
-    :param connections: lends the connection for the call
-    :param clock: monotonic seconds
+    Under power management all CPUs are asked for, too (Host.get_available_cpus).
     """
 
     name = "online CPUs"
@@ -29,69 +26,31 @@ class OnlineCpus(Source):
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._call = SlowCall(
-            connections,
-            lambda connection: connection.get_online_cpus(),
-            what="the online CPUs",
-            max_age=settings.stale_grace,
-            clock=clock,
-        )
-        self._problems: tuple[Problem, ...] = ()
-        self._age: float | None = None
-        self._is_wanted = _names_cpus(settings)
-
-    @property
-    def hung(self) -> int:
-        """How many calls are past their timeout: 0 or 1."""
-        return self._call.hung
-
-    def get_ages(self) -> Mapping[str, float]:
-        """Return their age; nothing where they are not known."""
-        return {} if self._age is None else {"the online CPUs": self._age}
-
-    def get_problems(self) -> Sequence[Problem]:
-        """Return why they could not be read."""
-        return self._problems
+        super().__init__(connections, settings, clock=clock)
+        self._wants_available = settings.hypervisor.cpu_power_management
 
     def configure(self, settings: Settings) -> None:
-        """Read them if these settings have a CPU set."""
-        self._is_wanted = _names_cpus(settings)
-        self._call.configure(max_age=settings.stale_grace)
+        """Use these times and this power management from now on."""
+        super().configure(settings)
+        self._wants_available = settings.hypervisor.cpu_power_management
 
-    def note_reconnected(self) -> None:
-        """Abandon a call that may be asking a hypervisor that is gone."""
-        self._call.abandon()
+    def ask(self, connection: WaitingHypervisor) -> CpuMap:
+        """Return the CPUs.
 
-    def begin(self, refresh_timeout: RefreshTimeout) -> None:
-        """Start the call that a refresh will wait for, without waiting."""
-        if self._is_wanted:
-            self._call.begin(refresh_timeout)
-
-    def read(self, refresh_timeout: RefreshTimeout) -> frozenset[int] | None:
-        """Return the numbers of the online CPUs; None if not needed, or if libvirt does not give them.
-
-        :raises HypervisorError: if the connection is lost or cannot be opened
+        :raises UnsupportedError: if libvirt's driver does not know them
         """
-        self._problems, self._age = (), None
-        if not self._is_wanted:
-            return None
-        try:
-            answer = self._call.get(refresh_timeout)
-            self._age = answer.age_seconds
-            return answer.value
-        except UnsupportedError as error:
-            self._note(Severity.NOTE, "unsupported", "virNodeGetCPUMap", f"virNodeGetCPUMap: {error}")
-        except (ConnectError, ConnectionLostError):
-            raise
-        except HypervisorError as error:
-            message = f"{error}. Until then the CPU sets are used as configured"
-            self._note(Severity.ERROR, error.reason, "online CPUs", message)
-        return None
+        available = connection.get_available_cpus() if self._wants_available else None
+        return CpuMap(online=connection.get_online_cpus(), available=available)
 
-    def _note(self, severity: Severity, reason: str, subject: str, message: str) -> None:
-        self._problems = (Problem(severity=severity, reason=reason, subject=subject, message=message),)
+    def get(self) -> CpuMap | None:
+        """Return the CPUs; None where they are not known."""
+        return super().get_part()
 
+    def get_part(self) -> None:
+        """Return nothing for collectors: the numbers are computed from the CPUs."""
+        return
 
-def _names_cpus(settings: Settings) -> bool:
-    config = settings.hypervisor
-    return bool(config.vcpu_pin_set or config.cpu_shared_set or config.cpu_dedicated_set)
+    @property
+    def has_failed(self) -> bool:
+        """Whether they could not be read, though the hypervisor tells them."""
+        return self._problem is not None and not self._is_unsupported
