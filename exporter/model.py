@@ -142,6 +142,9 @@ class Flavor:
     root_volume_gb: int = 0  # root disk that is a volume instead; not in disk_gb
     devices: tuple[tuple[DeviceClass, int], ...] = ()  # each of these amounts is of one card
     layout: tuple[FlavorCell, ...] = ()  # of each of its NUMA cells; empty if these are equal
+    cpu_thread_policy: str | None = (
+        None  # of pinned vCPUs: "require" or "isolate"; None if it does not matter
+    )
 
     @property
     def cells(self) -> tuple[FlavorCell, ...]:
@@ -171,6 +174,7 @@ class NovaFlavor:
     ]  # its extra specs, which replace the amounts above ("resources:VCPU")
     # Of devices, by the group of the request: resources:VGPU, or resources1:VGPU and resources2:VGPU.
     devices: tuple[tuple[DeviceClass, int], ...] = ()
+    cpu_thread_policy: str | None = None  # "require" or "isolate"; None also before Nova 32, which tells none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,7 +262,8 @@ class NumaCell:
     id: int
     memory_kib: int
     pages: tuple[PageSize, ...]
-    cpus: frozenset[int]  # that are online
+    cpus: frozenset[int]  # offline ones too, on some hosts
+    siblings: frozenset[frozenset[int]] = frozenset()  # the threads of each core; none if libvirt tells none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,6 +305,7 @@ class HostNumaCell:
     memory_free_bytes: int | None
     mempages: tuple[MemoryPages, ...]
     pinned_cpus: frozenset[int] | None  # CPUs that a guest's vCPU is pinned to
+    siblings: tuple[frozenset[int], ...] = ()  # those threads of each core that guests may use
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
@@ -39,6 +40,9 @@ class CellRoom:
     free_memory_kib: int  # for pinned guests, whose memory is not over-committed
     free_overcommit_kib: int  # for the others
     free_pages_kib: Mapping[int, int]  # by the size of the pages in KiB
+    threads_per_core: int = 1
+    free_cores: int = 0  # cores of which all threads are free for pinned vCPUs
+    is_shared_and_dedicated: bool = False  # whether vCPUs may be pinned to any CPU that guests share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +117,13 @@ def count_fitting_in_cells(flavor: Flavor, rooms: Sequence[CellRoom]) -> Fitting
     shapes = Counter(flavor.cells)
     parts = tuple(shapes.values())
     classes = [each for each in _LIMITS if any(_AMOUNT[each](shape) for shape in shapes)]
-    limits = [_list_limits(room, tuple(shapes), flavor, classes) for room in rooms]
+    wanted = _Wanted(
+        shapes=tuple(shapes),
+        page_size_kib=flavor.page_size_kib,
+        cpu_thread_policy=flavor.cpu_thread_policy,
+        threads_per_core=max((room.threads_per_core for room in rooms), default=1),
+    )
+    limits = [_list_limits(room, wanted, classes) for room in rooms]
     by_class = {
         each: count_guests(parts, [tuple(way[each] for way in ways) for ways in limits]) for each in classes
     }
@@ -133,15 +143,20 @@ def _room(
     shared_vcpus = sum(claim.shared_vcpus for claim in claims)
     memory_kib = sum(claim.memory_kib for claim in claims)
     total_kib = cell.memory_kib // KIB_PER_MIB * KIB_PER_MIB  # Nova's cells have whole MiB
+    free_pcpus = cell.pcpuset - taken
+    threads = max(map(len, cell.siblings), default=1)
     return CellRoom(
         shared_cpus=len(cell.cpuset),
         free_vcpus=int(len(cell.cpuset) * options.cpu_allocation_ratio) - shared_vcpus,
-        free_pcpus=len(cell.pcpuset - taken),
+        free_pcpus=len(free_pcpus),
         memory_kib=total_kib,
         small_pages_kib=_small_pages_kib(cell),
         free_memory_kib=total_kib - memory_kib,
         free_overcommit_kib=int(total_kib * options.ram_allocation_ratio) - memory_kib,
         free_pages_kib=_free_pages_kib(cell, claims=claims, still_to_come=still_to_come),
+        threads_per_core=threads,
+        free_cores=sum(len(core & free_pcpus) == threads for core in cell.siblings),
+        is_shared_and_dedicated=cell.pcpuset == cell.cpuset,
     )
 
 
@@ -176,36 +191,62 @@ def _sum_kib(claims: Sequence[CellClaim], size_kib: int | None) -> int:
     return sum(claim.memory_kib for claim in claims if claim.page_size_kib == size_kib)
 
 
-_Shapes = tuple[FlavorCell, ...]
+class _Wanted(NamedTuple):
+    """What the parts of a guest have in common, and what each kind of them needs."""
+
+    shapes: tuple[FlavorCell, ...]
+    page_size_kib: int | None
+    cpu_thread_policy: str | None
+    threads_per_core: int  # of the host
+
+
 _Limits = Iterator[Limit]
 
 
 def _list_limits(
-    room: CellRoom, shapes: _Shapes, flavor: Flavor, classes: Sequence[ResourceClass]
+    room: CellRoom, wanted: _Wanted, classes: Sequence[ResourceClass]
 ) -> list[dict[ResourceClass, tuple[Limit, ...]]]:
     """Return the limits of a cell by class; for large pages of any size, one set of them for each size."""
-    ways = [flavor.page_size_kib]
-    if flavor.page_size_kib == LARGE_PAGES and len(shapes) > 1:
+    ways = [wanted.page_size_kib]
+    if wanted.page_size_kib == LARGE_PAGES and len(wanted.shapes) > 1:
         ways = [*sorted(room.free_pages_kib)[1:]] or ways
-    return [{each: tuple(_LIMITS[each](room, shapes, size_kib)) for each in classes} for size_kib in ways]
+    return [
+        {each: tuple(_LIMITS[each](room, wanted._replace(page_size_kib=size_kib))) for each in classes}
+        for size_kib in ways
+    ]
 
 
-def _limit_vcpus(room: CellRoom, shapes: _Shapes, _page_size_kib: int | None) -> _Limits:
+def _limit_vcpus(room: CellRoom, wanted: _Wanted) -> _Limits:
     """Yield the limits of shared CPUs. A guest that has some fits into no cell with too many claimed."""
-    amounts = tuple(shape.vcpus for shape in shapes)
+    amounts = tuple(shape.vcpus for shape in wanted.shapes)
     yield Limit(room.free_vcpus, amounts)
     yield from _allow(vcpus <= room.shared_cpus and room.free_vcpus >= 0 for vcpus in amounts)
 
 
-def _limit_pcpus(room: CellRoom, shapes: _Shapes, _page_size_kib: int | None) -> _Limits:
-    yield Limit(room.free_pcpus, tuple(shape.pcpus for shape in shapes))
+def _limit_pcpus(room: CellRoom, wanted: _Wanted) -> _Limits:
+    """Yield the limits of CPUs for pinned vCPUs (Nova's _pack_instance_onto_cores).
+
+    With the policy "require", a part has all threads of its cores, but for the last of them. With "isolate",
+    it has one thread of each, and the others are left idle. Nova does that only where vCPUs may be pinned to
+    any CPU that guests share: where cpu_dedicated_set is set, it wants a host without threads.
+    """
+    amounts = tuple(shape.pcpus for shape in wanted.shapes)
+    yield Limit(room.free_pcpus, amounts)
+    if wanted.cpu_thread_policy == "require":
+        threads = wanted.threads_per_core
+        cores = room.free_cores if room.threads_per_core > 1 else 0
+        yield Limit(cores, tuple(-(-pcpus // threads) for pcpus in amounts))
+    elif wanted.cpu_thread_policy == "isolate":
+        may_isolate = room.threads_per_core == 1 or room.is_shared_and_dedicated
+        yield Limit(room.free_cores if may_isolate else 0, amounts)
 
 
-def _limit_memory(room: CellRoom, shapes: _Shapes, page_size_kib: int | None) -> _Limits:
+def _limit_memory(room: CellRoom, wanted: _Wanted) -> _Limits:
     """Yield the limits of memory. Huge pages are a part of it.
 
     A flavor without a page size uses small pages. With pinned vCPUs these are not over-committed.
     """
+    shapes, page_size_kib = wanted.shapes, wanted.page_size_kib
     amounts = tuple(shape.memory_kib for shape in shapes)
     is_pinned = any(shape.pcpus for shape in shapes)
     if not is_pinned or any(shape.vcpus for shape in shapes):
@@ -241,7 +282,7 @@ def _allow(shapes: Iterable[bool]) -> _Limits:
         yield Limit(UNLIMITED if is_allowed else 0, one)
 
 
-_LIMITS: Mapping[ResourceClass, Callable[[CellRoom, _Shapes, int | None], _Limits]] = {
+_LIMITS: Mapping[ResourceClass, Callable[[CellRoom, _Wanted], _Limits]] = {
     ResourceClass.VCPU: _limit_vcpus,
     ResourceClass.PCPU: _limit_pcpus,
     ResourceClass.MEMORY_MB: _limit_memory,

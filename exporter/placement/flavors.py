@@ -103,7 +103,7 @@ def _by_guests(seen: tuple[Flavor, int]) -> tuple[object, ...]:
     """Return what to sort by: the flavor with the most guests first, then the larger one."""
     flavor, guests = seen
     amounts = -flavor.vcpus, -flavor.pcpus, -flavor.memory_mb, -flavor.disk_gb
-    layout = -flavor.numa_cells, flavor.layout, flavor.page_size_kib or 0
+    layout = -flavor.numa_cells, flavor.layout, flavor.page_size_kib or 0, flavor.cpu_thread_policy or ""
     return -guests, flavor.name, *amounts, *layout, flavor.devices
 
 
@@ -128,6 +128,7 @@ def flavor_of(guest: Guest, dedicated_cpus: frozenset[int]) -> Flavor | None:
         page_size_kib=guest.numa_cells[0].page_size_kib if guest.numa_cells else None,
         root_volume_gb=whole[ResourceClass.DISK_GB] - claim[ResourceClass.DISK_GB],
         devices=guest.nova_flavor.devices,
+        cpu_thread_policy=guest.nova_flavor.cpu_thread_policy,
     )
     layout = _layout_of(guest, dedicated_cpus)
     return flavor if layout == flavor.cells else replace(flavor, layout=layout)

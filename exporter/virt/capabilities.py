@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from xml.etree import ElementTree
 
+from exporter.cpu_spec import CpuSpecError, CpuSpecs
 from exporter.errors import HypervisorError
 from exporter.label import make_label_value
 from exporter.model import Capabilities, CpuInfo, NumaCell, PageSize
@@ -93,7 +96,16 @@ def _cell(element: ElementTree.Element) -> NumaCell:
         memory_kib=0 if memory is None else to_kib(memory.text or "", memory.get("unit")),
         pages=tuple(PageSize(size_kib=size, total=total) for size, total in pages.items()),
         cpus=frozenset(whole_number(cpu.attrib["id"]) for cpu in element.iterfind("cpus/cpu")),
+        siblings=frozenset(_list_siblings(element)),
     )
+
+
+def _list_siblings(cell: ElementTree.Element) -> Iterator[frozenset[int]]:
+    """Yield the threads of each core: of those that libvirt tells, so not of an offline CPU."""
+    specs = CpuSpecs()
+    for siblings in {cpu.get("siblings", "") for cpu in cell.iterfind("cpus/cpu")}:
+        with contextlib.suppress(CpuSpecError):
+            yield specs.parse(siblings)
 
 
 def _int(text: str | None) -> int | None:

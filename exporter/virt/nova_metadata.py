@@ -67,6 +67,7 @@ def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
         swap_mb=_count(element, namespace, "swap", absent="0"),
         resources=dict(_list_resources(element, namespace)),
         devices=tuple(_list_devices(element, namespace)),
+        cpu_thread_policy=_read_thread_policy(element, namespace),
     )
 
 
@@ -86,6 +87,17 @@ def _list_devices(element: ElementTree.Element, namespace: str) -> Iterator[tupl
             amount = _parse_count(spec.text or "", f"extraSpec {match[0][:40]}")
             if amount:
                 yield DeviceClass(match[1]), amount
+
+
+def _read_thread_policy(element: ElementTree.Element, namespace: str) -> str | None:
+    """Return the policy, or what the trait stands for (numa_get_constraints); None if it is "prefer"."""
+    specs = {
+        spec.get("name"): (spec.text or "").strip()
+        for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec")
+    }
+    trait = {"required": "require", "forbidden": "isolate"}.get(specs.get("trait:HW_CPU_HYPERTHREADING", ""))
+    policy = specs.get("hw:cpu_thread_policy")
+    return policy if policy in ("require", "isolate") else trait
 
 
 def _count(element: ElementTree.Element, namespace: str, tag: str, *, absent: str = "") -> int:

@@ -80,4 +80,9 @@ def _host_cell(
             for each in cell.pages
         ),
         pinned_cpus=None if pinned is None else pinned & pcpuset,
+        siblings=tuple(
+            sorted(
+                (usable for threads in cell.siblings if (usable := threads & (cpuset | pcpuset))), key=sorted
+            )
+        ),
     )

@@ -211,6 +211,39 @@ def test_guests_of_parts_that_differ_fit_as_nova_has_it(nova: NovaOracle) -> Non
     assert nova.count_fitting([host]) == [4] == [_count_fitting(host)]
 
 
+def test_guests_with_a_thread_policy_fit_as_nova_has_it(nova: NovaOracle) -> None:
+    """Shows it for random hosts: with one thread in each core or two, and with cpu_dedicated_set or not."""
+    choice = random.Random(8)
+    hosts = [_draw_threads(choice) for _ in range(400)]
+    truth = nova.count_fitting(hosts)
+    assert sum(count > 0 for count in truth) > 100
+    for host, expected in zip(hosts, truth, strict=True):
+        assert _count_fitting(host) == expected, host
+
+
+def _draw_threads(choice: random.Random) -> dict[str, Any]:
+    threads, is_legacy = choice.choice([1, 2]), choice.random() < 0.5
+    cells = []
+    for number in range(choice.randint(1, 2)):
+        cpus = list(range(16 * number, 16 * number + choice.choice([2, 4, 8, 16])))
+        shared = choice.choice([0, 1, 2])
+        cell = {
+            **_make_uneven_cell(number),
+            "cpuset": cpus if is_legacy else cpus[:shared],
+            "pcpuset": cpus if is_legacy else cpus[shared:],
+            "siblings": [cpus[start : start + threads] for start in range(0, len(cpus), threads)],
+        }
+        cells.append(cell)
+    specs = {"hw:numa_nodes": "1", "hw:cpu_policy": "dedicated"}
+    if policy := choice.choice(["require", "isolate", "prefer", ""]):
+        specs["hw:cpu_thread_policy"] = policy
+    return {
+        "cells": cells,
+        "limits": {"cpu_allocation_ratio": 4.0, "ram_allocation_ratio": 1.0},
+        "flavor": {"vcpus": choice.randint(1, 5), "memory_mb": 64, "extra_specs": specs},
+    }
+
+
 def test_no_guest_that_needs_a_cell_fits_on_a_host_without(nova: NovaOracle) -> None:
     hosts = [{**_draw_host(random.Random(seed)), "cells": []} for seed in range(20)]
     assert nova.count_fitting(hosts) == [_count_fitting(host) for host in hosts] == [0] * 20
@@ -308,6 +341,7 @@ def _count_fitting(host: Mapping[str, Any]) -> int:
                 for size, total, reserved in cell["mempages"]
             ),
             pinned_cpus=frozenset(),
+            siblings=tuple(frozenset(siblings) for siblings in cell["siblings"]),
         )
         for cell in host["cells"]
     ]
@@ -332,6 +366,7 @@ def _make_flavor(flavor: Mapping[str, Any]) -> Flavor:
         numa_cells=int(specs["hw:numa_nodes"]),
         page_size_kib=None if pages is None else PAGE_SIZE.parse(pages),
         layout=_make_layout(specs, shared=vcpus),
+        cpu_thread_policy=specs.get("hw:cpu_thread_policy"),
     )
 
 

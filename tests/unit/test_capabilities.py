@@ -27,9 +27,16 @@ def test_cells_are_told_with_their_cpus_and_pages() -> None:
     assert (first.id, first.memory_kib, second.id, second.memory_kib) == (0, 8 * 2**20, 1, 4 * 2**20)
     assert [(pages.size_kib, pages.total) for pages in first.pages] == [(4, 1572864), (2048, 1024)]
     assert (first.cpus, second.cpus) == ({0, 2}, {1})
+    assert (first.siblings, second.siblings) == ({frozenset({0, 2})}, frozenset())
     cpu = capabilities.cpu_info
     assert (cpu.sockets, cpu.cores, cpu.threads) == (1, 2, 2)
     assert (cpu.arch, cpu.model, cpu.vendor) == ("x86_64", None, "Intel")
+
+
+@pytest.mark.parametrize("siblings", ["", "0-", "2-0", "0,x", "0-99999999999"])
+def test_odd_siblings_cost_nothing_else(siblings: str) -> None:
+    first, _ = parse_capabilities(CELLS.replace("siblings='0,2'", f"siblings='{siblings}'")).cells
+    assert (first.cpus, first.siblings) == ({0, 2}, frozenset())
 
 
 def test_of_a_host_that_tells_nothing_nothing_is_known() -> None:

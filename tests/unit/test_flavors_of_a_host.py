@@ -19,7 +19,7 @@ from exporter.model import (
     PageSize,
     ResourceClass,
 )
-from exporter.placement.flavors import MAX_LEARNT_FLAVORS
+from exporter.placement.flavors import MAX_LEARNT_FLAVORS, flavor_of
 from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     make_capabilities,
@@ -351,6 +351,45 @@ def test_flavors_of_guests_are_laid_out_as_the_guests_are() -> None:
     ]
     known = replace(options, flavors=(Flavor(name="f", vcpus=1, memory_mb=1, disk_gb=1),))
     assert [each.flavor for each in get_available_resource(reading, known).flavor_slots] == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "slots"),
+    [
+        (None, {"cpu_dedicated_set": "0-7"}, 2),  # 6 CPUs are left of two cells, for guests of 3
+        ("require", {"cpu_dedicated_set": "0-7"}, 1),  # only one cell has two whole cores left
+        ("isolate", {"cpu_dedicated_set": "0-7"}, 0),  # Nova wants a host without threads
+        ("isolate", {"vcpu_pin_set": "0-7"}, 0),  # no cell has three whole cores
+    ],
+)
+def test_a_learnt_flavor_keeps_its_thread_policy(
+    policy: str | None, options: dict[str, str], slots: int
+) -> None:
+    """Shows it for two cells of two cores with two threads each; of one core a thread is taken."""
+    flavor = NovaFlavor(
+        name="f",
+        vcpus=3,
+        memory_mb=1,
+        root_gb=1,
+        ephemeral_gb=0,
+        swap_mb=0,
+        resources={},
+        cpu_thread_policy=policy,
+    )
+    part = GuestNumaCell(host_cell=7, vcpus=frozenset(range(3)), memory_kib=MIB_KIB, page_size_kib=None)
+    guest = make_guest(
+        1, nova_flavor=flavor, vcpu_pins={n: frozenset({n + 10}) for n in range(3)}, numa_cells=(part,)
+    )
+    pinned = make_guest(2, vcpu_pins={0: frozenset({0})})
+    cells = tuple(
+        replace(cell, siblings=frozenset({frozenset({n, n + 1}), frozenset({n + 2, n + 3})}))
+        for cell, n in zip(make_cells(*FOUR_CPUS_EACH), (0, 4), strict=True)
+    )
+    dedicated = frozenset(range(20)) if "cpu_dedicated_set" in options else frozenset[int]()
+    learnt = flavor_of(guest, dedicated)
+    assert learnt is not None
+    assert learnt.cpu_thread_policy == policy
+    assert count_slots(learnt, cells, [pinned], **options) == slots
 
 
 def test_flavors_of_guests_are_not_shown_unless_wanted() -> None:

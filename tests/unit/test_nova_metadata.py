@@ -122,6 +122,24 @@ def test_a_flavor_has_a_name() -> None:
     assert refuse(flavor_xml(name="")) == "<nova:flavor> without a name"
 
 
+@pytest.mark.parametrize(
+    ("specs", "policy"),
+    [
+        ({}, None),
+        ({"hw:cpu_thread_policy": "require"}, "require"),
+        ({"hw:cpu_thread_policy": "isolate"}, "isolate"),
+        ({"hw:cpu_thread_policy": "prefer"}, None),
+        ({"hw:cpu_thread_policy": "odd"}, None),
+        ({"trait:HW_CPU_HYPERTHREADING": "forbidden"}, "isolate"),
+        ({"trait:HW_CPU_HYPERTHREADING": "required"}, "require"),
+    ],
+)
+def test_the_thread_policy_is_in_the_extra_specs(specs: dict[str, str], policy: str | None) -> None:
+    elements = "".join(f"<n:extraSpec name='{name}'>{text}</n:extraSpec>" for name, text in specs.items())
+    flavor = parse_flavor(flavor_xml(more=f"<n:extraSpecs>{elements}</n:extraSpecs>"))
+    assert flavor.cpu_thread_policy == policy
+
+
 def test_an_extra_spec_that_claims_nonsense_is_refused() -> None:
     spec = "<n:extraSpecs><n:extraSpec name='resources:VCPU'>many</n:extraSpec></n:extraSpecs>"
     assert refuse(flavor_xml(more=spec)) == "<nova:extraSpec resources:VCPU> is 'many', not a whole number"

@@ -208,6 +208,16 @@ def test_the_cpus_of_a_cell_are_those_that_are_online_and_dedicated_ones_that_no
     assert (cell.cpus, cell.cpuset, cell.pcpuset) == ({0, 2}, cpuset, pcpuset)
 
 
+def test_of_the_threads_of_a_core_those_that_guests_may_use_are_its_siblings() -> None:
+    cell = replace(
+        make_cell(0, 0, 1, 2, 3, 6),
+        siblings=frozenset({frozenset({0, 2}), frozenset({1, 3}), frozenset({6})}),
+    )
+    options = configure(cpu_shared_set="0", cpu_dedicated_set="1,3,2")
+    (found,) = make_topology(cell, options=options)
+    assert found.siblings == ({0, 2}, {1, 3})
+
+
 def test_a_cpu_is_pinned_where_a_vcpu_may_run_there_only_and_on_dedicated_cpus_alone() -> None:
     pins = {0: frozenset({2}), 1: frozenset({6}), 2: frozenset({3, 7}), 3: frozenset({0})}
     options = configure(cpu_shared_set="0-1", cpu_dedicated_set="2-7")
