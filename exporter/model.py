@@ -42,6 +42,7 @@ class CpuMap:
 
     online: frozenset[int]
     available: frozenset[int] | None  # all that exist; None if they were not asked for
+    by_cell: Mapping[int, frozenset[int]] = field(default_factory=dict)  # by NUMA cell, as the kernel has it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -545,6 +546,7 @@ class Reading:
     storage_identity: StorageIdentity | None
     domains: DomainsReading | None
     available_cpus: frozenset[int] | None = None  # all that exist; read only under power management
+    cpus_by_cell: Mapping[int, frozenset[int]] = field(default_factory=dict)  # the same, on this machine
     failed_calls: frozenset[str] = (
         frozenset()
     )  # libvirt's names; not those that this hypervisor does not have

@@ -286,6 +286,7 @@ class LibvirtDriver:
             node_memory=node_memory,
             online_cpus=None if cpu_map is None else cpu_map.online,
             available_cpus=None if cpu_map is None else cpu_map.available,
+            cpus_by_cell={} if cpu_map is None else cpu_map.by_cell,
             free_numa_memory=free_numa_memory,
             node_devices=self._node_devices.get() if needs(self._node_devices) else None,
             storage=storage,

@@ -19,6 +19,7 @@ from exporter.model import (
     HostNumaCell,
     Inventory,
     NodeDevices,
+    NumaCell,
     Problem,
     Reading,
     ResourceClass,
@@ -91,7 +92,7 @@ def get_available_resource(
         *_get_device_inventories(devices, guests),
     )
     topology = get_host_numa_topology(
-        () if capabilities is None else capabilities.cells,
+        _list_cells(reading),
         online=reading.online_cpus,
         shared=_get_vcpu_available(options),
         dedicated=_get_pcpu_available(options),
@@ -166,6 +167,19 @@ def _list_held_pci_devices(
     if devices is None or guests is None:
         return None
     return list_held_addresses(devices, [guest.devices for guest in guests])
+
+
+def _list_cells(reading: Reading) -> Sequence[NumaCell]:
+    """Return the NUMA cells. Under power management, with the CPUs that are offline at the moment.
+
+    Nova asks libvirt for the cells once, while all dedicated CPUs are online (`_init_host_topology`).
+    """
+    cells = () if reading.capabilities is None else reading.capabilities.cells
+    if reading.available_cpus is None or reading.online_cpus is None:
+        return cells
+    offline = reading.available_cpus - reading.online_cpus
+    by_cell = {cells[0].id: offline} if len(cells) == 1 else reading.cpus_by_cell
+    return [replace(cell, cpus=cell.cpus | offline & by_cell.get(cell.id, frozenset())) for cell in cells]
 
 
 def _get_flavor_slots(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from exporter.model import (
     ReservedPages,
     Severity,
 )
+from exporter.virt.cpu_cells import read_cpu_cells
 from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.numa import NumaMemory, has_outgrown
 from tests.support.records import make_capabilities, make_guest, make_host_cell, make_reading, make_snapshot
@@ -158,7 +160,7 @@ def make_topology(
         capabilities=make_capabilities(cells=cells),
         guests=[make_guest(vcpu_pins=pins or {})],
         online_cpus=online,
-        available_cpus=frozenset(range(8)),
+        available_cpus=frozenset(range(8)) if options.cpu_power_management else None,
         free_numa_memory=free or {},
     )
     topology = get_available_resource(reading, options).numa_topology
@@ -206,6 +208,31 @@ def test_the_cpus_of_a_cell_are_those_that_are_online_and_dedicated_ones_that_no
         online=frozenset({0, 2, 4}),
     )
     assert (cell.cpus, cell.cpuset, cell.pcpuset) == ({0, 2}, cpuset, pcpuset)
+
+
+def test_dedicated_cpus_that_are_offline_are_in_the_cells_that_the_kernel_tells(tmp_path: Path) -> None:
+    """Shows it where libvirt lists online CPUs only; with one cell, it needs no telling."""
+    for cell, cpus in {0: (0, 1, 2), 1: (3, 4, 5)}.items():
+        for cpu in cpus:
+            (tmp_path / f"node{cell}" / f"cpu{cpu}").mkdir(parents=True)
+        (tmp_path / f"node{cell}" / "cpumap").touch()
+    (tmp_path / "possible").touch()
+    by_cell = read_cpu_cells(tmp_path)
+    assert by_cell == {0: {0, 1, 2}, 1: {3, 4, 5}}
+    assert read_cpu_cells(tmp_path / "none") == {}
+    options = replace(configure(cpu_shared_set="0", cpu_dedicated_set="1-5"), cpu_power_management=True)
+    reading = make_reading(
+        capabilities=make_capabilities(cells=(make_cell(0, 0), make_cell(1, 3))),
+        online_cpus=frozenset({0, 3}),
+        available_cpus=frozenset(range(6)),
+        cpus_by_cell=by_cell,
+    )
+    first, second = get_available_resource(reading, options).numa_topology or ()
+    assert (first.cpus, first.cpuset, first.pcpuset) == ({0}, {0}, {1, 2})
+    assert (second.cpus, second.cpuset, second.pcpuset) == ({3}, set(), {3, 4, 5})
+    single = replace(reading, capabilities=make_capabilities(cells=(make_cell(0, 0, 3),)), cpus_by_cell={})
+    (cell,) = get_available_resource(single, options).numa_topology or ()
+    assert (cell.cpus, cell.pcpuset) == ({0, 3}, {1, 2, 3, 4, 5})
 
 
 def test_of_the_threads_of_a_core_those_that_guests_may_use_are_its_siblings() -> None:

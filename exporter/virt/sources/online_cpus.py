@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from exporter.compute.source import Settings
 from exporter.model import CpuMap
 from exporter.virt.call_source import CallSource
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
+from exporter.virt.cpu_cells import NODE_FOLDER, read_cpu_cells
 
 
 class OnlineCpus(CallSource[CpuMap]):
     """The online CPUs of a hypervisor, as Nova asks for them (Host.get_online_cpus). Not thread-safe.
 
-    Under power management all CPUs are asked for, too (Host.get_available_cpus).
+    Under power management all CPUs are asked for, too (Host.get_available_cpus). On this machine, the kernel
+    tells which NUMA cell those are in that are offline.
+
+    :param node_folder: where it tells
     """
 
     name = "online CPUs"
@@ -25,8 +30,10 @@ class OnlineCpus(CallSource[CpuMap]):
         settings: Settings,
         *,
         clock: Callable[[], float],
+        node_folder: Path = NODE_FOLDER,
     ) -> None:
         super().__init__(connections, settings, clock=clock)
+        self._node_folder = node_folder if settings.hypervisor.is_local else None
         self._wants_available = settings.hypervisor.cpu_power_management
 
     def configure(self, settings: Settings) -> None:
@@ -39,8 +46,11 @@ class OnlineCpus(CallSource[CpuMap]):
 
         :raises UnsupportedError: if libvirt's driver does not know them
         """
-        available = connection.get_available_cpus() if self._wants_available else None
-        return CpuMap(online=connection.get_online_cpus(), available=available)
+        online = connection.get_online_cpus()
+        if not self._wants_available:
+            return CpuMap(online=online, available=None)
+        by_cell = {} if self._node_folder is None else read_cpu_cells(self._node_folder)
+        return CpuMap(online=online, available=connection.get_available_cpus(), by_cell=by_cell)
 
     def get(self) -> CpuMap | None:
         """Return the CPUs; None where they are not known."""
