@@ -274,8 +274,8 @@ def _get_cell_rooms(
 def get_vcpu_total(reading: Reading, options: HypervisorConfig) -> tuple[int | None, tuple[Problem, ...]]:
     """Return how many CPUs guests may run on (`_get_vcpu_available`), or None and the problem.
 
-    Without any CPU set these are the online CPUs. If libvirt does not tell which these are, their number in
-    virNodeGetInfo counts. A hypervisor that has neither counts 0.
+    Without any CPU set these are the online CPUs. If libvirt does not tell which these are, or has not yet
+    answered, their number in virNodeGetInfo counts. A hypervisor that has neither counts 0.
     """
     problems = tuple(_check_cpu_sets(reading, options))
     if problems:

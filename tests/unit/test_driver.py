@@ -497,6 +497,16 @@ def test_where_libvirt_does_not_tell_which_cpus_are_online_their_number_counts()
     assert bench.libvirt.asked.count(("online CPUs", "")) == 1
 
 
+def test_until_libvirt_has_answered_which_cpus_are_online_their_number_counts() -> None:
+    """Shows it for an exporter that starts while all of libvirtd's workers wait, and that it is said."""
+    bench = Bench()
+    with bench.libvirt.held("online CPUs"):
+        resources = bench.read()
+    assert resources.vcpus == bench.hypervisor.node.online_cpus
+    assert [(each.reason, each.subject) for each in resources.problems] == [("timeout", "online CPUs")]
+    assert bench.read().problems == ()
+
+
 def test_where_the_online_cpus_could_not_be_read_there_is_no_number_of_them() -> None:
     """Shows that virNodeGetInfo's number is not taken for them: it may be another one."""
     bench = Bench()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporter.compute.source import Settings
+from exporter.errors import NoAnswerError, UnsupportedError
 from exporter.model import CpuMap
 from exporter.virt.call_source import CallSource
 from exporter.virt.calls import WaitingHypervisor
@@ -62,5 +63,6 @@ class OnlineCpus(CallSource[CpuMap]):
 
     @property
     def has_failed(self) -> bool:
-        """Whether they could not be read, though the hypervisor tells them."""
-        return self._problem is not None and not self._is_unsupported
+        """Whether libvirt has them and answers with an error. No answer yet is none."""
+        problem = self._problem
+        return problem is not None and problem.reason not in (UnsupportedError.reason, NoAnswerError.reason)
