@@ -45,7 +45,9 @@ def get_host_numa_topology(
     """
     counts = {(each.node, each.size_kib): each.count for each in reserved}
     return (
-        tuple(_host_cell(cell, online, shared, dedicated, free.get(cell.id), pinned, counts) for cell in cells)
+        tuple(
+            _host_cell(cell, online, shared, dedicated, free.get(cell.id), pinned, counts) for cell in cells
+        )
         or None
     )
 
