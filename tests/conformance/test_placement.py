@@ -277,7 +277,7 @@ def _make_uneven_cell(number: int, *, memory_mb: int = 4096) -> dict[str, Any]:
         "pcpuset": cpus[8:],
         "siblings": [[cpu] for cpu in cpus],
         "memory": memory_mb,
-        "mempages": [[4, memory_mb * 256]],
+        "mempages": [[4, memory_mb * 256, 0]],
     }
 
 
