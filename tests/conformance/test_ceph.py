@@ -100,9 +100,11 @@ def pool(ceph: CephCluster, libvirtd: LibvirtDaemon) -> Iterator[str]:
 
 
 def scrape_settled(hypervisor: Mapping[str, object]) -> Scrape:
-    """Return a scrape when the first `ceph df` has ended, which takes seconds on a busy machine."""
+    """Return a scrape when `ceph` has answered, which takes seconds on a busy machine."""
     with serve({"cache_ttl": "0s", "hypervisors": [hypervisor]}) as exporter:
-        wait_until(lambda: "hypervisor_local_gb" in exporter.scrape().names, "the size of the storage")
+        # The fsid is asked for after the size.
+        wanted = {"hypervisor_local_gb", "hypervisor_storage_info"}
+        wait_until(lambda: wanted <= exporter.scrape().names, "the size of the storage, and which it is")
         return exporter.scrape()
 
 
