@@ -57,7 +57,8 @@ def read_this_machine(
     :param resolver: its first search domain completes the host name, as for `hostname --fqdn`
     """
     name = _normalize(socket.gethostname() if hostname is None else hostname)
-    names = {name, name.partition(".")[0], *_list_own_names(_read_lines(hosts))}
+    short = name.partition(".")[0]
+    names = {name, short, *_list_own_names(_read_lines(hosts), {name, short})}
     if "." not in name:
         names |= {f"{name}.{domain}" for domain in _find_domain(_read_lines(resolver))}
     return ThisMachine(frozenset(names) - _LOOPBACK_NAMES - {""})
@@ -78,14 +79,19 @@ def _normalize(host: str) -> str:
     return unquote(host).lower().strip("[]").removesuffix(".")
 
 
-def _list_own_names(lines: Iterable[list[str]]) -> Iterator[str]:
-    """Yield the names in /etc/hosts of an address that this machine has. Debian gives it 127.0.1.1."""
+def _list_own_names(lines: Iterable[list[str]], host_names: set[str]) -> Iterator[str]:
+    """Yield the names in /etc/hosts of an address that this machine has.
+
+    A loopback address counts only in a line with the host name, such as Debian's 127.0.1.1: other names may
+    be of tunnels to other machines.
+    """
     is_own: dict[str, bool] = {}
-    for address, *names in lines:
+    for address, *others in lines:
+        names = set(map(_normalize, others))
         if address not in is_own:
-            is_own[address] = is_loopback(address) or _is_own_address(address)
-        if is_own[address]:
-            yield from map(_normalize, names)
+            is_own[address] = _is_own_address(address)
+        if names & host_names if is_loopback(address) else is_own[address]:
+            yield from names
 
 
 def _find_domain(lines: Iterable[list[str]]) -> list[str]:

@@ -14,8 +14,8 @@ from exporter.config.this_machine import ThisMachine, is_loopback, read_this_mac
 from exporter.virt.host_ip import get_host_ip
 
 HOSTS = """
-127.0.0.1 localhost me  # the machine itself
-127.0.1.1 kvm01.Example.com kvm01
+127.0.0.1 localhost tunnel  # to another machine
+127.0.1.1 kvm01.Example.com kvm01 me
 192.0.2.1 kvm02.example.com kvm02
 0.0.0.0 nobody
 ff02::1 ip6-allnodes
@@ -38,6 +38,7 @@ def read(directory: Path, *, hostname: str, hosts: str = "", resolver: str = "")
         ("kvm01.example.com", True),
         ("kvm01.example.org", False),
         ("me", True),
+        ("tunnel", False),
         ("kvm02", False),
         ("nobody", False),
         ("ip6-allnodes", False),
