@@ -20,10 +20,17 @@ _ROOT = Path("/")
 _INACCESSIBLE = re.compile(r"/systemd/inaccessible(?:/|$)")
 _PRIVATE_TMP = re.compile(r"/systemd-private-[0-9a-f]{32}-")
 _HOMES = ("/home", "/root", "/run/user")
+_TMPS = ("/tmp", "/var/tmp")
 _OVERLAYS = ("overlay", "aufs", "fuse.fuse-overlayfs")
 # The folders in which engines keep the file systems of their containers, if these are no overlays.
 _ENGINES = re.compile(r"/(?:docker|containers/storage|containerd|cri-o|buildah)/")
 _EMPTY_DIR = "/kubernetes.io~empty-dir/"
+
+_HIDDEN = (
+    "the unit of this service hides {} (ProtectHome=, InaccessiblePaths=, TemporaryFileSystem=)."
+    " For ProtectHome=, read-only suffices"
+)
+_PRIVATE = "this service has a {} of its own. Set PrivateTmp=no in its unit"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +68,35 @@ class Sandbox:
 
     def find_mount(self, process: str, path: str) -> FileSystem | None:
         """Return what a process has mounted at a path; None where that cannot be read."""
-        try:
-            mountinfo = os.fsdecode((self.root / f"proc/{process}/mountinfo").read_bytes())
-        except OSError:
+        return find_file_system_at(self._read_mountinfo(process), path)
+
+    def is_own_tmpfs(self, mount: FileSystem) -> bool | None:
+        """Return whether a tmpfs was made for this process; None if that is not known.
+
+        Process 1 has all tmpfs of the host, but only root may look. What the host mounted is passed on to systemd's
+        services, and says so ("master:2"; systemd's src/core/namespace.c). What systemd makes for a service does not.
+        """
+        hosts = self._read_mountinfo("1")
+        if hosts:
+            return all(line.split(" ")[2:3] != [mount.device] for line in hosts.split("\n"))
+        if _is_passed_on(mount):
+            return False
+        top = self.find_mount("self", "/")
+        if top is None or not top.tags:
             return None
-        return find_file_system_at(mountinfo, path)
+        if _is_passed_on(top):
+            return True
+        return None if not mount.tags else False  # the host's own mounts, without a sandbox
+
+    def _read_mountinfo(self, process: str) -> str:
+        try:
+            return os.fsdecode((self.root / f"proc/{process}/mountinfo").read_bytes())
+        except OSError:
+            return ""
+
+
+def _is_passed_on(mount: FileSystem) -> bool:
+    return any(tag.startswith("master:") for tag in mount.tags)
 
 
 _SANDBOX = Sandbox()
@@ -82,25 +113,37 @@ def find_mask(
     mount = sandbox.find_mount("self", resolved)
     if mount is None:
         return None
-    found = _recognise(mount, sandbox)
-    if found is None and mount.type == "tmpfs" and sandbox.is_service:
-        hosts = sandbox.find_mount("1", resolved)
-        if hosts is not None and hosts.device != mount.device:
-            found = f"the host has {hosts.type} of {hosts.source} there, and this process a tmpfs of its own"
-    return found
+    if mount.type == "tmpfs":
+        return _recognise_tmpfs(mount, resolved, sandbox)
+    return _recognise(mount, sandbox)
+
+
+def _recognise_tmpfs(mount: FileSystem, path: str, sandbox: Sandbox) -> str | None:
+    """Recognise a tmpfs: also a folder of the host's /run, with which systemd hides others."""
+    if (found := _recognise(mount, sandbox)) is not None:
+        return found
+    is_own = sandbox.is_own_tmpfs(mount)
+    if mount.point in _HOMES and is_own is not False:
+        return _HIDDEN.format(mount.point)
+    if not is_own or not sandbox.is_service:
+        return None
+    if mount.point in _TMPS:
+        return _PRIVATE.format(mount.point)
+    hosts = sandbox.find_mount("1", path)
+    if hosts is None:
+        return _HIDDEN.format(mount.point)
+    return f"the host has {hosts.type} of {hosts.source} there, and this process a tmpfs of its own"
 
 
 def _recognise(mount: FileSystem, sandbox: Sandbox) -> str | None:
-    if _INACCESSIBLE.search(mount.root) or (mount.type == "tmpfs" and mount.point in _HOMES):
-        return (
-            f"the unit of this service hides {mount.point} (ProtectHome=, InaccessiblePaths=,"
-            " TemporaryFileSystem=). For ProtectHome=, read-only suffices"
-        )
+    if _INACCESSIBLE.search(mount.root):
+        return _HIDDEN.format(mount.point)
     if _PRIVATE_TMP.search(mount.root):
-        return f"this service has a {mount.point} of its own. Set PrivateTmp=no in its unit"
+        return _PRIVATE.format(mount.point)
     if _EMPTY_DIR in mount.root:
         return f"{mount.point} is an empty folder of the pod (emptyDir). Mount the host's folder (hostPath)"
     is_own = mount.type in _OVERLAYS or any(map(_ENGINES.search, (mount.root, *mount.options.values())))
-    if mount.point == "/" and is_own and sandbox.is_container:
+    # A service of systemd in a container has a system of its own there: libvirt runs in the same container.
+    if mount.point == "/" and is_own and sandbox.is_container and not sandbox.is_service:
         return "it is on the container's own file system. Mount the host's folder into the container"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _FIRST_OPTIONAL_FIELD = 6
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -61,6 +61,8 @@ class FileSystem:
     source: str  # "/dev/sda1", "nfs01:/export"
     options: Mapping[str, str]  # of the file system, not of the mount: {"rw": "", "addr": "192.0.2.5"}
     root: str = "/"  # the folder of the file system that is mounted
+    # How mounts below it are passed on: ("shared:5", "master:2"). Nothing of the file system itself.
+    tags: tuple[str, ...] = field(default=(), compare=False)
 
 
 def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
@@ -104,6 +106,7 @@ def _parse_line(line: str) -> FileSystem | None:
     return FileSystem(
         number=fields[0],
         device=fields[2],
+        tags=tuple(fields[_FIRST_OPTIONAL_FIELD:end]),
         root=_unescape(fields[3]),
         point=_unescape(fields[4]),
         type=type_,

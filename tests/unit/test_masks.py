@@ -145,3 +145,47 @@ def test_where_mountinfo_cannot_be_read_or_is_odd_nothing_is_said(
     tmp_path: Path, mountinfo: str | None
 ) -> None:
     assert ask("/home", make_sandbox(tmp_path, mountinfo, host=mountinfo)) is None
+
+
+# As the kernel writes them for a service of systemd that is not root, and cannot read process 1's.
+SERVICE = """\
+100 27 254:0 / / ro,relatime shared:300 master:1 - ext4 /dev/vda rw
+101 100 0:33 / /home rw,relatime shared:301 master:7 - tmpfs tmpfs rw
+102 100 0:31 / /tmp rw shared:302 master:5 - tmpfs tmpfs rw
+103 100 0:24 /vms /vms rw shared:303 master:2 - tmpfs tmpfs rw
+104 100 0:50 / /root ro,nosuid,nodev,noexec shared:370 - tmpfs tmpfs ro,mode=755
+105 100 0:51 / /var/tmp rw shared:371 - tmpfs tmpfs rw,mode=1777
+106 100 0:52 / /srv ro shared:372 - tmpfs tmpfs ro,mode=755
+"""
+
+
+@pytest.mark.parametrize("path", ["/home/nova", "/tmp/a", "/vms/a"])
+def test_a_tmpfs_that_the_host_passes_on_to_a_service_is_the_hosts(tmp_path: Path, path: str) -> None:
+    assert ask(path, make_sandbox(tmp_path, SERVICE, environment={"INVOCATION_ID": "0123"})) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "setting"),
+    [("/root/a", "ProtectHome="), ("/var/tmp/a", "PrivateTmp="), ("/srv/nova", "TemporaryFileSystem=")],
+)
+def test_a_tmpfs_that_the_host_did_not_pass_on_is_the_services_own(
+    tmp_path: Path, path: str, setting: str
+) -> None:
+    """Also for a service that is not root. PrivateTmp=disconnected makes a tmpfs, too."""
+    mask = ask(path, make_sandbox(tmp_path, SERVICE, environment={"INVOCATION_ID": "0123"}))
+    assert mask is not None
+    assert setting in mask
+
+
+@pytest.mark.parametrize("host", [True, False], ids=["root", "another user"])
+def test_a_host_whose_homes_are_a_tmpfs_is_measured(tmp_path: Path, *, host: bool) -> None:
+    """As on hosts without disks, with and without the right to look at process 1."""
+    mounts = HOST.replace("254:1 / /home rw shared:3 - xfs /dev/vdb", "0:33 / /home rw shared:3 - tmpfs tmpfs")
+    assert ask("/home/nova", make_sandbox(tmp_path, mounts, host=mounts if host else None)) is None
+
+
+@pytest.mark.parametrize("mark", ["run/.containerenv", ".dockerenv"])
+def test_a_container_that_runs_systemd_is_the_host_of_its_services(tmp_path: Path, mark: str) -> None:
+    """Libvirt runs in the same container, and has its images there."""
+    sandbox = make_sandbox(tmp_path, DOCKER, environment={"INVOCATION_ID": "0123"}, marks=(mark,))
+    assert ask("/var/lib/libvirt/images", sandbox) is None
