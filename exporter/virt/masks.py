@@ -22,8 +22,12 @@ _PRIVATE_TMP = re.compile(r"/systemd-private-[0-9a-f]{32}-")
 _HOMES = ("/home", "/root", "/run/user")
 _TMPS = ("/tmp", "/var/tmp")
 _OVERLAYS = ("overlay", "aufs", "fuse.fuse-overlayfs")
-# The folders in which engines keep the file systems of their containers, if these are no overlays.
-_ENGINES = re.compile(r"/(?:docker|containers/storage|containerd|cri-o|buildah)/")
+# The folders, data sets (zfs) and devices in which engines keep the file systems of their containers, if these
+# are no overlays. An engine's own folder may be anywhere.
+_ENGINES = re.compile(
+    r"(?:^|[/@])(?:docker|containers/storage|containerd|cri-o|buildah)/|^/dev/mapper/docker-"
+    r"|/(?:btrfs/subvolumes|vfs/dir)/[0-9a-f]{64}"
+)
 _EMPTY_DIR = "/kubernetes.io~empty-dir/"
 
 _HIDDEN = (
@@ -73,8 +77,9 @@ class Sandbox:
     def is_own_tmpfs(self, mount: FileSystem) -> bool | None:
         """Return whether a tmpfs was made for this process; None if that is not known.
 
-        Process 1 has all tmpfs of the host, but only root may look. What the host mounted is passed on to systemd's
-        services, and says so ("master:2"; systemd's src/core/namespace.c). What systemd makes for a service does not.
+        Process 1 has all tmpfs of the host, but only root may look. What the host mounted is passed on to
+        systemd's services, and says so ("master:2"; systemd's src/core/namespace.c). What systemd makes for a
+        service does not.
         """
         hosts = self._read_mountinfo("1")
         if hosts:
@@ -142,7 +147,8 @@ def _recognise(mount: FileSystem, sandbox: Sandbox) -> str | None:
         return _PRIVATE.format(mount.point)
     if _EMPTY_DIR in mount.root:
         return f"{mount.point} is an empty folder of the pod (emptyDir). Mount the host's folder (hostPath)"
-    is_own = mount.type in _OVERLAYS or any(map(_ENGINES.search, (mount.root, *mount.options.values())))
+    places = (mount.root, mount.source, *mount.options.values())
+    is_own = mount.type in _OVERLAYS or any(map(_ENGINES.search, places))
     # A service of systemd in a container has a system of its own there: libvirt runs in the same container.
     if mount.point == "/" and is_own and sandbox.is_container and not sandbox.is_service:
         return "it is on the container's own file system. Mount the host's folder into the container"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from exporter.model import StoragePool
 from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.masks import find_mask
 from exporter.virt.mounted import Mounted, find_mounted, read_mounted, read_volume_group
 from exporter.virt.pool_identity import see_pool
 from exporter.virt.pools import SeenPool
@@ -20,7 +21,7 @@ class PoolPlaces:
     """
 
     def __init__(self, hung_reads: HungReads, *, clock: Callable[[], float]) -> None:
-        self._reader = FileReader(read_mounted, path=str, hung=hung_reads, clock=clock)
+        self._reader = FileReader(_read_place, path=str, hung=hung_reads, clock=clock)
         self._known: dict[str, Mounted | None] = {}
 
     def see(
@@ -47,6 +48,14 @@ class PoolPlaces:
         if source is not None and source.type == "logical" and source.name:
             volume_group = read_volume_group(source.name)
         return see_pool(pool, hostname=hostname, mounted=mounted, volume_group=volume_group)
+
+
+def _read_place(path: str) -> Mounted | None:
+    """Return the file system that holds a path; None if it is not known, or not the host's. May hang.
+
+    Folders that a sandbox hides lie on one file system: that of the sandbox.
+    """
+    return read_mounted(path) if find_mask(path) is None else None
 
 
 def _get_folder(pool: StoragePool) -> str | None:

@@ -180,7 +180,9 @@ def test_a_tmpfs_that_the_host_did_not_pass_on_is_the_services_own(
 @pytest.mark.parametrize("host", [True, False], ids=["root", "another user"])
 def test_a_host_whose_homes_are_a_tmpfs_is_measured(tmp_path: Path, *, host: bool) -> None:
     """As on hosts without disks, with and without the right to look at process 1."""
-    mounts = HOST.replace("254:1 / /home rw shared:3 - xfs /dev/vdb", "0:33 / /home rw shared:3 - tmpfs tmpfs")
+    mounts = HOST.replace(
+        "254:1 / /home rw shared:3 - xfs /dev/vdb", "0:33 / /home rw shared:3 - tmpfs tmpfs"
+    )
     assert ask("/home/nova", make_sandbox(tmp_path, mounts, host=mounts if host else None)) is None
 
 
@@ -189,3 +191,39 @@ def test_a_container_that_runs_systemd_is_the_host_of_its_services(tmp_path: Pat
     """Libvirt runs in the same container, and has its images there."""
     sandbox = make_sandbox(tmp_path, DOCKER, environment={"INVOCATION_ID": "0123"}, marks=(mark,))
     assert ask("/var/lib/libvirt/images", sandbox) is None
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "0:60 / / rw - zfs rpool/docker/3fa1 rw",
+        "0:60 /@docker/btrfs/subvolumes/3fa1 / rw - btrfs /dev/sda rw",
+        f"8:5 /data/btrfs/subvolumes/{'3f' * 32} / rw - btrfs /dev/sda rw",
+        f"8:5 /data/vfs/dir/{'3f' * 32} / rw - ext4 /dev/sda rw",
+        "253:5 /rootfs / rw - xfs /dev/mapper/docker-253:0-12-3fa1 rw",
+        "8:1 /var/lib/containerd/io.containerd.snapshotter.v1.native/snapshots/3 / rw - ext4 /dev/sda rw",
+        "0:60 / / rw - fuse.fuse-overlayfs fuse-overlayfs rw",
+    ],
+    ids=["zfs", "btrfs", "btrfs elsewhere", "vfs elsewhere", "device mapper", "containerd", "rootless"],
+)
+def test_a_containers_own_file_system_is_known_with_each_storage_driver(tmp_path: Path, top: str) -> None:
+    mask = ask("/var/lib/nova/instances", make_sandbox(tmp_path, f"200 199 {top}\n", pid=1))
+    assert mask is not None
+    assert "the container's own file system" in mask
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "8:1 / / rw - ext4 /dev/sda rw",
+        "0:60 / / rw - zfs rpool/ROOT/debian rw",
+        "0:60 /@ / rw - btrfs /dev/sda rw,subvol=/@",
+        "8:1 /ostree/deploy/fedora/deploy/3fa1.0 / rw - xfs /dev/sda rw",
+        "8:1 /var/lib/lxc/c1/rootfs / rw - ext4 /dev/sda rw",
+    ],
+    ids=["ext4", "zfs", "btrfs", "ostree", "LXC"],
+)
+def test_a_container_that_changed_its_root_to_the_hosts_sees_the_hosts(tmp_path: Path, top: str) -> None:
+    """As with chroot /host; and a system container of LXC is the host of its libvirt."""
+    sandbox = make_sandbox(tmp_path, f"200 199 {top}\n", pid=1)
+    assert ask("/var/lib/nova/instances", sandbox) is None

@@ -180,6 +180,23 @@ def test_pools_on_this_machine_lie_where_their_target_paths_do(tmp_path: Path) -
     assert get_id(resources) == "host:kvm01.example"
 
 
+def test_pools_that_the_sandbox_hides_are_not_one_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container without their mounts, all of them lie on the container's own file system."""
+    monkeypatch.setattr("exporter.virt.pool_places.find_mask", lambda _path: "it is the container's own")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    bench = Bench(storage_pool=("a", "b"))
+    bench.libvirt.pools = tuple(
+        make_pool(name, source=PoolSource(type="dir", target_path=f"{tmp_path}/{name}"))
+        for name in ("a", "b")
+    )
+    resources = bench.read()
+    assert resources.storage is not None
+    assert resources.storage.size_bytes == 2 * make_pool().capacity_bytes
+
+
 def test_pools_of_another_host_are_not_looked_for_here(tmp_path: Path) -> None:
     bench = Bench(uri="qemu+tls://kvm02/system", storage_pool=("a", "b"))
     bench.libvirt.pools = tuple(
