@@ -22,7 +22,7 @@ _PRIVATE_TMP = re.compile(r"/systemd-private-[0-9a-f]{32}-")
 _HOMES = ("/home", "/root", "/run/user")
 _TMPS = ("/tmp", "/var/tmp")
 _OVERLAYS = ("overlay", "aufs", "fuse.fuse-overlayfs")
-# The folders, data sets (zfs) and devices in which engines keep the file systems of their containers, if these
+# The folders, data sets (zfs) and devices in which engines keep the file systems of their containers, if they
 # are no overlays. An engine's own folder may be anywhere.
 _ENGINES = re.compile(
     r"(?:^|[/@])(?:docker|containers/storage|containerd|cri-o|buildah)/|^/dev/mapper/docker-"
