@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from exporter.virt.masks import find_mask
 from exporter.virt.storage import StorageError
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
@@ -18,9 +19,12 @@ def get_image_cache_bytes(instances_path: str, subdirectory: str) -> int:
     that. For any error Nova counts 0. Here only what disappears meanwhile counts 0.
 
     :param subdirectory: its name below the instances path: "_base"
-    :raises StorageError: if it may not be read
+    :raises StorageError: if it may not be read, or is not the host's here
     """
     cache = Path(instances_path, subdirectory)
+    mask = find_mask(str(cache))
+    if mask is not None:
+        raise StorageError(f"image cache {cache}: {mask}")
     try:
         if Path(instances_path).stat().st_dev != cache.stat().st_dev:
             return 0

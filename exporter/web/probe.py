@@ -182,7 +182,7 @@ def check_target(module_name: str, module: ModuleConfig, target: str) -> None:
     if _matches(module, host):
         raise ProbeError(
             f"module {module_name!r} allows this host, but not its port {port} (pattern {module.target!r}):"
-            " leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:16515)?"
+            f" leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:{port})?"
         )
     raise ProbeError(f"module {module_name!r} does not allow this target (pattern {module.target!r})")
 

@@ -91,7 +91,13 @@ def test_runs_that_failed_and_are_repeated_end_in_the_wanted_state(host: Host) -
     nova_conf.write_text("[DEFAULT]\ncpu_allocation_ratio = 4.0\n")
     _succeeds(host)
     assert host.take_log() == ["restart: hypervisor-exporter nova"]
-    assert "nova_conf: /etc/nova/nova.conf" in host.path(CONFFILE).read_text()
+    assert 'nova_conf: ["/etc/nova/nova.conf"]\n' in host.path(CONFFILE).read_text()
+    # Debian's nova-compute reads a second file, whose options count.
+    host.path("etc/nova/nova-compute.conf").write_text("[libvirt]\nvirt_type = qemu\n")
+    _succeeds(host)
+    assert host.take_log() == ["reload: hypervisor-exporter nova"]
+    expected = 'nova_conf: ["/etc/nova/nova.conf", "/etc/nova/nova-compute.conf"]\n'
+    assert expected in host.path(CONFFILE).read_text()
 
 
 def _succeeds(host: Host) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from exporter.compute.source import Settings
 from exporter.config.settings import HypervisorConfig
 from exporter.model import Severity
+from exporter.virt import image_cache
 from exporter.virt.image_cache import get_image_cache_bytes
+from exporter.virt.masks import Sandbox, find_mask
 from exporter.virt.sources.image_cache import ImageCache
 from exporter.virt.storage import StorageError
 from tests.support.hosts import Clock
@@ -55,6 +58,24 @@ def test_a_cache_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     fill(tmp_path / "_base")
     with pytest.raises(StorageError, match=rf"^image cache {tmp_path}/_base: Not a directory$"):
         get_image_cache_bytes(str(tmp_path), "_base")
+
+
+def test_a_cache_that_a_sandbox_hides_is_not_known_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The empty folder that stands there instead is on another device, so it would reserve nothing."""
+    fill(tmp_path / "instances/_base/one")
+    mountinfo = (
+        "100 27 254:0 / / ro - ext4 /dev/vda rw\n"
+        f"101 100 0:24 /systemd/inaccessible/dir {tmp_path}/instances/_base ro - tmpfs tmpfs rw\n"
+    )
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(mountinfo)
+    sandbox = Sandbox(root=tmp_path, environment={}, pid=77)
+    monkeypatch.setattr(image_cache, "find_mask", partial(find_mask, sandbox=sandbox))
+    with pytest.raises(StorageError, match=rf"^image cache {tmp_path}/instances/_base: the unit of this"):
+        get_image_cache_bytes(str(tmp_path / "instances"), "_base")
+    assert get_image_cache_bytes(str(tmp_path / "instances"), "other") == 0
 
 
 class Cache:

@@ -453,7 +453,7 @@ NO_HOST = (
             "target=kvm1.example:2222",
             (
                 r"module 'default' allows this host, but not its port 2222 (pattern 'kvm[0-9]+\\.example'):"
-                " leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:16515)?"
+                " leave the port out, or write it into the pattern, with its colon: kvm[0-9]+(:2222)?"
             ),
         ),
         (
