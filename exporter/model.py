@@ -195,6 +195,7 @@ class GuestDevices:
     hostdevs: frozenset[str] = frozenset()  # PCI addresses that its flavor asked for: "0000:84:00.0"
     interfaces: frozenset[str] = frozenset()  # PCI addresses, or paths of vDPA devices, of its network ports
     mdev_uuids: frozenset[str] = frozenset()
+    are_known: bool = True  # whether none of them was left out because its XML is odd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecs
 from exporter.errors import ExporterError
-from exporter.model import Disk, DomainInfo, DomainRecord, Guest
+from exporter.model import Disk, DomainInfo, DomainRecord, Guest, GuestDevices
 from exporter.virt.guest_devices import parse_guest_devices
 from exporter.virt.guest_numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import OddParts, XmlError, parse_xml, whole_number
@@ -33,7 +33,7 @@ def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
         domain = parse_xml(xml)
     except XmlError as error:
         raise GuestXmlError(f"unexpected domain XML: {error}") from error
-    odd, odd_placement, cpu_specs = OddParts(), OddParts(), CpuSpecs()
+    odd, odd_placement, odd_devices, cpu_specs = OddParts(), OddParts(), OddParts(), CpuSpecs()
     cpus = odd.read("<vcpu>", lambda: _vcpus(domain))
     memory = odd.read("<memory>", lambda: _memory_kib(domain))
     if info is not None:
@@ -66,9 +66,9 @@ def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
         numa_cells=numa_cells or (),
         emulator_pins=emulator_pins or frozenset(),
         vcpu_pins=dict(pin for pin in pins if pin is not None),
-        devices=parse_guest_devices(domain),
+        devices=parse_guest_devices(domain, odd_devices),
         is_placement_known=not odd_placement,
-        odd_parts="; ".join(each.describe() for each in (odd, odd_placement) if each),
+        odd_parts="; ".join(each.describe() for each in (odd, odd_placement, odd_devices) if each),
     )
 
 
@@ -90,6 +90,7 @@ def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
         numa_cells=(),
         emulator_pins=frozenset(),
         vcpu_pins={},
+        devices=GuestDevices(are_known=False),
         is_placement_known=False,
     )
 

@@ -156,15 +156,20 @@ def _get_device_inventories(
 ) -> tuple[Inventory, ...]:
     if devices is None:
         return ()
-    if guests is None:
+    if guests is None or not _are_devices_known(guests):
         return get_device_inventories(devices, None)
     return get_device_inventories(devices, [(guest.devices, guest.requested_devices) for guest in guests])
+
+
+def _are_devices_known(guests: Sequence[Contribution]) -> bool:
+    """Whether it is known of each guest which of the host's devices it has."""
+    return all(guest.devices.are_known for guest in guests)
 
 
 def _list_held_pci_devices(
     devices: NodeDevices | None, guests: Sequence[Contribution] | None
 ) -> frozenset[str] | None:
-    if devices is None or guests is None:
+    if devices is None or guests is None or not _are_devices_known(guests):
         return None
     return list_held_addresses(devices, [guest.devices for guest in guests])
 
@@ -205,7 +210,8 @@ def _get_flavor_slots(
     if domains is None or guests is None or not (flavors or options.flavors_from_guests):
         return (), ()
     problems: tuple[Problem, ...] = ()
-    if reading.node_devices is not None:
+    are_devices_known = reading.node_devices is not None and _are_devices_known(guests)
+    if reading.node_devices is not None and are_devices_known:
         own = [guest.devices for guest in guests]
         inventories = (*get_pool_inventories(reading.node_devices, own), *inventories)
     if options.flavors_from_guests:
@@ -217,7 +223,7 @@ def _get_flavor_slots(
             *flavors,
             *(each for each in learnt if offered.issuperset(name for name, _ in each.devices)),
         )
-    if reading.node_devices is None:
+    if not are_devices_known:
         flavors = tuple(flavor for flavor in flavors if not flavor.devices)
     has_cells = capabilities is not None and capabilities.has_all_cells and is_placement_known
     if capabilities is None or hypervisor_type is None or not has_cells:
@@ -239,7 +245,11 @@ def _find_flavor(guest: Contribution, devices: NodeDevices | None) -> Flavor | N
     Before Nova 32.0 the metadata do not name them. What the guest has then tells.
     """
     own = guest.devices
-    if guest.flavor is None or guest.flavor.devices or not (own.hostdevs or own.mdev_uuids):
+    if guest.flavor is None or guest.flavor.devices:
+        return guest.flavor
+    if not own.are_known:
+        return None
+    if not (own.hostdevs or own.mdev_uuids):
         return guest.flavor
     requested = None if devices is None else find_requested(devices, own)
     return None if requested is None else replace(guest.flavor, devices=requested)

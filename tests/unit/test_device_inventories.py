@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from exporter.device_spec import DeviceSpecError, list_assignable, parse_device_
 from exporter.model import (
     DeviceClass,
     DeviceProvider,
+    DomainInfo,
+    Flavor,
+    Guest,
     GuestDevices,
     Inventory,
     Mdev,
@@ -27,12 +31,12 @@ from exporter.model import (
 )
 from exporter.placement.devices import get_device_inventories, list_held_addresses
 from exporter.placement.pci import find_free, get_pci_view
-from exporter.virt.guests import parse_guest
+from exporter.virt.guests import make_unread_guest, parse_guest
 from exporter.virt.node_devices import parse_node_devices
 from exporter.virt.resources import get_available_resource
 from tests.support.guests import guest_xml
 from tests.support.node_devices import GPU, NETWORK_CARD, VDPA, VIRTUAL_FUNCTION
-from tests.support.records import make_guest, make_pci_device, make_reading, make_snapshot
+from tests.support.records import make_domain, make_guest, make_pci_device, make_reading, make_snapshot
 from tests.unit.test_node_devices import Cache, Devices
 
 VGPU = DeviceClass("VGPU")
@@ -80,20 +84,31 @@ def test_a_guest_without_devices_has_none() -> None:
     assert read_devices() == GuestDevices()
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        HOSTDEV.replace(" bus='0x84'", ""),
-        HOSTDEV.replace("0x84", "none"),
-        HOSTDEV.replace("0x84", "-0x1"),
-        MDEV.replace(f" uuid='{UUIDS[1].upper()}'", ""),
-        "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>",
-        "<hostdev mode='subsystem' type='pci'/>",
-        "<interface type='vdpa'/>",
-    ],
+ODD_DEVICES = (
+    (HOSTDEV.replace(" bus='0x84'", ""), "<hostdev type='pci'>"),
+    (HOSTDEV.replace("0x84", "none"), "<hostdev type='pci'>"),
+    (HOSTDEV.replace("0x84", "-0x1"), "<hostdev type='pci'>"),
+    ("<hostdev mode='subsystem' type='pci'/>", "<hostdev type='pci'>"),
+    (MDEV.replace(f" uuid='{UUIDS[1].upper()}'", ""), "<hostdev type='mdev'>"),
+    (PORT.replace("bus='0x02'", "bus=''"), "<interface type='hostdev'>"),
+    ("<interface type='vdpa'/>", "<interface type='vdpa'>"),
 )
-def test_an_odd_device_costs_neither_the_guest_nor_its_other_devices(odd: str) -> None:
-    assert read_devices(odd, PORT) == GuestDevices(interfaces=frozenset({"0000:02:02.0"}))
+
+
+@pytest.mark.parametrize(("odd", "what"), ODD_DEVICES)
+def test_an_odd_device_costs_neither_the_guest_nor_its_other_devices(odd: str, what: str) -> None:
+    """It is left out and named."""
+    guest = parse_guest(make_domain_xml(interfaces=(odd, PORT)))
+    assert guest.devices == GuestDevices(interfaces=frozenset({"0000:02:02.0"}), are_known=False)
+    assert guest.odd_parts.startswith(f"{what}: ")
+    assert guest.is_placement_known
+
+
+def test_a_device_that_is_no_pci_and_no_mediated_one_is_not_odd() -> None:
+    usb = "<hostdev mode='subsystem' type='usb'><source><address bus='1' device='2'/></source></hostdev>"
+    guest = parse_guest(make_domain_xml(interfaces=(usb, PORT)))
+    assert guest.devices == GuestDevices(interfaces=frozenset({"0000:02:02.0"}))
+    assert guest.odd_parts == ""
 
 
 # Inventories.
@@ -197,6 +212,30 @@ def test_where_devices_are_not_read_there_is_no_inventory_of_them() -> None:
     assert all(each.free_by_provider is None for each in resources.inventories)
     assert len(resources.inventories) == 3
     assert resources.held_pci_devices is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        parse_guest(make_domain_xml(interfaces=(ODD_DEVICES[0][0],))),
+        make_unread_guest(make_domain(2), DomainInfo(vcpus=1, memory_kib=1, maximum_memory_kib=1)),
+    ],
+    ids=["odd device", "no XML"],
+)
+def test_what_guests_hold_is_unknown_if_one_of_their_devices_is_odd(odd: Guest) -> None:
+    """It may be any device: what counts as free would be a guess."""
+    guests = [make_guest(1, devices=hold(UUIDS[1])[0]), odd]
+    flavors = [Flavor(name="gpu", vcpus=1, memory_mb=1, disk_gb=0, devices=((VGPU, 1),))]
+    flavors.append(replace(flavors[0], name="plain", devices=()))
+    resources = get_available_resource(
+        make_reading(guests=guests, node_devices=make_node_devices(make_provider(1, 4))),
+        HypervisorConfig(uri="test:///default", flavors=tuple(flavors)),
+    )
+    (inventory,) = [each for each in resources.inventories if each.resource_class == VGPU]
+    assert (inventory.total, inventory.claimed, inventory.free_by_provider) == (4, None, None)
+    assert resources.held_pci_devices is None
+    assert [each.flavor for each in resources.flavor_slots] == ["plain"]
+    assert resources.vcpus_used is not None
 
 
 # PCI devices.

@@ -178,6 +178,13 @@ def test_a_flavor_whose_devices_are_not_known_is_not_learnt(is_known: bool) -> N
     assert learn(make_node_devices(make_provider(1, 5)) if is_known else None, own) is None
 
 
+def test_a_flavor_of_a_guest_with_an_odd_device_is_not_learnt() -> None:
+    """It would be one without that device."""
+    own = GuestDevices(hostdevs=frozenset({make_gpu(0).address}), are_known=False)
+    assert learn(make_node_devices(pci_devices=(make_gpu(0), make_gpu(1))), own) is None
+    assert learn(make_node_devices(), GuestDevices(are_known=False)) is None
+
+
 def test_devices_of_one_card_were_asked_for_together() -> None:
     card = DeviceProvider(
         name="pci_0000_84_00_0",
