@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from exporter.virt.mounted import Mounted
 from exporter.virt.mounts import FileSystem
@@ -19,6 +20,7 @@ CEPH_PORTS = frozenset({"6789", "3300"})  # of its monitors: of the first and of
 GLUSTER_PORTS = frozenset({"24007"})
 ISCSI_PORTS = frozenset({"3260"})
 _NFS_PORTS = frozenset({"2049"})
+_NFS_RDMA_PORT = "20049"
 _SMB_PORTS = frozenset({"445", "139"})
 _BEEGFS_PORTS = frozenset({"8008", "8010"})
 _MOOSEFS_PORTS = frozenset({"9421"})
@@ -42,6 +44,9 @@ def identify_file_system(
     :param hostname: the hypervisor's; its own exports are known to it by a loopback address
     :param path: the path that is measured
     """
+    if file_system.type == "fuse" and "#" in file_system.source:  # "mfs#master:9421", of old
+        subtype, _, rest = file_system.source.partition("#")
+        file_system = replace(file_system, type=f"fuse.{subtype}", source=rest)
     kind, find_id = _TYPES.get(file_system.type, ("file system", _find_nothing))
     shared_id = None
     if not _is_own_loopback(file_system.options.get("addr"), file_system.source, hostname):
@@ -83,7 +88,9 @@ def _find_nothing(_file_system: FileSystem, _details: Mapping[str, str]) -> None
 
 def _find_nfs(file_system: FileSystem, _details: Mapping[str, str]) -> str | None:
     host, colon, path = file_system.source.partition(":/")
-    return make_nfs_id(host, path, port=file_system.options.get("port", "")) if colon else None
+    port = file_system.options.get("port", "")
+    is_rdma = file_system.options.get("proto", "").startswith("rdma") and port == _NFS_RDMA_PORT
+    return make_nfs_id(host, path, port="" if is_rdma else port) if colon else None
 
 
 def _find_cifs(file_system: FileSystem, _details: Mapping[str, str]) -> str | None:
@@ -151,11 +158,12 @@ def _find_beegfs(_file_system: FileSystem, details: Mapping[str, str]) -> str | 
 
 
 def _find_moosefs(file_system: FileSystem, _details: Mapping[str, str]) -> str | None:
-    """Read "mfs#master:9421", or with the folder "mfs#master:9421/folder"."""
-    source = file_system.source.partition("#")[2]
+    """Read "mfs#master:9421" or "master:9421", or with the folder "master:9421/folder"."""
+    source = file_system.source.removeprefix("mfs#")
     hosts, _, path = source.partition("/")
     known = normalise_hosts([hosts.removesuffix(":")], ports=_MOOSEFS_PORTS)
-    return None if known is None else make_id("moosefs", known, normalise_path(path))
+    is_server = ":" in hosts or source != file_system.source
+    return make_id("moosefs", known, normalise_path(path)) if is_server and known is not None else None
 
 
 def _find_quobyte(file_system: FileSystem, _details: Mapping[str, str]) -> str | None:
