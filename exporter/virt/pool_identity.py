@@ -112,6 +112,11 @@ def _make_local_key(name: str, source: PoolSource, mounted: Mounted | None) -> o
     """Return what is equal for two pools of one hypervisor that are the same storage."""
     if mounted is not None:
         return ("device", mounted.file_system.device)
+    if source.type == "zfs" and source.name:
+        # libvirt tells the numbers of the whole zpool for each data set ("tank/vms").
+        return ("zfs", source.name.partition("/")[0])
+    if source.type == "logical" and source.name:
+        return ("logical", source.name)  # a host has one volume group of a name, on whatever devices
     where = (frozenset(source.hosts), source.name, source.folder, frozenset(source.devices))
     if any(where):
         return (source.type, *where)

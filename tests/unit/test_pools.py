@@ -268,6 +268,14 @@ def test_a_mount_and_a_folder_on_it_count_once(host: str) -> None:
             True,
         ),
         (pool_xml("logical", "<name>vg</name>"), pool_xml("logical", "<name>other</name>"), False),
+        (
+            pool_xml("logical", "<name>vg</name><device path='/dev/sda'/>"),
+            pool_xml("logical", "<name>vg</name>"),
+            True,
+        ),
+        (pool_xml("zfs", "<name>tank/vms</name>"), pool_xml("zfs", "<name>tank/images</name>"), True),
+        (pool_xml("zfs", "<name>tank</name>"), pool_xml("zfs", "<name>tank/images</name>"), True),
+        (pool_xml("zfs", "<name>tank</name>"), pool_xml("zfs", "<name>tank2</name>"), False),
         (pool_xml("dir", "", "/a"), pool_xml("dir", "", "/a/"), True),
         (pool_xml("dir", "", "/a"), pool_xml("dir", "", "/a/b"), False),
         (
