@@ -212,7 +212,7 @@ class Guest:
     images: tuple[Disk, ...]  # the disks that count in Nova's over-commit
     has_nova_metadata: bool
     nova_flavor: NovaFlavor | None  # None without metadata, or if they cannot be read
-    metadata_error: str | None  # why the metadata cannot be read
+    metadata_error: str | None  # why the metadata, or an extra spec of them, cannot be read
     is_volume_backed: bool  # whether its root disk is a Cinder volume
     numa_cells: tuple[GuestNumaCell, ...]
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads

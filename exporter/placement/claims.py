@@ -29,15 +29,18 @@ def sum_claims(claims: Sequence[Claim]) -> Claim:
 
 
 def describe_broken_metadata(guest: Guest) -> Problem | None:
-    """Return a problem if the guest's flavor cannot be read, so that its claim is not that of the flavor."""
+    """Return a problem if the guest's flavor, or a part of it, cannot be read."""
     if guest.metadata_error is None:
         return None
+    if guest.nova_flavor is None:
+        effect = "its claim is taken from its libvirt configuration, because Nova's metadata cannot be read"
+    else:
+        effect = "left out of its claim, as in Nova"
     return Problem(
         severity=Severity.ERROR,
         reason="metadata",
         subject=guest.name,
-        message=f"domain {guest.name}: its claim is taken from its libvirt configuration,"
-        f" because Nova's metadata cannot be read: {guest.metadata_error}",
+        message=f"domain {guest.name}: {effect}: {guest.metadata_error}",
     )
 
 

@@ -19,11 +19,16 @@ NAMESPACES = (
 _COUNT = re.compile(r"[0-9]{1,9}")
 # Such as resources:VGPU or resources_gpu1:CUSTOM_A: a class of Placement, and a group of the request.
 _DEVICE_SPEC = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:([A-Z0-9_]{1,255})", re.ASCII)
+# Of the odd extra specs of one flavor, so many are named.
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NovaMetadata:
-    """A guest's metadata. `error` says why the flavor could not be read."""
+    """A guest's metadata.
+
+    :ivar error: why the flavor, or an extra spec of it, could not be read
+    """
 
     flavor: NovaFlavor | None
     error: str | None
@@ -47,14 +52,20 @@ def _parse_instance(instance: ElementTree.Element, namespace: str) -> NovaMetada
     element = instance.find(f"{namespace}flavor")
     if element is None:
         return NovaMetadata(flavor=None, error=None, has_image=has_image)
+    odd: list[str] = []
     try:
-        flavor = _parse_flavor(element, namespace)
+        flavor = _parse_flavor(element, namespace, odd)
     except ValueError as error:
         return NovaMetadata(flavor=None, error=str(error), has_image=has_image)
-    return NovaMetadata(flavor=flavor, error=None, has_image=has_image)
+    return NovaMetadata(flavor=flavor, error="; ".join(odd[:_MAX_NAMED]) or None, has_image=has_image)
 
 
-def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
+def _parse_flavor(element: ElementTree.Element, namespace: str, odd: list[str]) -> NovaFlavor:
+    """Return the flavor.
+
+    :param odd: gets why an extra spec was left out, for each one
+    :raises ValueError: if one of the flavor's own numbers is odd
+    """
     name = element.get("name", "")
     if not name:
         raise ValueError("<nova:flavor> without a name")
@@ -65,28 +76,43 @@ def _parse_flavor(element: ElementTree.Element, namespace: str) -> NovaFlavor:
         root_gb=_count(element, namespace, "disk"),
         ephemeral_gb=_count(element, namespace, "ephemeral", absent="0"),
         swap_mb=_count(element, namespace, "swap", absent="0"),
-        resources=dict(_list_resources(element, namespace)),
-        devices=tuple(_list_devices(element, namespace)),
+        resources=dict(_list_resources(element, namespace, odd)),
+        devices=tuple(_list_devices(element, namespace, odd)),
         cpu_thread_policy=_read_thread_policy(element, namespace),
     )
 
 
-def _list_resources(element: ElementTree.Element, namespace: str) -> Iterator[tuple[ResourceClass, int]]:
+def _list_resources(
+    element: ElementTree.Element, namespace: str, odd: list[str]
+) -> Iterator[tuple[ResourceClass, int]]:
     """Yield the extra specs, which Nova writes since 32.0. They replace the flavor's own numbers."""
     for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec"):
         prefix, _, name = spec.get("name", "").partition(":")
         if prefix == "resources" and name in ResourceClass.__members__:
-            yield ResourceClass[name], _parse_count(spec.text or "", f"extraSpec resources:{name}")
+            amount = _parse_amount(spec, odd)
+            if amount is not None:
+                yield ResourceClass[name], amount
 
 
-def _list_devices(element: ElementTree.Element, namespace: str) -> Iterator[tuple[DeviceClass, int]]:
+def _list_devices(
+    element: ElementTree.Element, namespace: str, odd: list[str]
+) -> Iterator[tuple[DeviceClass, int]]:
     """Yield what the extra specs ask for of devices: resources:VGPU, or resources1:VGPU of a group."""
     for spec in element.iterfind(f"{namespace}extraSpecs/{namespace}extraSpec"):
         match = _DEVICE_SPEC.fullmatch(spec.get("name", ""))
         if match is not None and match[1] not in ResourceClass.__members__:
-            amount = _parse_count(spec.text or "", f"extraSpec {match[0][:40]}")
+            amount = _parse_amount(spec, odd)
             if amount:
                 yield DeviceClass(match[1]), amount
+
+
+def _parse_amount(spec: ElementTree.Element, odd: list[str]) -> int | None:
+    """Return the amount of an extra spec; None if it is odd. Nova leaves it out then (`add_resource`)."""
+    try:
+        return _parse_count(spec.text or "", f"extraSpec {spec.get('name', '')[:40]}")
+    except ValueError as error:
+        odd.append(str(error))
+        return None
 
 
 def _read_thread_policy(element: ElementTree.Element, namespace: str) -> str | None:

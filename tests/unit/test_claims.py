@@ -139,6 +139,13 @@ def test_broken_metadata_cost_a_guest_its_flavor_and_are_told_once() -> None:
     assert describe_broken_metadata(make_guest(2)) is None
     assert (problem.severity, problem.reason, problem.subject) == (Severity.ERROR, "metadata", "guest1")
     assert "<nova:vcpus> is 'x'" in problem.message
+    assert "its claim is taken from its libvirt configuration" in problem.message
+
+
+def test_an_odd_extra_spec_is_told_as_what_it_is() -> None:
+    problem = describe_broken_metadata(make_guest(1, nova_flavor=make_nova_flavor(), metadata_error="odd"))
+    assert problem is not None
+    assert problem.message == "domain guest1: left out of its claim, as in Nova: odd"
 
 
 @given(st.integers(0, 10**9))

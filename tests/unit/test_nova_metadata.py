@@ -140,6 +140,21 @@ def test_the_thread_policy_is_in_the_extra_specs(specs: dict[str, str], policy: 
     assert flavor.cpu_thread_policy == policy
 
 
-def test_an_extra_spec_that_claims_nonsense_is_refused() -> None:
-    spec = "<n:extraSpecs><n:extraSpec name='resources:VCPU'>many</n:extraSpec></n:extraSpecs>"
-    assert refuse(flavor_xml(more=spec)) == "<nova:extraSpec resources:VCPU> is 'many', not a whole number"
+def test_an_extra_spec_that_claims_nonsense_is_left_out_and_named() -> None:
+    """Nova claims the flavor's own number then (`RequestGroup.add_resource`)."""
+    specs = {
+        "resources:VCPU": "many",
+        "resources:VGPU": "-1",
+        "resources1:VGPU": "2",
+        "resources:MEMORY_MB": "7",
+    }
+    elements = "".join(f"<n:extraSpec name='{name}'>{text}</n:extraSpec>" for name, text in specs.items())
+    metadata = parse(instance_xml(flavor_xml(more=f"<n:extraSpecs>{elements}</n:extraSpecs>")))
+    assert metadata is not None
+    assert metadata.flavor is not None
+    assert metadata.flavor.resources == {ResourceClass.MEMORY_MB: 7}
+    assert metadata.flavor.devices == (("VGPU", 2),)
+    assert metadata.error == (
+        "<nova:extraSpec resources:VCPU> is 'many', not a whole number;"
+        " <nova:extraSpec resources:VGPU> is '-1', not a whole number"
+    )
