@@ -79,18 +79,28 @@ def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
 def find_file_system_at(mountinfo: str, path: str) -> FileSystem | None:
     """Return the file system on which a path lies, by its text; None if there is none.
 
+    What is mounted below a folder is hidden by a later mount on that folder, though mountinfo still has it.
+
     :param path: without links
     """
-    found, length = "", -1
+    above: list[tuple[str, str, str]] = []  # the mount's parent, its point, its line
     for line in mountinfo.split("\n"):
         fields = line.split(" ", _FIRST_OPTIONAL_FIELD)
-        if len(fields) <= _FIRST_OPTIONAL_FIELD:
-            continue
-        point = _unescape(fields[4])
-        is_on_it = path == point or path.startswith(point.rstrip("/") + "/")
-        if is_on_it and len(point) >= length:  # of several at one point, the last one hides the others
-            found, length = line, len(point)
-    return _parse_line(found) if found else None
+        if len(fields) > _FIRST_OPTIONAL_FIELD and _is_below(path, point := _unescape(fields[4])):
+            above.append((fields[1], point, line))
+    if not above:
+        return None
+    # Of several at one point, the last one hides the others.
+    index = max(range(len(above)), key=lambda each: (len(above[each][1]), each))
+    parent, found, line = above[index]
+    for later_parent, point, later in above[index + 1 :]:
+        if later_parent == parent and len(point) < len(found):
+            line = later
+    return _parse_line(line)
+
+
+def _is_below(path: str, point: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")
 
 
 def _parse_line(line: str) -> FileSystem | None:

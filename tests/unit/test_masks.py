@@ -227,3 +227,24 @@ def test_a_container_that_changed_its_root_to_the_hosts_sees_the_hosts(tmp_path:
     """As with chroot /host; and a system container of LXC is the host of its libvirt."""
     sandbox = make_sandbox(tmp_path, f"200 199 {top}\n", pid=1)
     assert ask("/var/lib/nova/instances", sandbox) is None
+
+
+def test_a_mount_below_a_folder_that_is_hidden_is_hidden_too(tmp_path: Path) -> None:
+    """Mountinfo still has it."""
+    mounts = """\
+1 1 0:2 / / rw - rootfs rootfs rw
+27 1 254:0 / / rw - ext4 /dev/vda rw
+31 27 254:1 / /home/nova rw - xfs /dev/vdb rw
+32 27 0:50 / /home ro - tmpfs tmpfs ro,mode=755
+33 27 254:2 / /srv rw - xfs /dev/vdc rw
+34 33 0:30 / /srv/nova rw - nfs4 nfs01:/nova rw
+"""
+    sandbox = make_sandbox(tmp_path, mounts)
+    mask = ask("/home/nova/instances", sandbox)
+    assert mask is not None
+    assert "ProtectHome=" in mask
+    for path, point in (("/srv/nova/a", "/srv/nova"), ("/srv/novae", "/srv"), ("/var", "/")):
+        mount = sandbox.find_mount("self", path)
+        assert mount is not None
+        assert mount.point == point
+        assert mount.type != "rootfs"
