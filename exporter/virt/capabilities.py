@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from xml.etree import ElementTree
 
-from exporter.cpu_spec import CpuSpecError, CpuSpecs
+from exporter.cpu_spec import CpuSpecs
 from exporter.errors import HypervisorError
 from exporter.label import make_label_value
 from exporter.model import Capabilities, CpuInfo, NumaCell, PageSize
@@ -71,7 +70,7 @@ def _cells(root: ElementTree.Element, odd: OddParts) -> tuple[NumaCell, ...]:
     if len(elements) > _MAX_CELLS:
         odd.read("<cells>", partial(_refuse, f"{len(elements)} NUMA cells, {_MAX_CELLS} at most are read"))
         return ()
-    read = (odd.read(f"NUMA cell {each.get('id')!r:.20}", partial(_cell, each)) for each in elements)
+    read = (odd.read(f"NUMA cell {each.get('id')!r:.20}", partial(_cell, each, odd)) for each in elements)
     cells = [cell for cell in read if cell is not None]
     count = Counter(cell.id for cell in cells)
     for number in (number for number, times in count.items() if times > 1):
@@ -83,7 +82,7 @@ def _refuse(message: str) -> None:
     raise ValueError(message)
 
 
-def _cell(element: ElementTree.Element) -> NumaCell:
+def _cell(element: ElementTree.Element, odd: OddParts) -> NumaCell:
     pages = {
         to_kib(each.attrib["size"], each.get("unit")): whole_number(each.text or "")
         for each in element.iterfind("pages")
@@ -96,16 +95,20 @@ def _cell(element: ElementTree.Element) -> NumaCell:
         memory_kib=0 if memory is None else to_kib(memory.text or "", memory.get("unit")),
         pages=tuple(PageSize(size_kib=size, total=total) for size, total in pages.items()),
         cpus=frozenset(whole_number(cpu.attrib["id"]) for cpu in element.iterfind("cpus/cpu")),
-        siblings=frozenset(_list_siblings(element)),
+        siblings=frozenset(_list_siblings(element, odd)),
     )
 
 
-def _list_siblings(cell: ElementTree.Element) -> Iterator[frozenset[int]]:
-    """Yield the threads of each core: of those that libvirt tells, so not of an offline CPU."""
+def _list_siblings(cell: ElementTree.Element, odd: OddParts) -> Iterator[frozenset[int]]:
+    """Yield the threads of each core: of those that libvirt tells, so not of an offline CPU.
+
+    :param odd: gets those that are odd, which are left out
+    """
     specs = CpuSpecs()
-    for siblings in {cpu.get("siblings", "") for cpu in cell.iterfind("cpus/cpu")}:
-        with contextlib.suppress(CpuSpecError):
-            yield specs.parse(siblings)
+    for siblings in sorted({cpu.get("siblings", "") for cpu in cell.iterfind("cpus/cpu")} - {""}):
+        threads = odd.read(f"siblings in NUMA cell {cell.get('id')!r:.20}", partial(specs.parse, siblings))
+        if threads is not None:
+            yield threads
 
 
 def _int(text: str | None) -> int | None:

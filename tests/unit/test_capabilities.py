@@ -35,8 +35,12 @@ def test_cells_are_told_with_their_cpus_and_pages() -> None:
 
 @pytest.mark.parametrize("siblings", ["", "0-", "2-0", "0,x", "0-99999999999"])
 def test_odd_siblings_cost_nothing_else(siblings: str) -> None:
-    first, _ = parse_capabilities(CELLS.replace("siblings='0,2'", f"siblings='{siblings}'")).cells
+    """They are named, but for an offline CPU, which has none."""
+    capabilities = parse_capabilities(CELLS.replace("siblings='0,2'", f"siblings='{siblings}'"))
+    first, _ = capabilities.cells
     assert (first.cpus, first.siblings) == ({0, 2}, frozenset())
+    assert ("siblings in NUMA cell '0': " in capabilities.odd_parts) == bool(siblings)
+    assert capabilities.has_all_cells == (not siblings), "what fits by whole cores is not known"
 
 
 def test_of_a_host_that_tells_nothing_nothing_is_known() -> None:
