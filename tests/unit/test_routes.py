@@ -52,7 +52,12 @@ class Site:
     collectors: Sequence[Collector] = COLLECTORS
 
     def __init__(
-        self, *, names: Sequence[str] = ("kvm01", "kvm02"), read_timeout: float = 20, **changes: object
+        self,
+        *,
+        names: Sequence[str] = ("kvm01", "kvm02"),
+        read_timeout: float = 20,
+        reload_timeout: float = 20,
+        **changes: object,
     ) -> None:
         self.config = Config(
             hypervisors=tuple(HypervisorConfig(name=name, uri=f"test:///{name}") for name in names),
@@ -85,7 +90,7 @@ class Site:
             reload=self.reloader.reload,
             access=self.access,
             clock=self.clock,
-            reload_timeout=0.05,
+            reload_timeout=reload_timeout,
         )
 
     def _make_host(self, hypervisor: HypervisorConfig, config: Config):  # type: ignore[no-untyped-def]
@@ -617,7 +622,7 @@ def test_a_refused_reload_says_every_mistake() -> None:
 
 def test_who_waits_for_a_reload_that_hangs_is_told_soon_and_further_ones_at_once() -> None:
     async def run() -> None:
-        site = Site()
+        site = Site(reload_timeout=0.05)
         site.disk_answers.clear()
         waiting = [site.ask("/-/reload", method="POST") for _ in range(MAX_WAITING_FOR_RELOAD + 1)]
         *told_soon, told_at_once = await asyncio.gather(*waiting)
@@ -671,7 +676,7 @@ async def test_a_page_of_another_site_cannot_ask_for_a_reload(
 
 
 async def test_a_reload_that_takes_long_is_answered_with_what_happens_next() -> None:
-    site = Site()
+    site = Site(reload_timeout=0.05)
     site.disk_answers.clear()
     response = await site.ask("/-/reload", method="POST")
     site.disk_answers.set()
