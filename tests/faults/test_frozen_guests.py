@@ -314,6 +314,10 @@ def test_a_libvirtd_that_is_restarted_beside_a_frozen_guest_is_up_again_at_once(
         with frozen(own_libvirtd, "frozen0"):
             own_libvirtd.restart()
             wait_until(lambda: exporter.scrape().value("hypervisor_up") == 1, "a new connection", seconds=3)
+            # Node devices are read between scrapes, on a connection of their own.
+            wait_until(
+                lambda: exporter.scrape().series("hypervisor_unread_devices") != [], "node devices", seconds=3
+            )
             taken = watch(exporter, own_libvirtd, _WATCH_SECONDS)
         check_whole(taken, before.scrape)
         assert slow(taken) == []
