@@ -52,9 +52,9 @@ from exporter.standard_streams import (
     print_output,
 )
 from exporter.systemd import Notifier, get_passed_sockets
-from exporter.virt.ceph_pools import CephPools
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.opening import OPENINGS
+from exporter.virt.storage.ceph_pools import CephPools
 from exporter.web.access import Access, AccessSettings, load_access
 from exporter.web.connection import ServerLimits
 from exporter.web.exposition import render_text

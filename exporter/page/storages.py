@@ -10,7 +10,7 @@ from exporter.page.amount import Amount, merge_amounts, sum_amounts
 
 GIB = 2**30
 
-# Begins the id of storage of which nothing says that others may share it (exporter/virt/storage_identity.py).
+# Begins the id of storage of which nothing says that others may share it (exporter/virt/storage/identity.py).
 OWN_PREFIX = "host:"
 
 

@@ -11,23 +11,28 @@ opening.py            connections that are being opened, and the end of those th
 silent_sockets.py     this process' connections on which nothing arrives
 connections.py        lends connections to calls that may wait
 slow_calls.py         calls that each refresh makes, and whose last answer counts while there is no new one
+failed_calls.py       calls that fail: what they cost, and the problem
 call_source.py        a source of one such call: a new number is often one
 guest_calls.py        calls about one guest, which may be frozen
 refresh_timeout.py    the second that one refresh has for all that hangs
-files.py, mounts.py   reads of files on mounts that may hang
+files.py, mounts.py   reads of files on mounts that may hang; masks.py: paths that a sandbox hides
+commands.py           runs commands that may hang
 
 What the sources are made of:
 guests                guest_cache.py: guests, kept in step with the list of domains
-                      guests.py: a domain's XML; guest_numa.py, nova_metadata.py, memory_units.py: parts of it
-images                disks.py: images' headers; volumes.py: sizes of storage volumes
+                      guests.py: a domain's XML; parts of it: guest_numa.py, guest_devices.py,
+                      nova_metadata.py, memory_units.py
+images                disks.py: images' headers
                       liveness.py: which guests are seen to run, and may be asked
-storage               storage.py: file systems and storage pools; storage_commands.py: `vgs` and `ceph df`
+storage               storage/: how large it is, and which storage it is
 capabilities, NUMA    capabilities.py: the host's capabilities; numa.py: Nova's NUMA topology
-node devices          node_devices.py
+                      cpu_cells.py: the cells of offline CPUs
+node devices          node_devices.py; vital_product_data.py: a part of it that libvirt may write wrongly
 all                   libvirt_xml.py: what all parsers of libvirt's XML share
 
 The host itself:
 host_ip.py            its address
+identity.py           which hypervisor it is
 
 Messages:
 connecting.py, daemons.py, missing.py   what to do when libvirt, or a daemon of it, is not there

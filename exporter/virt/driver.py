@@ -30,7 +30,6 @@ from exporter.virt.calls import (
     StorageHypervisor,
     WaitingHypervisor,
 )
-from exporter.virt.ceph_pools import CephPools
 from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, RETRY_SECONDS, Connections
 from exporter.virt.contribution import Contributions
 from exporter.virt.failed_calls import make_failed_call
@@ -46,7 +45,8 @@ from exporter.virt.sources.node_devices import NodeDeviceCache
 from exporter.virt.sources.numa import NumaMemory, has_outgrown
 from exporter.virt.sources.online_cpus import OnlineCpus
 from exporter.virt.sources.storage import HostStorage
-from exporter.virt.volumes import VolumeSizes
+from exporter.virt.storage.ceph_pools import CephPools
+from exporter.virt.storage.volumes import VolumeSizes
 
 T = TypeVar("T")
 

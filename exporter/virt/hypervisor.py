@@ -56,8 +56,8 @@ from exporter.virt.daemons import (
 from exporter.virt.libvirt_log import redirect_libvirt_log
 from exporter.virt.missing import explain_missing
 from exporter.virt.opening import OPENINGS, OpeningTimeoutError
-from exporter.virt.pools import parse_pool_source
-from exporter.virt.storage import StorageError
+from exporter.virt.storage.file_system import StorageError
+from exporter.virt.storage.pools import parse_pool_source
 
 try:
     with redirect_libvirt_log():

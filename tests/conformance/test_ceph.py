@@ -16,7 +16,7 @@ import pytest
 
 from exporter.model import Storage
 from exporter.virt.commands import Commands
-from exporter.virt.storage_commands import get_ceph_fsid, get_ceph_pool_info
+from exporter.virt.storage.back_ends import get_ceph_fsid, get_ceph_pool_info
 from tests.conformance.test_nova_storage import ask_nova, expect
 from tests.support.ceph import OSD_BYTES, OSDS, CephCluster, CephError, CephMissingError
 from tests.support.exporter_process import Scrape, serve

@@ -18,7 +18,7 @@ import pytest
 
 from exporter.model import Storage
 from exporter.virt.commands import Commands
-from exporter.virt.storage_commands import get_ceph_pool_info, get_volume_group_info
+from exporter.virt.storage.back_ends import get_ceph_pool_info, get_volume_group_info
 from tests.support.exporter_process import Scrape, scrape_once, serve
 from tests.support.guests import GIB, MIB, file_disk, guest_xml, make_qcow2
 from tests.support.libvirtd import LibvirtDaemon

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.mounted import read_mounted
+from exporter.virt.storage.mounted import read_mounted
 from tests.support.network_mounts import mount_tmpfs
 from tests.support.sandbox import run
 

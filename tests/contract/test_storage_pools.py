@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from exporter.virt.storage import get_fs_info
+from exporter.virt.storage.file_system import get_fs_info
 from tests.contract.worlds import pool_xml
 from tests.support.embedding import serve_test_driver
 from tests.support.exporter_process import Scrape, scrape_once

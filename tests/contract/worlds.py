@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from exporter.model import Storage
-from exporter.virt.storage import get_fs_info
+from exporter.virt.storage.file_system import get_fs_info
 from tests.support.embedding import embedded_uri, serve_embedded_qemu, serve_test_driver
 from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import GIB, MIB, file_disk, guest_xml, make_qcow2, make_raw, write

@@ -29,8 +29,8 @@ from exporter.virt.capabilities import parse_capabilities
 from exporter.virt.disks import ImageReader
 from exporter.virt.guests import GuestXmlError, parse_guest
 from exporter.virt.node_devices import parse_node_devices
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import parse_ceph_usage, parse_volume_group
+from exporter.virt.storage.back_ends import parse_ceph_usage, parse_volume_group
+from exporter.virt.storage.file_system import StorageError
 from exporter.web.access import Access, AccessSettings
 from exporter.web.connection import ServerLimits
 from exporter.web.messages import Request

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.recorder import Recorder
-from exporter.virt.ceph_pools import CephAccess, CephPools
+from exporter.virt.storage.ceph_pools import CephAccess, CephPools
 from tests.support.hosts import Clock
 from tests.support.programs import CEPH_DF, find_marked, write_program
 from tests.support.waiting import wait_until

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from exporter.virt.commands import MAX_OUTPUT_BYTES, CommandError, Commands, Output
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import get_volume_group_info
+from exporter.virt.storage.back_ends import get_volume_group_info
+from exporter.virt.storage.file_system import StorageError
 from tests.support.hung_mount import hung_mount, needs_hung_mount
 from tests.support.programs import find_marked, write_program
 from tests.support.waiting import wait_until

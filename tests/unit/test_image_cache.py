@@ -12,11 +12,11 @@ import pytest
 from exporter.compute.source import Settings
 from exporter.config.settings import HypervisorConfig
 from exporter.model import Severity
-from exporter.virt import image_cache
-from exporter.virt.image_cache import get_image_cache_bytes
 from exporter.virt.masks import Sandbox, find_mask
 from exporter.virt.sources.image_cache import ImageCache
-from exporter.virt.storage import StorageError
+from exporter.virt.storage import image_cache
+from exporter.virt.storage.file_system import StorageError
+from exporter.virt.storage.image_cache import get_image_cache_bytes
 from tests.support.hosts import Clock
 
 BLOCK = 4096

@@ -18,7 +18,7 @@ from exporter.virt.sources.images import (
     ImageSizes,
     WantedImage,
 )
-from exporter.virt.volumes import VolumeSizes
+from exporter.virt.storage.volumes import VolumeSizes
 from tests.support.hosts import Clock, make_settings
 from tests.support.records import GIB, make_disk
 from tests.support.waiting_libvirt import WaitingLibvirt

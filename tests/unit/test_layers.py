@@ -161,10 +161,10 @@ def test_one_module_starts_programs() -> None:
     }
     callers = {module for module in MODULES if "exporter.virt.commands" in list_imports(module)}
     assert callers == {
-        "exporter.virt.ceph_pools",
-        "exporter.virt.command_reader",
+        "exporter.virt.storage.ceph_pools",
+        "exporter.virt.storage.command_reader",
         "exporter.virt.sources.storage",
-        "exporter.virt.storage_commands",
+        "exporter.virt.storage.back_ends",
     }
 
 

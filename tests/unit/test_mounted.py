@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.mounted import find_mounted, read_details, read_mounted, read_volume_group
 from exporter.virt.mounts import FileSystem, find_file_system
+from exporter.virt.storage.mounted import find_mounted, read_details, read_mounted, read_volume_group
 
 
 def make_file_system(type_: str, **options: str) -> FileSystem:

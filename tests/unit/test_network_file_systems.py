@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from exporter.virt.mounts import find_file_system
-from exporter.virt.network_file_systems import identify_file_system, normalise_host, normalise_hosts
-from exporter.virt.storage_identity import StorageSource
+from exporter.virt.storage.identity import StorageSource
+from exporter.virt.storage.network_file_systems import identify_file_system, normalise_host, normalise_hosts
 
 FSID = "3f6a52bc-1c2c-4b5e-9d5c-3f6b2ad1a111"
 NO_DETAILS: Mapping[str, str] = {}

@@ -16,8 +16,8 @@ from exporter.compute.resource_view import verify_resources
 from exporter.model import DomainInfo, Flavor, Guest, Resources, Storage
 from exporter.virt.guests import parse_guest
 from exporter.virt.mounts import Mounts, find_file_system, find_file_system_at
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import parse_ceph_usage
+from exporter.virt.storage.back_ends import parse_ceph_usage
+from exporter.virt.storage.file_system import StorageError
 from tests.support.driver_bench import Bench
 from tests.support.faulty_libvirt import CAPABILITIES
 from tests.support.guests import file_disk, make_qcow2

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from exporter.model import PoolSource, Storage, StoragePool
-from exporter.virt.mounted import Mounted
 from exporter.virt.mounts import FileSystem
-from exporter.virt.pool_identity import see_pool
-from exporter.virt.pools import SeenPool, choose_pools, combine_sources, parse_pool_source, sum_pools
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_identity import StorageSource
+from exporter.virt.storage.file_system import StorageError
+from exporter.virt.storage.identity import StorageSource
+from exporter.virt.storage.mounted import Mounted
+from exporter.virt.storage.pool_identity import see_pool
+from exporter.virt.storage.pools import SeenPool, choose_pools, combine_sources, parse_pool_source, sum_pools
 from tests.support.records import make_pool
 
 VMS = make_pool("vms", capacity_bytes=100, allocation_bytes=30, available_bytes=60)

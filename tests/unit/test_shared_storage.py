@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporter.model import PoolSource, Resources, Severity, Storage
-from exporter.virt.ceph_pools import FSID_INTERVAL_SECONDS
-from exporter.virt.command_reader import READ_INTERVAL_SECONDS
+from exporter.virt.storage.ceph_pools import FSID_INTERVAL_SECONDS
+from exporter.virt.storage.command_reader import READ_INTERVAL_SECONDS
 from tests.support.driver_bench import Bench
 from tests.support.programs import CEPH_DF, write_program
 from tests.support.records import make_pool
@@ -184,7 +184,7 @@ def test_pools_that_the_sandbox_hides_are_not_one_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a container without their mounts, all of them lie on the container's own file system."""
-    monkeypatch.setattr("exporter.virt.pool_places.find_mask", lambda _path: "it is the container's own")
+    monkeypatch.setattr("exporter.virt.storage.pool_places.find_mask", lambda _path: "it is the container's own")
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     bench = Bench(storage_pool=("a", "b"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.virt.storage import StorageError, find_instances_path, get_instances_info
+from exporter.virt.storage.file_system import StorageError, find_instances_path, get_instances_info
 
 
 def test_an_instances_path_is_measured_as_the_file_system_it_is_on(tmp_path: Path) -> None:

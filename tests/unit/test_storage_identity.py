@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.model import StorageIdentity
-from exporter.virt.storage_identity import StorageSource, make_id, make_storage_identity
+from exporter.virt.storage.identity import StorageSource, make_id, make_storage_identity
 
 NFS = StorageSource(kind="nfs", source="NFS01:/nova/", shared_id="nfs:nfs01:/nova")
 LOCAL = StorageSource(kind="file system", source="/var/lib/nova/instances")

@@ -9,7 +9,7 @@ import pytest
 from exporter.errors import ConnectionLostError, DaemonError, GoneError, HypervisorError
 from exporter.model import ImageSize
 from exporter.virt.connections import Connections
-from exporter.virt.volumes import VolumeSizes
+from exporter.virt.storage.volumes import VolumeSizes
 from tests.support.hosts import Clock
 from tests.support.records import GIB
 from tests.support.waiting_libvirt import WaitingLibvirt

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from exporter.compute.source import Job, Settings
 from exporter.config.settings import HypervisorConfig
 from exporter.model import Problem, Severity
-from exporter.virt.image_cache import get_image_cache_bytes
-from exporter.virt.storage import StorageError, find_instances_path
+from exporter.virt.storage.file_system import StorageError, find_instances_path
+from exporter.virt.storage.image_cache import get_image_cache_bytes
 
 READ_INTERVAL_SECONDS = 60.0
 TIMEOUT_SECONDS = 30.0

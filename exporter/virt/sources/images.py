@@ -27,7 +27,7 @@ from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.liveness import Liveness
 from exporter.virt.masks import find_mask
 from exporter.virt.refresh_timeout import RefreshTimeout
-from exporter.virt.volumes import VolumeSizes
+from exporter.virt.storage.volumes import VolumeSizes
 
 ASK_SECONDS = 60.0
 # If an image without a storage pool is enlarged in place, only asking its guest again shows this.

@@ -20,28 +20,28 @@ from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Problem, Severity, Storage, StorageIdentity, StoragePool, UnreadPool
 from exporter.recorder import COMMAND, Recorder
 from exporter.virt.calls import StorageHypervisor
-from exporter.virt.ceph_pools import CephAccess, CephPools
-from exporter.virt.command_reader import SILENT_SECONDS, CommandReader
 from exporter.virt.commands import Commands
 from exporter.virt.connections import Connections
 from exporter.virt.daemons import STORAGE, explain_silence
 from exporter.virt.files import FileReader, Hung, HungReads
-from exporter.virt.mounted import Mounted, read_mounted
-from exporter.virt.network_file_systems import identify_mounted
-from exporter.virt.pool_identity import see_pool
-from exporter.virt.pool_places import PoolPlaces
-from exporter.virt.pools import choose_pools, combine_sources, describe_unread, find_pool, sum_pools
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import SlowCall
 from exporter.virt.sources.image_cache import ImageCache
-from exporter.virt.storage import (
+from exporter.virt.storage.back_ends import Answer, get_volume_group_info
+from exporter.virt.storage.ceph_pools import CephAccess, CephPools
+from exporter.virt.storage.command_reader import SILENT_SECONDS, CommandReader
+from exporter.virt.storage.file_system import (
     DEFAULT_INSTANCES_PATHS,
     StorageError,
     find_instances_path,
     get_instances_info,
 )
-from exporter.virt.storage_commands import Answer, get_volume_group_info
-from exporter.virt.storage_identity import StorageSource, make_id, make_storage_identity
+from exporter.virt.storage.identity import StorageSource, make_id, make_storage_identity
+from exporter.virt.storage.mounted import Mounted, read_mounted
+from exporter.virt.storage.network_file_systems import identify_mounted
+from exporter.virt.storage.pool_identity import see_pool
+from exporter.virt.storage.pool_places import PoolPlaces
+from exporter.virt.storage.pools import choose_pools, combine_sources, describe_unread, find_pool, sum_pools
 
 # The last answer about storage pools is used for this long while there is no new one.
 POOLS_MAX_AGE_SECONDS = 300.0

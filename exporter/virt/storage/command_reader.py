@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from exporter.attempt import Attempt
 from exporter.virt.commands import KILL_SECONDS
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import COMMAND_TIMEOUT_SECONDS, Answer
+from exporter.virt.storage.back_ends import COMMAND_TIMEOUT_SECONDS, Answer
+from exporter.virt.storage.file_system import StorageError
 
 READ_INTERVAL_SECONDS = 30.0
 FIRST_TIMEOUT_SECONDS = 2.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter.model import PoolSource, StoragePool
-from exporter.virt.mounted import Mounted
-from exporter.virt.network_file_systems import (
+from exporter.virt.storage.identity import StorageSource, make_id
+from exporter.virt.storage.mounted import Mounted
+from exporter.virt.storage.network_file_systems import (
     CEPH_PORTS,
     ISCSI_PORTS,
     identify_mounted,
@@ -14,9 +15,8 @@ from exporter.virt.network_file_systems import (
     make_gluster_id,
     make_nfs_id,
 )
-from exporter.virt.pools import SeenPool
-from exporter.virt.servers import normalise_hosts, normalise_path, split_port
-from exporter.virt.storage_identity import StorageSource, make_id
+from exporter.virt.storage.pools import SeenPool
+from exporter.virt.storage.servers import normalise_hosts, normalise_path, split_port
 
 _SHEEPDOG_PORTS = frozenset({"7000"})
 

@@ -11,15 +11,15 @@ import pytest
 
 from exporter.errors import ExporterError
 from exporter.model import Storage
-from exporter.virt.command_reader import (
+from exporter.virt.commands import Commands
+from exporter.virt.storage.back_ends import Answer, get_ceph_pool_info, get_volume_group_info
+from exporter.virt.storage.command_reader import (
     KEEP_SECONDS,
     READ_INTERVAL_SECONDS,
     SILENT_SECONDS,
     CommandReader,
 )
-from exporter.virt.commands import Commands
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import Answer, get_ceph_pool_info, get_volume_group_info
+from exporter.virt.storage.file_system import StorageError
 from tests.support.programs import CEPH_DF, write_program
 from tests.support.records import make_storage
 from tests.support.waiting import wait_until

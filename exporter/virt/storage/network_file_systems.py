@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from exporter.virt.mounted import Mounted
 from exporter.virt.mounts import FileSystem
-from exporter.virt.servers import join_port, normalise_host, normalise_hosts, normalise_path
-from exporter.virt.storage_identity import StorageSource, make_id
+from exporter.virt.storage.identity import StorageSource, make_id
+from exporter.virt.storage.mounted import Mounted
+from exporter.virt.storage.servers import join_port, normalise_host, normalise_hosts, normalise_path
 
 CEPH_PORTS = frozenset({"6789", "3300"})  # of its monitors: of the first and of the second protocol
 GLUSTER_PORTS = frozenset({"24007"})

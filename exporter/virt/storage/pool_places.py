@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from exporter.model import StoragePool
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.masks import find_mask
-from exporter.virt.mounted import Mounted, find_mounted, read_mounted, read_volume_group
-from exporter.virt.pool_identity import see_pool
-from exporter.virt.pools import SeenPool
 from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.storage.mounted import Mounted, find_mounted, read_mounted, read_volume_group
+from exporter.virt.storage.pool_identity import see_pool
+from exporter.virt.storage.pools import SeenPool
 
 
 class PoolPlaces:

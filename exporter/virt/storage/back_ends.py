@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from exporter.model import Storage
 from exporter.virt.commands import CommandError, Commands
 from exporter.virt.libvirt_xml import whole_number
-from exporter.virt.storage import StorageError
+from exporter.virt.storage.file_system import StorageError
 
 COMMAND_TIMEOUT_SECONDS = 30.0
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from exporter.virt.masks import find_mask
-from exporter.virt.storage import StorageError
+from exporter.virt.storage.file_system import StorageError
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from exporter.recorder import COMMAND, Recorder
-from exporter.virt.command_reader import CommandReader
 from exporter.virt.commands import Commands
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_commands import Answer, get_ceph_fsid, get_ceph_pool_info
+from exporter.virt.storage.back_ends import Answer, get_ceph_fsid, get_ceph_pool_info
+from exporter.virt.storage.command_reader import CommandReader
+from exporter.virt.storage.file_system import StorageError
 
 # A cluster's fsid never changes. But the configuration of Ceph may lead to another cluster one day.
 FSID_INTERVAL_SECONDS = 600.0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from exporter.model import PoolSource, Storage, StoragePool, UnreadPool
 from exporter.virt.libvirt_xml import XmlError, parse_xml
-from exporter.virt.servers import join_port
-from exporter.virt.storage import StorageError
-from exporter.virt.storage_identity import StorageSource, make_id
+from exporter.virt.storage.file_system import StorageError
+from exporter.virt.storage.identity import StorageSource, make_id
+from exporter.virt.storage.servers import join_port
 
 CEPH_FULL_RATIO = 0.95  # Ceph's default: an OSD that is fuller takes nothing
 
