@@ -218,6 +218,7 @@ class Guest:
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs of each vCPU, by its number
     devices: GuestDevices = GuestDevices()
+    is_read: bool = True  # whether libvirt gave its XML
     is_placement_known: bool = True  # whether its cells and pins could be read
     odd_parts: str = ""  # the parts of its XML that could not be read, in one line; they are left out
 

@@ -68,7 +68,8 @@ def contribution_of(guest: Guest, images: Images, *, dedicated_cpus: frozenset[i
         cell_claims=claims_in_cells(guest, dedicated_cpus),
         devices=guest.devices,
         requested_devices=() if guest.nova_flavor is None else guest.nova_flavor.devices,
-        is_placement_known=guest.is_placement_known,
+        # A guest that is frozen since the start. Without cpu_dedicated_set it counts as one without pins.
+        is_placement_known=guest.is_placement_known or not (guest.is_read or dedicated_cpus),
         pinned_cpus=frozenset().union(*(cpus for cpus in guest.vcpu_pins.values() if len(cpus) == 1)),
         isolated_cpus=find_isolated_emulator_cpus(guest, dedicated_cpus),
         growth_bytes=0

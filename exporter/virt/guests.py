@@ -91,6 +91,7 @@ def make_unread_guest(record: DomainRecord, info: DomainInfo) -> Guest:
         emulator_pins=frozenset(),
         vcpu_pins={},
         devices=GuestDevices(are_known=False),
+        is_read=False,
         is_placement_known=False,
     )
 

@@ -64,7 +64,7 @@ def test_where_it_is_not_clear_only_the_disk_numbers_are_missing(
     assert scrape.value("hypervisor_up") == 0
     assert scrape.value("hypervisor_refresh_errors_total", reason="storage") >= 1
     assert scrape.names.isdisjoint({"hypervisor_local_gb", "hypervisor_disk_available_least"})
-    assert scrape.value("hypervisor_vcpus") == 16
+    assert scrape.value("hypervisor_vcpus") == 3
 
 
 def test_a_remote_hypervisors_one_pool_is_its_storage(libvirtd: LibvirtDaemon) -> None:

@@ -62,7 +62,7 @@ def test_make_run_shows_numbers_and_stops_in_good_order(
 
         numbers = wait_until(scrape, "make run to serve", seconds=INSTALLING_SECONDS)
         assert numbers.value("hypervisor_up", target=f"test://{clone}/deploy/demo/hypervisor.xml") == 1
-        assert numbers.value("hypervisor_vcpus") == 64
+        assert numbers.value("hypervisor_vcpus") == 3
         assert numbers.value("hypervisor_memory_mb") == 256 * 1024
         os.kill(find_last_descendant(make.pid), signal.SIGTERM)
         assert make.wait(timeout=20) == 0, output.read_text()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exporter.config.settings import HypervisorConfig
 from exporter.model import (
     Disk,
+    DomainInfo,
     DomainState,
     Flavor,
     FreeNumaMemory,
@@ -25,6 +26,7 @@ from exporter.model import (
     UnsizedImage,
 )
 from exporter.virt.contribution import Contributions
+from exporter.virt.guests import make_unread_guest
 from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     GIB,
@@ -245,3 +247,14 @@ def test_after_any_changes_the_numbers_are_those_from_scratch(data: st.DataObjec
         assert get_available_resource(reading, host.config, kept) == get_available_resource(
             reading, host.config
         )
+
+
+@pytest.mark.parametrize(("dedicated", "pinned"), [("", frozenset({2})), ("2-3", None)])
+def test_a_guest_that_was_never_read_hides_pins_only_where_cpus_are_dedicated(
+    dedicated: str, pinned: frozenset[int] | None
+) -> None:
+    """Shows that one that is frozen since the start costs no other guest's numbers on most hosts."""
+    unread = make_unread_guest(make_domain(2), DomainInfo(vcpus=1, memory_kib=1024, maximum_memory_kib=1024))
+    reading = make_host(guests=[LAID_OUT, unread], online_cpus=frozenset(range(CPUS)))
+    resources = get_available_resource(reading, make_config(cpu_dedicated_set=dedicated or None))
+    assert [cell.pinned_cpus for cell in resources.numa_topology or ()] == [pinned]

@@ -184,7 +184,9 @@ def test_pools_that_the_sandbox_hides_are_not_one_storage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a container without their mounts, all of them lie on the container's own file system."""
-    monkeypatch.setattr("exporter.virt.storage.pool_places.find_mask", lambda _path: "it is the container's own")
+    monkeypatch.setattr(
+        "exporter.virt.storage.pool_places.find_mask", lambda _path: "it is the container's own"
+    )
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     bench = Bench(storage_pool=("a", "b"))
