@@ -22,6 +22,7 @@ from exporter.config.web_file import load_web_file
 from exporter.cpu_spec import CpuSpecError, parse_cpu_spec
 from exporter.device_spec import DeviceSpecError, parse_device_spec
 from exporter.errors import ConfigError, HypervisorError
+from exporter.model import Storage
 from exporter.own import OwnMetrics
 from exporter.recorder import Recorder, Recording
 from exporter.reload import Loaded, Reloader
@@ -73,10 +74,10 @@ def image(content: bytes) -> None:
 def storage_command(content: bytes) -> None:
     """What vgs or ceph df may print, of which the latter tells names that others gave."""
     text = content.decode(errors="replace")
-    for parse in (parse_volume_group, parse_ceph_usage):
-        with _refused(StorageError):
-            storage = parse(text, "vms")
-            assert float(storage.size_bytes + storage.used_bytes + storage.free_bytes) is not None
+    with _refused(StorageError):
+        _check_storage(parse_volume_group(text, "vms").storage)
+    with _refused(StorageError):
+        _check_storage(parse_ceph_usage(text, "vms"))
 
 
 def nova_conf(content: bytes) -> None:
@@ -153,6 +154,10 @@ def _refused(*errors: type[Exception]) -> Any:
         for mistake in getattr(error, "mistakes", [str(error)]):
             assert mistake, "a refusal says why"
             assert "\n" not in mistake, mistake
+
+
+def _check_storage(storage: Storage) -> None:
+    assert float(storage.size_bytes + storage.used_bytes + storage.free_bytes) is not None
 
 
 def _text(content: bytes) -> str:

@@ -57,6 +57,12 @@ def test_vgs_is_asked_as_nova_asks_it(programs: Path) -> None:
     assert (programs / "asked").read_text() == asked
 
 
+def test_a_volume_group_without_a_uuid_has_its_size(programs: Path) -> None:
+    write_program(programs, "vgs", 'echo "  3000|1000"')
+    storage = Storage(size_bytes=3000, used_bytes=2000, free_bytes=1000)
+    assert get_volume_group_info("vms", commands=Commands()) == Answer(storage=storage, owner=None)
+
+
 def test_ceph_is_asked_as_nova_asks_it(programs: Path) -> None:
     write_program(programs, "ceph", f'echo "$*" > "$(dirname "$0")/asked"; cat <<END\n{CEPH_DF}\nEND')
     commands = Commands()
@@ -89,11 +95,11 @@ def test_a_command_that_may_not_be_run_is_told(programs: Path) -> None:
         ('echo "  Volume group \\"vms\\" not found" >&2; echo "  Cannot process" >&2; exit 5', None),
         ("exit 3", "vgs failed: status 3"),
         ("true", "vgs answered ''"),
-        ("echo '  3000|1000'", "vgs answered '3000|1000'"),
+        ("echo '  3000'", "vgs answered '3000'"),
         ("echo '  3000|1000|x|y'", "vgs answered '3000|1000|x|y'"),
         ("echo '3.00g|1.00g|x'", "vgs answered '3.00g|1.00g|x'"),
     ],
-    ids=["unknown-group", "no-word", "nothing", "two-columns", "four-columns", "suffixes"],
+    ids=["unknown-group", "no-word", "nothing", "one-column", "four-columns", "suffixes"],
 )
 def test_an_answer_of_vgs_that_is_none_is_told_in_one_line(
     programs: Path, script: str, problem: str | None

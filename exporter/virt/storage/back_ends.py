@@ -61,8 +61,9 @@ def parse_volume_group(output: str, volume_group: str) -> Answer:
     :raises StorageError: if it has another form
     """
     try:
-        size_text, free_text, uuid = output.split("|")
+        size_text, free_text, *uuids = output.split("|")
         size, free = whole_number(size_text), whole_number(free_text)
+        (uuid,) = uuids or ("",)  # the size counts without it
     except ValueError as error:
         said = output.strip()[:_QUOTED_LENGTH]
         raise StorageError(f"images_volume_group {volume_group}: vgs answered {said!r}") from error
