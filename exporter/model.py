@@ -639,6 +639,8 @@ class Resources:
     flavor_slots: tuple[FlavorSlots, ...]  # of the flavors for which it is known
     mdev_types: tuple[MdevType, ...] | None
     domains: DomainsReading | None  # what all numbers of guests were computed from, for collectors
+    # What each guest claims, by UUID and class; classes without a claim are left out. None: not known.
+    guest_claims: Mapping[str, Mapping[AnyResourceClass, int | None]] = field(default_factory=dict)
     held_pci_devices: frozenset[str] | None = (
         None  # addresses of PCI devices that guests have, running or not
     )

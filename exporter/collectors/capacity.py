@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
+from exporter.placement.holders import sum_shut_off
 
 _LABELS = ("hypervisor_hostname", "resource_class")
 _UNIT = "vCPUs, MiB, GiB or devices"
@@ -50,6 +51,13 @@ CLAIMED = Metric(
     unit=_UNIT,
     source="virDomainGetXMLDesc (nova:flavor, else vcpu, memory, disks; hostdev); resources_from_flavor",
 )
+SHUT_OFF_CLAIMED = Metric(
+    name="hypervisor_shut_off_claimed",
+    help="The part of hypervisor_claimed that guests hold which are shut off.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="as hypervisor_claimed; virConnectGetAllDomainStats (state.state)",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -61,11 +69,15 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from ALLOCATION_RATIO.samples(inventory.allocation_ratio, **labels)
         yield from CAPACITY.samples(inventory.capacity, **labels)
         yield from CLAIMED.samples(inventory.claimed, **labels)
+    for resource_class, amount in sum_shut_off(snapshot.resources).items():
+        yield from SHUT_OFF_CLAIMED.samples(
+            amount, hypervisor_hostname=hostname, resource_class=resource_class.value
+        )
 
 
 COLLECTOR = Collector(
     name="capacity",
-    metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED),
+    metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED, SHUT_OFF_CLAIMED),
     collect=_collect,
     needs=frozenset({"guests", "images", "node devices", "online CPUs", "storage"}),
 )

@@ -7,7 +7,7 @@ there when the guest is made, and they stay while it is shut off.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter.model import (
     DeviceClass,
@@ -162,10 +162,22 @@ def _count_unplaced(devices: NodeDevices, guests: Iterable[Holding]) -> Mapping[
     unplaced: Counter[str] = Counter()
     for own, requested in guests:
         missing = len(own.mdev_uuids - existing)
-        possible = classes if len(classes) == 1 else classes.intersection(name for name, _ in requested)
         if not missing or not classes:
             continue
-        if len(possible) != 1:
+        found = find_missing_class(classes, requested)
+        if found is None:
             return None
-        unplaced[next(iter(possible))] += missing
+        unplaced[found] += missing
     return unplaced
+
+
+def find_missing_class(
+    classes: Collection[DeviceClass], requested: Sequence[tuple[DeviceClass, int]]
+) -> DeviceClass | None:
+    """Return the class of a guest's mediated devices that do not exist now; None if it is not known.
+
+    :param classes: of all mediated devices of the host
+    :param requested: what the guest's flavor asks for
+    """
+    possible = set(classes) if len(classes) == 1 else set(classes).intersection(name for name, _ in requested)
+    return next(iter(possible)) if len(possible) == 1 else None

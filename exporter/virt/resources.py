@@ -36,6 +36,7 @@ from exporter.placement.devices import (
     list_held_addresses,
 )
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
+from exporter.placement.holders import DeviceClaims, GuestClaim, make_guest_claim
 from exporter.placement.inventory import get_inventories
 from exporter.virt.contribution import Contribution, Contributions
 from exporter.virt.numa import get_host_numa_topology, has_numa_support
@@ -137,6 +138,7 @@ def get_available_resource(
         unread_devices=None if devices is None else devices.unread,
         held_pci_devices=_list_held_pci_devices(devices, guests),
         domains=domains,
+        guest_claims={} if guests is None else _get_guest_claims(guests, devices, options),
         inventories=inventories,
         flavor_slots=flavor_slots,
         ages=reading.ages,
@@ -263,6 +265,22 @@ def _sum_claims(
     if not are_pins_known and options.cpu_dedicated_set:
         claims |= {ResourceClass.VCPU: None, ResourceClass.PCPU: None}
     return claims
+
+
+def _get_guest_claims(
+    guests: Sequence[Contribution], devices: NodeDevices | None, options: HypervisorConfig
+) -> dict[str, GuestClaim]:
+    """Return what each guest claims, by UUID."""
+    device_claims = DeviceClaims(devices)
+    pinnable = (ResourceClass.VCPU, ResourceClass.PCPU) if options.cpu_dedicated_set else ()
+    return {
+        guest.uuid: make_guest_claim(
+            guest.claim,
+            device_claims.claim_of((guest.devices, guest.requested_devices)),
+            unknown=() if guest.is_placement_known else pinnable,
+        )
+        for guest in guests
+    }
 
 
 def _get_cell_rooms(

@@ -31,6 +31,7 @@ GUEST_METRICS = _OTHERS | frozenset(
         "hypervisor_unread_guests",
         "hypervisor_outdated_guests",
         "hypervisor_claimed",
+        "hypervisor_shut_off_claimed",
         "hypervisor_disk_available_least",
         "hypervisor_storage_overcommitted_bytes",
         "hypervisor_unsized_disks",

@@ -18,6 +18,7 @@ from exporter.model import (
     DeviceClass,
     DeviceProvider,
     DomainInfo,
+    DomainState,
     Flavor,
     Guest,
     GuestDevices,
@@ -194,15 +195,25 @@ def test_a_guest_of_a_card_that_nova_does_not_use_claims_nothing() -> None:
 def test_the_whole_way_from_guests_to_series() -> None:
     """A guest that is shut off has its device, too."""
     guests = [make_guest(1, devices=hold(UUIDS[1])[0]), make_guest(2)]
-    reading = make_reading(guests=guests, node_devices=make_node_devices(make_provider(1, 4)))
+    domains = [make_domain(1)._replace(id=-1, state=DomainState.SHUTOFF), make_domain(2)]
+    reading = make_reading(
+        guests=guests, domains=domains, node_devices=make_node_devices(make_provider(1, 4))
+    )
     resources = get_available_resource(reading, HypervisorConfig(uri="test:///default"))
-    snapshot = make_snapshot(inventories=resources.inventories)
+    snapshot = replace(make_snapshot(), resources=resources)
     values = {
         sample.metric.name.removeprefix("hypervisor_"): sample.value
         for sample in capacity.COLLECTOR.collect(snapshot)
         if sample.labels["resource_class"] == "VGPU"
     }
-    assert values == {"inventory": 4, "reserved": 0, "allocation_ratio": 1, "capacity": 4, "claimed": 1}
+    assert values == {
+        "inventory": 4,
+        "reserved": 0,
+        "allocation_ratio": 1,
+        "capacity": 4,
+        "claimed": 1,
+        "shut_off_claimed": 1,
+    }
 
 
 def test_where_devices_are_not_read_there_is_no_inventory_of_them() -> None:
