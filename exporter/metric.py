@@ -7,8 +7,9 @@ label fails in the collector that makes the sample.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from exporter.deprecation import Deprecation
@@ -24,6 +25,38 @@ class Sample(NamedTuple):
     metric: Metric
     labels: Mapping[str, str]
     value: float
+
+
+class LabelSet(dict[str, str]):
+    """Labels that many samples have, in this scrape and the next ones.
+
+    :ivar names: of the labels
+    :ivar text: how they are exposed; None until they were the first time (exporter.web.exposition)
+    """
+
+    __slots__ = ("names", "text")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        super().__init__(pairs)
+        self.names = frozenset(self)
+        self.text: str | None = None
+
+
+# Of 1,000 guests each has about ten: its own, and those of its devices and resources.
+_LABEL_SETS_KEPT = 2**14
+
+
+@lru_cache(maxsize=_LABEL_SETS_KEPT)
+def keep_labels(*pairs: tuple[str, str]) -> LabelSet:
+    """Return these labels: the same object each time, as long as it is used now and then."""
+    return LabelSet(pairs)
+
+
+class Series(NamedTuple):
+    """Many values of one metric family, each with labels that are kept: quicker than as many samples."""
+
+    metric: Metric
+    rows: Sequence[tuple[LabelSet, float]]
 
 
 Line = tuple[str, Mapping[str, str], float]  # the name of a sample, its labels and value
@@ -102,6 +135,19 @@ class Metric:
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
         return () if value is None else (Sample(self, labels, float(value)),)
 
+    def series(self, rows: Iterable[tuple[LabelSet, float | None]]) -> tuple[Series, ...]:
+        """Return these values as one series, without those that are not known; none if no value is.
+
+        :param rows: the labels, from `keep_labels`, and value of each
+        :raises ValueError: if a label is missing or was not declared
+        """
+        known = [(labels, value) for labels, value in rows if value is not None]
+        declared = self._declared
+        for names in {labels.names for labels, _ in known}:
+            if names != declared and not (self.more_labels and names > declared):
+                raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(sorted(names))}")
+        return (Series(self, known),) if known else ()
+
 
 def _find_unit(name: str) -> str:
     return next((unit for end, unit in _BASE_UNITS.items() if name.endswith(end)), "")
@@ -118,6 +164,6 @@ class Collector:
 
     name: str
     metrics: tuple[Metric, ...]
-    collect: Callable[[Snapshot], Iterable[Sample]]
+    collect: Callable[[Snapshot], Iterable[Sample | Series]]
     needs: frozenset[str] = frozenset()
     is_default: bool = True

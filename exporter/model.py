@@ -93,6 +93,38 @@ class Disk:
     serial: str | None  # Nova writes one only for a Cinder volume
     device: str  # disk/@device: "disk", "cdrom", "floppy", "lun"
     alias: str | None = None  # alias/@name if it begins with "ua-": Nova 29 and later give one to a volume
+    bus: str = ""  # target/@bus: "virtio"
+    cache: str = ""  # driver/@cache: "none"; empty if the XML has none
+    discard: str = ""  # driver/@discard: "unmap"; empty if the XML has none
+    driver_name: str = ""  # driver/@name: "qemu"
+    protocol: str = ""  # source/@protocol of a network disk: "rbd"
+    network_name: str = ""  # source/@name of a network disk: "vms/6f0c_disk"
+    limits: tuple[tuple[str, int], ...] = ()  # iotune: (("read_bytes_sec", 10485760), …); none is 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interface:
+    """One <interface> of a domain's XML."""
+
+    target: str  # target/@dev, the host's device: "tap6f0c1d2e-3f"; empty while the guest does not run
+    type: str  # interface/@type: "bridge", "ethernet", "vhostuser", "hostdev", …
+    mac: str  # mac/@address
+    bridge: str  # source/@bridge, or another name of what it is plugged into: source/@network, source/@dev
+    port_id: str  # virtualport/parameters/@interfaceid: Neutron's port; empty if the XML has none
+    model: str = ""  # model/@type: "virtio"
+    mtu: str = ""  # mtu/@size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NovaInstance:
+    """Who a guest is, by Nova's metadata. Empty if they do not tell it."""
+
+    instance_name: str = ""  # the user's name of it
+    project_id: str = ""
+    project_name: str = ""
+    user_id: str = ""
+    user_name: str = ""
+    image_id: str = ""  # nova:root; empty if it boots from a volume
 
 
 class ResourceClass(str, enum.Enum):
@@ -218,6 +250,14 @@ class Guest:
     emulator_pins: frozenset[int]  # cputune/emulatorpin: the CPUs of QEMU's own threads
     vcpu_pins: Mapping[int, frozenset[int]]  # cputune/vcpupin: the CPUs of each vCPU, by its number
     devices: GuestDevices = GuestDevices()
+    interfaces: tuple[Interface, ...] = ()
+    nova_instance: NovaInstance = NovaInstance()
+    os_type: str = ""  # os/type: "hvm"
+    arch: str = ""  # os/type/@arch
+    machine: str = ""  # os/type/@machine
+    partition: str = (
+        ""  # resource/partition: its place in the host's cgroups, as "/machine"; else libvirt's default
+    )
     is_read: bool = True  # whether libvirt gave its XML
     is_placement_known: bool = True  # whether its cells and pins could be read
     odd_parts: str = ""  # the parts of its XML that could not be read, in one line; they are left out
@@ -233,6 +273,7 @@ class DomainRecord(NamedTuple):
     name: str
     id: int
     state: DomainState
+    reason: int = 0  # libvirt's reason for the state: a number of its own for each state
 
     @property
     def is_active(self) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 
 from exporter.attempt import Failure, attempt
 from exporter.collectors import target
-from exporter.metric import Collector, Family, Metric, Sample
+from exporter.metric import Collector, Family, Metric, Sample, Series
 from exporter.model import HostView, Snapshot
 from exporter.own import METRICS as OWN_METRICS
 from exporter.own import OwnMetrics
@@ -38,7 +38,7 @@ def collect_families(
 
     :param own: the exporter's own metrics, if they are included
     """
-    samples = [sample for view in views for sample in target.collect(view)]
+    samples: list[Sample | Series] = [sample for view in views for sample in target.collect(view)]
     snapshots = [view.snapshot for view in views if view.snapshot is not None]
     health: list[Sample] = []
     for collector in collectors:
@@ -55,13 +55,13 @@ def list_labels(collectors: Iterable[Collector]) -> frozenset[str]:
     return frozenset(label for metric in declared for label in metric.labels) | bucket
 
 
-def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample]:
+def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample | Series]:
     """Run one collector over all snapshots. If it fails on one snapshot, only that one is missing.
 
     :param health: the samples about the collector itself are added here
     """
     started = time.perf_counter()
-    samples: list[Sample] = []
+    samples: list[Sample | Series] = []
     is_success = True
     for snapshot in snapshots:
         outcome = attempt(partial(_collect, collector, snapshot))
@@ -80,16 +80,21 @@ def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sampl
     return samples
 
 
-def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample]:
+def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample | Series]:
     return list(collector.collect(snapshot))
 
 
-def _group(samples: Iterable[Sample]) -> list[Family]:
+def _group(samples: Iterable[Sample | Series]) -> list[Family]:
     """Group samples by metric, as the exposition formats require, in order of first appearance."""
     families: dict[str, Family] = {}
-    for metric, labels, value in samples:
+    for sample in samples:
+        metric = sample.metric
         name = metric.name
         if name not in families:
             families[name] = metric.make_family()
-        families[name].samples.append((name, labels, value))
+        lines = families[name].samples
+        if isinstance(sample, Series):
+            lines += [(name, labels, value) for labels, value in sample.rows]
+        else:
+            lines.append((name, sample.labels, sample.value))
     return list(families.values())

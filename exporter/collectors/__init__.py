@@ -3,7 +3,7 @@
 A new collector is a new file, one line here, `make docs` and `make golden`. docs/design.md has the steps.
 """
 
-from exporter.collectors import capacity, cpu, devices, domains, flavors, info, memory, numa, storage
+from exporter.collectors import capacity, cpu, devices, domains, flavors, guests, info, memory, numa, storage
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
@@ -15,5 +15,6 @@ COLLECTORS: tuple[Collector, ...] = (
     flavors.COLLECTOR,
     devices.COLLECTOR,
     domains.COLLECTOR,
+    guests.COLLECTOR,
     info.COLLECTOR,
 )

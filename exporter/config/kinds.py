@@ -315,6 +315,14 @@ def _parse_pattern(value: object) -> str:
     return pattern
 
 
+# Labels of hypervisor_guest_info that have one value for each guest. Not its names: users change them.
+GUEST_LABELS = ("uuid", "flavor", "project_id", "user_id", "image_id", "project_name", "user_name")
+
+
+def _parse_guest_label(value: object) -> str:
+    return _parse_choice(value, GUEST_LABELS)
+
+
 def _parse_log_level(value: object) -> str:
     # Other exporters of the Prometheus family call it warn.
     return _parse_choice("warning" if value == "warn" else value, get_args(LogLevel))
@@ -369,5 +377,6 @@ URI_TEMPLATE = Kind(
     "a libvirt URI with {target} for its host, such as qemu+tls://{target}/system", _parse_uri_template
 )
 PATTERN = Kind("a regular expression such as kvm[0-9]+", _parse_pattern)
+GUEST_LABEL = Kind(", ".join(GUEST_LABELS[:-1]) + f" or {GUEST_LABELS[-1]}", _parse_guest_label)
 LOG_LEVEL = Kind("debug, info, warning or error", _parse_log_level)
 LOG_FORMAT = Kind("logfmt or json", _parse_log_format)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config import kinds
+from exporter.config.keys import LabelsKey, ListKey, read_item
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.mistakes import Mistakes
 from exporter.config.nova_conf import NovaConf, read_nova_conf
@@ -21,6 +22,7 @@ from exporter.config.settings import (
     DEFAULT_URI,
     DEFAULTS_KEYS,
     FLAVOR_KEYS,
+    GUESTS_KEYS,
     HYPERVISOR_KEYS,
     LOG_KEYS,
     MODULE_KEYS,
@@ -32,15 +34,13 @@ from exporter.config.settings import (
     Config,
     Flags,
     FlavorConfig,
+    GuestsConfig,
     HypervisorConfig,
-    LabelsKey,
-    ListKey,
     LogConfig,
     ModuleConfig,
     WebConfig,
     is_this_machine,
     list_declarations,
-    read_item,
 )
 from exporter.config.strict_yaml import Item, Place, read_yaml
 from exporter.config.this_machine import ThisMachine, is_loopback, read_this_machine
@@ -66,6 +66,7 @@ class _Source:
     top: Mapping[str, Any]
     web: Mapping[str, Any]
     log: Mapping[str, Any]
+    guests: Mapping[str, Any]
     options: Mapping[str, Any]  # for every hypervisor
     entries: tuple[_Entry, ...]
     flavors: tuple[Flavor, ...] = ()
@@ -94,17 +95,20 @@ def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[
         _merge_hypervisor(entry.options, from_flags.options, from_file.options, nova_confs, this_machine)
         for entry in entries or [_make_default_entry(from_file.options, nova_confs)]
     ]
-    flavors = {
+    guests = GuestsConfig(**from_file.guests)
+    common = {
         "flavors": from_file.flavors,
         "flavors_from_guests": from_file.top.get("flavors_from_guests", False),
+        "guests": guests,
     }
     config = Config(
         **from_file.top,
         web=WebConfig(**{**from_file.web, **from_flags.web}),
         log=LogConfig(**{**from_file.log, **from_flags.log}),
-        hypervisors=tuple(HypervisorConfig(**options, **flavors) for options in hypervisors),
+        guests=guests,
+        hypervisors=tuple(HypervisorConfig(**options, **common) for options in hypervisors),
         modules={
-            name: _make_module(options, from_file.options, nova_confs, this_machine, flavors)
+            name: _make_module(options, from_file.options, nova_confs, this_machine, common)
             for name, options in from_file.modules.items()
         },
         disabled_collectors=frozenset(name for name, enabled in flags.collectors.items() if not enabled),
@@ -130,11 +134,12 @@ def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
 
 def _read_file(path: Path | None, hypervisor_keys: Mapping[str, AnyKey], mistakes: Mistakes) -> _Source:
     if path is None:
-        return _Source({}, {}, {}, {}, ())
+        return _Source({}, {}, {}, {}, {}, ())
     items = read_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
     top = read_keys(items, TOP_KEYS, mistakes)
     web = _read_section(items.get("web"), WEB_KEYS, mistakes)
     log = _read_section(items.get("log"), LOG_KEYS, mistakes)
+    guests = _read_section(items.get("guests"), GUESTS_KEYS, mistakes)
     defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
     # In `defaults`, null is the same as a missing key: nova.conf may still set it.
     options = {name: value for name, value in defaults.items() if value not in (None, ())}
@@ -145,6 +150,7 @@ def _read_file(path: Path | None, hypervisor_keys: Mapping[str, AnyKey], mistake
         top,
         web,
         log,
+        guests,
         _locate_nova_conf(options, path.parent),
         tuple(entries),
         flavors=flavors,
@@ -246,6 +252,7 @@ def _read_flags(flags: Flags, mistakes: Mistakes) -> _Source:
         top={},
         web=read_keys(web_items, WEB_KEYS, mistakes),
         log=read_keys(log_items, LOG_KEYS, mistakes),
+        guests={},
         options=read_keys(option_items, DEFAULTS_KEYS, mistakes),
         entries=tuple(_Entry(Place("--libvirt.uri"), {"uri": uri}) for uri in uris.get("uri", ())),
     )
@@ -344,7 +351,7 @@ def _make_module(
     defaults: Mapping[str, Any],
     nova_confs: _NovaConfs,
     this_machine: ThisMachine,
-    flavors: Mapping[str, Any],
+    common: Mapping[str, Any],
 ) -> ModuleConfig:
     options = {key: value for key, value in own.items() if key != "target"}
     # The host of no URI is this machine: what is one is found out for each target.
@@ -353,7 +360,7 @@ def _make_module(
     return ModuleConfig(
         uri=own["uri"],
         target=own["target"],
-        options=HypervisorConfig(**merged, **flavors),
+        options=HypervisorConfig(**merged, **common),
         this_machine=this_machine,
     )
 

@@ -4,184 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, get_type_hints
 
 from exporter.config import kinds
-from exporter.config.kinds import Kind, LogFormat, LogLevel
+from exporter.config.keys import Key, LabelsKey, ListKey, NovaOnly, ResourcesKey
+from exporter.config.kinds import LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, bracket_address, find_default_port, redact_uri
 from exporter.config.mdev_types import MdevTypeConfig, MdevTypesKey
-from exporter.config.mistakes import Mistakes
-from exporter.config.strict_yaml import Item
 from exporter.config.this_machine import ThisMachine, is_loopback
 from exporter.deprecation import Deprecation
-from exporter.errors import ConfigError
 from exporter.model import DeviceClass, Flavor, Ignored, ReservedPages
 
 DEFAULT_URI = "qemu:///system"
-
-
-def read_item(item: Item, kind: Kind[Any]) -> Any:
-    """Return the written value as a value of this kind.
-
-    :raises ConfigError: saying where, what was found and what was expected
-    """
-    try:
-        return kind.read(item.value, item.describe())
-    except ValueError as error:
-        raise ConfigError([f"{item.place}: {error}"]) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key of the configuration file: its kind, and its meaning in one sentence.
-
-    `nova_group` is the group of Nova's option of the same name, if the key's value may come from nova.conf.
-    """
-
-    kind: Kind[Any]
-    meaning: str
-    nullable: bool = False
-    nova_group: str | None = None
-    deprecated: Deprecation | None = None
-
-    @property
-    def expected(self) -> str:
-        """The text after "expected"."""
-        return f"{self.kind.expected}, or null" if self.nullable else self.kind.expected
-
-    def read(self, item: Item) -> object:
-        """Return the value.
-
-        :raises ConfigError: if it is not of the key's kind
-        """
-        if item.value is None and self.nullable:
-            return None
-        return read_item(item, self.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class ListKey:
-    """A key of the configuration file with one value or a list of different values.
-
-    `nova_group` is as in `Key`. With `may_repeat`, the list may have a value twice.
-    """
-
-    kind: Kind[Any]
-    meaning: str
-    nullable: bool = False
-    may_repeat: bool = False
-    nova_group: str | None = None
-    deprecated: Deprecation | None = None
-
-    @property
-    def expected(self) -> str:
-        """The text after "expected"."""
-        return f"{self.kind.expected}, or a list of these" + (", or null" if self.nullable else "")
-
-    def read(self, item: Item) -> tuple[object, ...]:
-        """Return the written values, none for null or an empty list.
-
-        :raises ConfigError: if one is not of the key's kind or is there twice, or if there has to be one
-        """
-        if item.value is None and self.nullable:
-            return ()
-        if not isinstance(item.value, tuple):
-            return (read_item(item, self.kind),)
-        if not item.value and not self.nullable:
-            raise ConfigError([f"{item.place}: found an empty list, expected {self.kind.expected}"])
-        return self._read_items(item.value)
-
-    def _read_items(self, items: tuple[Item, ...]) -> tuple[object, ...]:
-        values: list[object] = []
-        mistakes = Mistakes()
-        for item in items:
-            with mistakes.collected():
-                value = read_item(item, self.kind)
-                if value in values and not self.may_repeat:
-                    mistakes.add(item.place, f"found {item.describe()} twice, expected it once")
-                values.append(value)
-        mistakes.raise_if_any()
-        return tuple(values)
-
-
-@dataclass(frozen=True, slots=True)
-class NovaOnly:
-    """A value that is no key of the file, but comes from Nova's option of the same name in nova.conf."""
-
-    kind: Kind[Any]
-    nova_group: str
-
-
-@dataclass(frozen=True, slots=True)
-class LabelsKey:
-    """A key of the configuration file that takes labels: the administrator chooses their names.
-
-    :param reserved: the names that metrics have already; a target label of that name would rename theirs
-    """
-
-    meaning: str
-    reserved: frozenset[str] = frozenset()
-    deprecated: Deprecation | None = None
-
-    @property
-    def expected(self) -> str:
-        """The text after "expected"."""
-        return "labels such as {zone: a}"
-
-    def read(self, item: Item) -> tuple[tuple[str, str], ...]:
-        """Return the written labels, sorted by name, none if it is empty.
-
-        :raises ConfigError: if one is not a label, or has a reserved name
-        """
-        if item.value is None:
-            return ()
-        if not isinstance(item.value, dict):
-            raise ConfigError([f"{item.place}: found {item.describe()}, expected {self.expected}"])
-        labels: list[tuple[str, str]] = []
-        mistakes = Mistakes()
-        for name, child in item.value.items():
-            with mistakes.collected():
-                label = read_item(Item(child.place, name), kinds.LABEL_NAME)
-                labels.append((label, read_item(child, kinds.LABEL_VALUE)))
-                if label in self.reserved:
-                    mistakes.add(
-                        child.place,
-                        f"found {Item(child.place, name).describe()}, expected {kinds.LABEL_NAME.expected}"
-                        " (the exporter's own metrics or Prometheus use that one)",
-                    )
-        mistakes.raise_if_any()
-        return tuple(sorted(labels))
-
-
-@dataclass(frozen=True, slots=True)
-class ResourcesKey:
-    """A key of the configuration file that takes amounts of devices by their resource class."""
-
-    meaning: str
-    deprecated: Deprecation | None = None
-
-    @property
-    def expected(self) -> str:
-        """The text after "expected"."""
-        return "devices by resource class such as {VGPU: 1}"
-
-    def read(self, item: Item) -> tuple[tuple[DeviceClass, int], ...]:
-        """Return the written amounts, none if it is empty.
-
-        :raises ConfigError: if one is not a class of devices, or no amount
-        """
-        if item.value is None:
-            return ()
-        if not isinstance(item.value, dict):
-            raise ConfigError([f"{item.place}: found {item.describe()}, expected {self.expected}"])
-        amounts: list[tuple[DeviceClass, int]] = []
-        mistakes = Mistakes()
-        for name, child in item.value.items():
-            with mistakes.collected():
-                device_class = DeviceClass(read_item(Item(child.place, name), kinds.DEVICE_CLASS))
-                amounts.append((device_class, read_item(child, kinds.POSITIVE_COUNT)))
-        mistakes.raise_if_any()
-        return tuple(sorted(amounts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,6 +41,56 @@ class LogConfig:
         "info"
     )
     format: Annotated[LogFormat, Key(kinds.LOG_FORMAT, "How a message is written.")] = "logfmt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuestsConfig:
+    """Which guests the collector `guests` shows, and how."""
+
+    include: Annotated[
+        str | None,
+        Key(
+            kinds.PATTERN,
+            "Shows only guests whose libvirt name or instance name matches as a whole.",
+            nullable=True,
+        ),
+    ] = None
+    exclude: Annotated[
+        str | None,
+        Key(
+            kinds.PATTERN,
+            "Leaves out guests whose libvirt name or instance name matches as a whole.",
+            nullable=True,
+        ),
+    ] = None
+    project: Annotated[
+        str | None,
+        Key(
+            kinds.PATTERN,
+            "Shows only guests whose project's id or name, in Nova's metadata, matches as a whole.",
+            nullable=True,
+        ),
+    ] = None
+    max: Annotated[
+        int,
+        Key(kinds.COUNT, "How many guests of one hypervisor are shown; the others are counted as left out."),
+    ] = 500
+    per_vcpu: Annotated[
+        bool, Key(kinds.BOOLEAN, "Whether each vCPU has series of its own, beside the sum.")
+    ] = False
+    series_labels: Annotated[
+        tuple[str, ...],
+        ListKey(
+            kinds.GUEST_LABEL,
+            "Labels of hypervisor_guest_info that every series of a guest has, for proxies that separate"
+            " tenants.",
+            nullable=True,
+        ),
+    ] = ()
+    show_owner_names: Annotated[
+        bool,
+        Key(kinds.BOOLEAN, "Whether the names of projects and users are shown, and not only their ids."),
+    ] = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -413,9 +297,10 @@ class HypervisorConfig:
         MdevTypesKey("Nova's groups [mdev_TYPE]: the cards of each type, how many at most, and their class."),
     ] = ()
 
-    # Copies of the file's top-level keys of these names: a hypervisor's numbers depend on them.
+    # Copies of what the file has once for all hypervisors: a hypervisor's numbers depend on them.
     flavors: tuple[Flavor, ...] = ()
     flavors_from_guests: bool = False
+    guests: GuestsConfig = GuestsConfig()
 
     my_ip: Annotated[str | None, NovaOnly(kinds.NAME, "DEFAULT")] = None
 
@@ -532,6 +417,7 @@ class Config:
 
     web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()
+    guests: GuestsConfig = GuestsConfig()
     cache_ttl: Annotated[
         float,
         Key(
@@ -602,6 +488,7 @@ ONE_HYPERVISOR_ONLY = ("uri", "name", "labels")
 TOP_KEYS = _declared_keys(Config)
 WEB_KEYS = _declared_keys(WebConfig)
 LOG_KEYS = _declared_keys(LogConfig)
+GUESTS_KEYS = _declared_keys(GuestsConfig)
 HYPERVISOR_KEYS = _declared_keys(HypervisorConfig)
 DEFAULTS_KEYS = {name: key for name, key in HYPERVISOR_KEYS.items() if name not in ONE_HYPERVISOR_ONLY}
 NOVA_OPTIONS = _list_nova_options()
@@ -609,7 +496,7 @@ FLAVOR_KEYS = _declared_keys(FlavorConfig)
 REQUIRED_FLAVOR_KEYS = ("vcpus", "memory_mb", "disk_gb")
 MODULE_ONLY_KEYS = _declared_keys(ModuleConfig)
 MODULE_KEYS = {**MODULE_ONLY_KEYS, **DEFAULTS_KEYS}
-SECTIONS = ("web", "log", "defaults", "flavors", "hypervisors", "modules")
+SECTIONS = ("web", "log", "guests", "defaults", "flavors", "hypervisors", "modules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,6 +515,7 @@ def list_declarations() -> tuple[Declaration, ...]:
         **{f"web.{name}": key for name, key in WEB_KEYS.items()},
         **{f"log.{name}": key for name, key in LOG_KEYS.items()},
         **TOP_KEYS,
+        **{f"guests.{name}": key for name, key in GUESTS_KEYS.items()},
         **{f"flavors.NAME.{name}": key for name, key in FLAVOR_KEYS.items()},
         **{f"defaults.{name}": key for name, key in DEFAULTS_KEYS.items()},
         **{f"hypervisors[].{name}": HYPERVISOR_KEYS[name] for name in ONE_HYPERVISOR_ONLY},

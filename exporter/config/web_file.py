@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from exporter.config.keys import Key, ListKey
 from exporter.config.kinds import DURATION, Kind
 from exporter.config.mistakes import Mistakes
 from exporter.config.sections import read_keys, read_mapping
-from exporter.config.settings import Key, ListKey
 from exporter.config.strict_yaml import Item, read_yaml
 from exporter.deprecation import Deprecation
 from exporter.errors import ConfigError

@@ -39,6 +39,7 @@ from exporter.virt.identity import Identity
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.capabilities import HostCapabilities
+from exporter.virt.sources.chosen_guests import GuestChoice
 from exporter.virt.sources.guests import Guests
 from exporter.virt.sources.images import Images, ImageSizes
 from exporter.virt.sources.node_devices import NodeDeviceCache
@@ -108,6 +109,7 @@ class LibvirtDriver:
         guest_calls = GuestCalls(self._lent, clock=clock, timeout=timeout)
         self._hung_reads = HungReads(recorder)
         self._guests = Guests(self._lent, guest_calls, settings, clock=clock)
+        self._guest_choice = GuestChoice(settings)
         self._images = Images(
             self._hung_reads,
             ImageSizes(guest_calls, VolumeSizes(lent_for_storage), settings, clock=clock),
@@ -124,6 +126,7 @@ class LibvirtDriver:
         # Each after those that it needs.
         self._all_sources: tuple[Source, ...] = (
             self._guests,
+            self._guest_choice,
             self._images,
             self._node_devices,
             self._online_cpus,
@@ -264,6 +267,8 @@ class LibvirtDriver:
             capabilities = self._capabilities.get(node) if needs(self._capabilities) else None
             free_numa_memory = self._read_numa_memory(capabilities)
         domains = self._read_domains(refresh_timeout)
+        if needs(self._guest_choice):
+            self._guest_choice.choose(domains)
         if capabilities is None:
             with step("read the capabilities, as they are not known or old"):
                 capabilities = self._read_capabilities(refresh_timeout, node, domains)

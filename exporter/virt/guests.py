@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import partial
 from xml.etree import ElementTree
 
 from exporter.cpu_spec import CpuSpecs
 from exporter.errors import ExporterError
-from exporter.model import Disk, DomainInfo, DomainRecord, Guest, GuestDevices
+from exporter.model import Disk, DomainInfo, DomainRecord, Guest, GuestDevices, NovaInstance
 from exporter.virt.guest_devices import parse_guest_devices
+from exporter.virt.guest_interfaces import parse_interface
 from exporter.virt.guest_numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import OddParts, XmlError, parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
@@ -17,6 +19,8 @@ from exporter.virt.nova_metadata import parse_nova_metadata
 
 # libvirt keeps an alias with this prefix as it was written. Nova writes one for volumes only.
 _USER_ALIAS = "ua-"
+# libvirt keeps these in 64 bits.
+_LIMIT = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class GuestXmlError(ExporterError):
@@ -67,6 +71,12 @@ def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
         emulator_pins=emulator_pins or frozenset(),
         vcpu_pins=dict(pin for pin in pins if pin is not None),
         devices=parse_guest_devices(domain, odd_devices),
+        interfaces=tuple(parse_interface(element) for element in domain.iterfind("devices/interface")),
+        nova_instance=NovaInstance() if metadata is None else metadata.instance,
+        os_type=(domain.findtext("os/type") or "").strip(),
+        arch=_attribute(domain, "os/type", "arch"),
+        machine=_attribute(domain, "os/type", "machine"),
+        partition=(domain.findtext("resource/partition") or "").strip(),
         is_placement_known=not odd_placement,
         odd_parts="; ".join(each.describe() for each in (odd, odd_placement, odd_devices) if each),
     )
@@ -172,14 +182,35 @@ def _user_alias(element: ElementTree.Element) -> str | None:
 
 
 def _disk(element: ElementTree.Element) -> Disk:
-    source, target, driver = element.find("source"), element.find("target"), element.find("driver")
+    source = element.find("source")
     path = None if source is None else source.get("file") or source.get("dev")
     return Disk(
-        target="" if target is None else target.get("dev", ""),
+        target=_attribute(element, "target", "dev"),
         source_type=element.get("type", "file"),
         path=path,
-        driver_format=None if driver is None else driver.get("type"),
+        driver_format=_attribute(element, "driver", "type") or None,
         serial=(element.findtext("serial") or "").strip() or None,
         device=element.get("device", "disk"),
         alias=_user_alias(element),
+        bus=_attribute(element, "target", "bus"),
+        cache=_attribute(element, "driver", "cache"),
+        discard=_attribute(element, "driver", "discard"),
+        driver_name=_attribute(element, "driver", "name"),
+        protocol=_attribute(element, "source", "protocol"),
+        network_name=_attribute(element, "source", "name"),
+        limits=tuple(_list_limits(element)),
     )
+
+
+def _list_limits(element: ElementTree.Element) -> Iterator[tuple[str, int]]:
+    """Yield the limits of <iotune> by libvirt's names. 0 is no limit, and an odd one is left out."""
+    for limit in element.iterfind("iotune/*"):
+        text = (limit.text or "").strip()
+        if _LIMIT.fullmatch(text) and int(text):
+            yield limit.tag, int(text)
+
+
+def _attribute(element: ElementTree.Element, path: str, name: str) -> str:
+    """Return an attribute of the first child of this path; empty if there is none."""
+    child = element.find(path)
+    return "" if child is None else child.get(name, "")

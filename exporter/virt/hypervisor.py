@@ -448,6 +448,7 @@ class LibvirtHypervisor:
                 name=_name(domain),
                 id=domain.ID(),
                 state=_state(stats.get("state.state")),
+                reason=int(stats.get("state.reason", 0)),
             )
             for uuid, (domain, stats) in listed.items()
         )
@@ -696,12 +697,12 @@ class LibvirtHypervisor:
         rows = []
         for domain in self._ask("virConnectListAllDomains", lambda connection: connection.listAllDomains()):
             try:
-                state, _reason = self._ask(
+                state, reason = self._ask(
                     "virDomainGetState", partial(_state_of, domain), subject=_name(domain)
                 )
             except GoneError:
                 continue
-            rows.append((domain, {"state.state": state}))
+            rows.append((domain, {"state.state": state, "state.reason": reason}))
         return rows
 
     def _on_event(self, _connection: Any, domain: Any, *_details: Any) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from exporter.model import DeviceClass, NovaFlavor, ResourceClass
+from exporter.label import make_label_value
+from exporter.model import DeviceClass, NovaFlavor, NovaInstance, ResourceClass
 
 # The newer one first: after an upgrade of Nova, libvirt keeps the metadata of both.
 NAMESPACES = (
@@ -32,6 +33,7 @@ class NovaMetadata:
 
     flavor: NovaFlavor | None
     error: str | None
+    instance: NovaInstance
     has_image: bool  # <nova:root>, which Nova leaves out for a guest that boots from a volume
 
 
@@ -49,15 +51,36 @@ def parse_nova_metadata(domain: ElementTree.Element) -> NovaMetadata | None:
 
 def _parse_instance(instance: ElementTree.Element, namespace: str) -> NovaMetadata:
     has_image = instance.find(f"{namespace}root") is not None
+    who = _read_identity(instance, namespace)
     element = instance.find(f"{namespace}flavor")
     if element is None:
-        return NovaMetadata(flavor=None, error=None, has_image=has_image)
+        return NovaMetadata(flavor=None, error=None, instance=who, has_image=has_image)
     odd: list[str] = []
     try:
         flavor = _parse_flavor(element, namespace, odd)
     except ValueError as error:
-        return NovaMetadata(flavor=None, error=str(error), has_image=has_image)
-    return NovaMetadata(flavor=flavor, error="; ".join(odd[:_MAX_NAMED]) or None, has_image=has_image)
+        return NovaMetadata(flavor=None, error=str(error), instance=who, has_image=has_image)
+    error_text = "; ".join(odd[:_MAX_NAMED]) or None
+    return NovaMetadata(flavor=flavor, error=error_text, instance=who, has_image=has_image)
+
+
+def _read_identity(instance: ElementTree.Element, namespace: str) -> NovaInstance:
+    """Return who the guest is. Its user chose some of these texts: they are cut, and cleaned."""
+
+    def child(path: str) -> ElementTree.Element:
+        found = instance.find("/".join(f"{namespace}{part}" for part in path.split("/")))
+        return ElementTree.Element(path) if found is None else found
+
+    project, user = child("owner/project"), child("owner/user")
+    root = child("root")
+    return NovaInstance(
+        instance_name=make_label_value(child("name").text or ""),
+        project_id=make_label_value(project.get("uuid", "")),
+        project_name=make_label_value(project.text or ""),
+        user_id=make_label_value(user.get("uuid", "")),
+        user_name=make_label_value(user.text or ""),
+        image_id=make_label_value(root.get("uuid", "") if root.get("type", "image") == "image" else ""),
+    )
 
 
 def _parse_flavor(element: ElementTree.Element, namespace: str, odd: list[str]) -> NovaFlavor:

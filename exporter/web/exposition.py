@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exporter.metric import Family
+from exporter.metric import Family, LabelSet
 from exporter.web.accept_header import parse_weights
 
 
@@ -84,6 +84,14 @@ def _sample_lines(family: Family) -> list[str]:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
+    if not isinstance(labels, LabelSet):
+        return _write_labels(labels)
+    if labels.text is None:
+        labels.text = _write_labels(labels)
+    return labels.text
+
+
+def _write_labels(labels: Mapping[str, str]) -> str:
     if not labels:
         return ""
     return "{" + ",".join([_label(name, value) for name, value in sorted(labels.items())]) + "}"

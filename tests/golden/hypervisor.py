@@ -8,11 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from exporter.collectors import COLLECTORS
 from tests.support.embedding import Embedding, serve_test_driver
 from tests.support.exporter_process import RunningExporter
 from tests.support.waiting import wait_until
 
 FOLDER = Path(__file__).parent
+OPTIONAL_COLLECTORS = [f"--collector.{each.name}" for each in COLLECTORS if not each.is_default]
 
 _VOLUME = """<volume type='file'><name>{name}</name>
 <capacity unit='GiB'>{gib}</capacity><allocation unit='GiB'>{gib}</allocation></volume>"""
@@ -26,7 +28,7 @@ def serve_golden() -> Iterator[RunningExporter]:
     it starts as test:///default, and everything else in it is replaced.
     """
     settings = yaml.safe_load((FOLDER / "config.yaml").read_text())
-    with serve_test_driver(settings) as embedding:
+    with serve_test_driver(settings, flags=OPTIONAL_COLLECTORS) as embedding:
         _populate(embedding)
         wait_until(lambda: _is_settled(embedding.exporter), "the images' sizes")
         yield embedding.exporter

@@ -23,6 +23,14 @@ NOVAS_SOURCES = frozenset(
     {"NUMA memory", "capabilities", "guests", "images", "node devices", "online CPUs", "storage"}
 )
 
+# What a guest has that shows all that a collector exports of its devices.
+DEVICES = """
+  <disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg0/vda'/>
+    <target dev='vda' bus='virtio'/>
+    <iotune><read_bytes_sec>1048576</read_bytes_sec><total_iops_sec>100</total_iops_sec></iotune></disk>
+  <interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/>
+    <target dev='tap0'/></interface>"""
+
 
 class Hypervisor:
     """Answers like a host with the guests it is given, and counts what it is asked.
@@ -155,12 +163,14 @@ class Bench:
             recorder=self.recorder,
         )
 
-    def add_guest(self, number: int = 1, *, vcpus: int = 2, disks: str = "", **changes: Any) -> None:
+    def add_guest(
+        self, number: int = 1, *, vcpus: int = 2, disks: str = "", metadata: str = "", **changes: Any
+    ) -> None:
         record = make_domain(number, **changes)
         others = (each for each in self.libvirt.domains if each.uuid != record.uuid)
         self.libvirt.domains = (*others, record)
         self.libvirt.xml[record.uuid] = f"""<domain><name>{record.name}</name><uuid>{record.uuid}</uuid>
-          <memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
+          {metadata}<memory>1024</memory><vcpu>{vcpus}</vcpu><devices>{disks}</devices></domain>"""
 
     def reconfigure(self, **options: Any) -> None:
         self.driver.reconfigure(_configure(**options))
@@ -184,6 +194,7 @@ def _configure(**options: Any) -> HypervisorConfig:
 def read_parts() -> Mapping[str, object]:
     """Return what every source hands to collectors, by its name; libvirt's test driver gives the answers."""
     bench = Bench(needs=None)
+    bench.add_guest(disks=DEVICES)
     bench.read()
     bench.do_what_is_due()
     return bench.read().parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ class Embedding:
 
 
 @contextlib.contextmanager
-def serve_test_driver(settings: Mapping[str, Any]) -> Iterator[Embedding]:
-    """Run an exporter with libvirt's test driver in it, test:///default, without any domain or pool."""
+def serve_test_driver(settings: Mapping[str, Any], *, flags: Sequence[str] = ()) -> Iterator[Embedding]:
+    """Run an exporter with libvirt's test driver in it, test:///default, without any domain or pool.
+
+    :param flags: more flags for the exporter
+    """
     command = [sys.executable, str(_PROGRAM), "test:///default"]
-    with serve(settings, command=command) as exporter:
+    with serve(settings, command=command, flags=flags) as exporter:
         embedding = Embedding(exporter)
         embedding.perform("remove_domains")
         embedding.perform("remove_pools")

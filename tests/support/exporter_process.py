@@ -136,19 +136,24 @@ class RunningExporter:
 
 @contextlib.contextmanager
 def serve(
-    settings: Mapping[str, Any], *, as_nobody: bool = False, command: Sequence[str] = ()
+    settings: Mapping[str, Any],
+    *,
+    as_nobody: bool = False,
+    command: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> Iterator[RunningExporter]:
     """Run the exporter as a server with these settings until the block ends.
 
     :param settings: the configuration file's content
     :param command: what to run instead of the exporter's own command; it is given the same flags
+    :param flags: more flags, such as --collector.guests
     """
     with _config_file(settings) as config:
         log = config.with_name("log")
-        flags = ["--config.file", str(config), "--web.listen-address", "127.0.0.1:0"]
+        all_flags = ["--config.file", str(config), "--web.listen-address", "127.0.0.1:0", *flags]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [*(command or _command(as_nobody)), *flags],
+                [*(command or _command(as_nobody)), *all_flags],
                 cwd=_CHECKOUT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -727,7 +727,9 @@ def test_the_example_has_every_key() -> None:
     found |= {"modules.NAME." + key for module in document["modules"].values() for key in module}
     found |= {"flavors.NAME." + key for flavor in document["flavors"].values() for key in flavor}
     found |= {key for key in document if key not in SECTIONS}
-    found |= {f"{section}.{key}" for section in ("web", "log", "defaults") for key in document[section]}
+    found |= {
+        f"{section}.{key}" for section in ("web", "log", "guests", "defaults") for key in document[section]
+    }
     assert found == {each.path for each in list_declarations()}
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.model import Disk, Guest, NovaFlavor
+from exporter.model import Disk, Guest, Interface, NovaFlavor, NovaInstance
 from exporter.virt.guests import GuestXmlError, is_volume_backed, parse_guest
 from tests.support.records import make_disk, make_uuid
 
@@ -24,6 +25,8 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
     <nova:instance xmlns:nova="{NOVA_1_1}">
       <nova:package version="26.2.2"/>
       <nova:name>database</nova:name>
+      <nova:owner><nova:user uuid="0a6f1c3e">alice</nova:user>
+        <nova:project uuid="7d1b3f5a">shop</nova:project></nova:owner>
       <nova:flavor name="m1.large">
         <nova:memory>8192</nova:memory>
         <nova:disk>80</nova:disk>
@@ -39,6 +42,7 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
   <vcpu placement='static' current='4'>8</vcpu>
   <cputune><shares>4096</shares><vcpupin vcpu='0' cpuset='5'/><vcpupin vcpu='2' cpuset='8-9'/>
     <emulatorpin cpuset='5,8-9'/></cputune>
+  <resource><partition>/machine/tenants</partition></resource>
   <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
@@ -56,6 +60,8 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
       <source file='/var/lib/nova/mnt/0d3a/volume-fa37e7c0' index='2'/>
       <target dev='vdb' bus='virtio'/>
       <serial>fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10</serial>
+      <iotune><total_bytes_sec>104857600</total_bytes_sec><write_bytes_sec>0</write_bytes_sec>
+        <read_iops_sec>500</read_iops_sec><group_name>odd</group_name></iotune>
     </disk>
     <disk type='network' device='disk'>
       <driver name='qemu' type='raw' cache='writeback'/>
@@ -69,6 +75,12 @@ NOVA_GUEST = f"""<domain type='kvm' id='7'>
       <target dev='hda' bus='ide'/>
       <readonly/>
     </disk>
+    <interface type='bridge'>
+      <mac address='fa:16:3e:0b:5c:d1'/><source bridge='br-int'/><target dev='tap6f0c1d2e-3f'/>
+      <virtualport type='openvswitch'>
+        <parameters interfaceid='6f0c1d2e-3f4a-4b5c-8d6e-7f8091a2b3c4'/></virtualport>
+      <model type='virtio'/><mtu size='1450'/>
+    </interface>
     <memballoon model='virtio'/>
   </devices>
 </domain>"""
@@ -93,6 +105,11 @@ def disk_xml(source: str, *, type: str = "file", driver: str = "qcow2", more: st
       <target dev='vda' bus='virtio'/>{more}</disk>"""
 
 
+def written_disk(**changes: Any) -> Disk:
+    """Return what `disk_xml` describes."""
+    return make_disk(**{"bus": "virtio", "driver_name": "qemu", **changes})
+
+
 def nova_metadata(namespace: str, tag: str = "instance") -> str:
     return f"<metadata><n:{tag} xmlns:n='{namespace}'/></metadata>"
 
@@ -105,6 +122,9 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         driver_format="qcow2",
         serial=None,
         device="disk",
+        bus="virtio",
+        cache="none",
+        driver_name="qemu",
     )
     volume_in_file = Disk(
         target="vdb",
@@ -113,6 +133,10 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         driver_format="raw",
         serial="fa37e7c0-7f35-4a4b-8f6e-8f4f8c9b1f10",
         device="disk",
+        bus="virtio",
+        cache="none",
+        driver_name="qemu",
+        limits=(("total_bytes_sec", 104857600), ("read_iops_sec", 500)),
     )
     volume_in_ceph = Disk(
         target="vdc",
@@ -121,6 +145,11 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         driver_format="raw",
         serial="1f0e0c0b-0000-4000-8000-000000000001",
         device="disk",
+        bus="virtio",
+        cache="writeback",
+        driver_name="qemu",
+        protocol="rbd",
+        network_name="volumes/volume-1f0e",
     )
     config_drive = Disk(
         target="hda",
@@ -129,6 +158,8 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         driver_format="raw",
         serial=None,
         device="cdrom",
+        bus="ide",
+        driver_name="qemu",
     )
     assert parse_guest(NOVA_GUEST) == Guest(
         uuid="5c2d4f5e-8c4e-4d0e-9d1a-3f1f0a5b6c7d",
@@ -148,6 +179,29 @@ def test_a_running_guest_of_novas_is_read_whole() -> None:
         numa_cells=(),
         emulator_pins=frozenset({5, 8, 9}),
         vcpu_pins={0: frozenset({5}), 2: frozenset({8, 9})},
+        interfaces=(
+            Interface(
+                target="tap6f0c1d2e-3f",
+                type="bridge",
+                mac="fa:16:3e:0b:5c:d1",
+                bridge="br-int",
+                port_id="6f0c1d2e-3f4a-4b5c-8d6e-7f8091a2b3c4",
+                model="virtio",
+                mtu="1450",
+            ),
+        ),
+        nova_instance=NovaInstance(
+            instance_name="database",
+            project_id="7d1b3f5a",
+            project_name="shop",
+            user_id="0a6f1c3e",
+            user_name="alice",
+            image_id="155d900f-4e14-4e4c-a73d-069cbf4541e6",
+        ),
+        os_type="hvm",
+        arch="x86_64",
+        machine="pc-i440fx-7.2",
+        partition="/machine/tenants",
     )
 
 
@@ -224,35 +278,35 @@ def test_nova_is_known_by_the_namespace_of_its_metadata(metadata: str, from_nova
     [
         (
             disk_xml("<source file='/i/a' index='1'/>"),
-            make_disk(path="/i/a"),
+            written_disk(path="/i/a"),
         ),
         (
             disk_xml("<source dev='/dev/vg/lv'/>", type="block", driver="raw"),
-            make_disk(source_type="block", path="/dev/vg/lv", driver_format="raw"),
+            written_disk(source_type="block", path="/dev/vg/lv", driver_format="raw"),
         ),
         (
             disk_xml("<source protocol='rbd' name='vms/a'><host name='h'/></source>", type="network"),
-            make_disk(source_type="network", path=None),
+            written_disk(source_type="network", path=None, protocol="rbd", network_name="vms/a"),
         ),
         (
             disk_xml("<source pool='vms' volume='a'/>", type="volume"),
-            make_disk(source_type="volume", path=None),
+            written_disk(source_type="volume", path=None),
         ),
         (
             disk_xml("<source file='/i/a'/>", more="<serial> fa37 </serial>"),
-            make_disk(path="/i/a", serial="fa37"),
+            written_disk(path="/i/a", serial="fa37"),
         ),
-        (disk_xml("<source file='/i/a'/>", more="<serial/>"), make_disk(path="/i/a")),
-        (disk_xml(""), make_disk(path=None)),
-        (disk_xml("<source file=''/>"), make_disk(path=None)),
-        (disk_xml("<source startupPolicy='optional'/>"), make_disk(path=None)),
+        (disk_xml("<source file='/i/a'/>", more="<serial/>"), written_disk(path="/i/a")),
+        (disk_xml(""), written_disk(path=None)),
+        (disk_xml("<source file=''/>"), written_disk(path=None)),
+        (disk_xml("<source startupPolicy='optional'/>"), written_disk(path=None)),
         (
             "<disk><source file='/i/a'/><target dev='sda'/></disk>",
             make_disk(target="sda", path="/i/a", driver_format=None),
         ),
         (
             "<disk type='file'><driver name='qemu'/><source file='/i/a'/></disk>",
-            make_disk(target="", path="/i/a", driver_format=None),
+            make_disk(target="", path="/i/a", driver_format=None, driver_name="qemu"),
         ),
     ],
     ids=[
@@ -271,6 +325,30 @@ def test_nova_is_known_by_the_namespace_of_its_metadata(metadata: str, from_nova
 )
 def test_a_disk_is_read(xml: str, disk: Disk) -> None:
     assert parse_guest(domain_xml(disks=xml)).disks == (disk,)
+
+
+@pytest.mark.parametrize(
+    ("xml", "bridge"),
+    [
+        ("<source bridge='br0'/>", "br0"),
+        ("<source network='default' portid='x' bridge='virbr0'/>", "virbr0"),
+        ("<source network='default'/>", "default"),
+        ("<source dev='eth0' mode='bridge'/>", "eth0"),
+        ("<source type='unix' path='/run/vhost/vhu1' mode='server'/>", "/run/vhost/vhu1"),
+        ("", ""),
+    ],
+)
+def test_what_an_interface_is_plugged_into_is_read(xml: str, bridge: str) -> None:
+    domain = domain_xml(disks=f"<interface type='bridge'>{xml}</interface>")
+    (interface,) = parse_guest(domain).interfaces
+    assert interface.bridge == bridge
+
+
+@pytest.mark.parametrize("amount", ["", "many", "-1", "0", "1" * 20, "1.5"])
+def test_an_odd_limit_of_a_disk_is_none(amount: str) -> None:
+    tune = f"<iotune><total_bytes_sec>{amount}</total_bytes_sec><total_iops_sec>7</total_iops_sec></iotune>"
+    (disk,) = parse_guest(domain_xml(disks=disk_xml("<source file='/i/a'/>", more=tune))).disks
+    assert disk.limits == (("total_iops_sec", 7),)
 
 
 def test_a_backing_file_is_no_disk_of_its_own() -> None:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from exporter.model import NovaFlavor, ResourceClass
+from exporter.model import NovaFlavor, NovaInstance, ResourceClass
 from exporter.virt.nova_metadata import NovaMetadata, parse_nova_metadata
 
 NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"
@@ -52,7 +52,7 @@ def refuse(content: str) -> str:
 @pytest.mark.parametrize("namespace", [NOVA_1_0, NOVA_1_1])
 def test_a_flavor_is_read_in_either_namespace(namespace: str) -> None:
     assert parse(instance_xml(flavor_xml(), namespace=namespace)) == NovaMetadata(
-        flavor=FLAVOR, error=None, has_image=False
+        flavor=FLAVOR, error=None, instance=NovaInstance(), has_image=False
     )
 
 
@@ -69,7 +69,23 @@ def test_metadata_of_others_are_none_of_novas() -> None:
 
 
 def test_without_a_flavor_nothing_is_broken() -> None:
-    assert parse(instance_xml("")) == NovaMetadata(flavor=None, error=None, has_image=False)
+    assert parse(instance_xml("")) == NovaMetadata(
+        flavor=None, error=None, instance=NovaInstance(), has_image=False
+    )
+
+
+def test_who_a_guest_is_is_read_though_its_flavor_is_odd() -> None:
+    owner = "<n:owner><n:user uuid='u1'>al\nice</n:user><n:project uuid='p1'>{}</n:project></n:owner>"
+    metadata = parse(instance_xml("<n:name>web</n:name>" + owner.format("x" * 200) + "<n:flavor/>"))
+    assert metadata is not None
+    assert metadata.error == "<nova:flavor> without a name"
+    assert metadata.instance == NovaInstance(
+        instance_name="web",
+        user_id="u1",
+        user_name="al\ufffdice",
+        project_id="p1",
+        project_name="x" * 127 + "…",
+    )
 
 
 def test_the_image_that_a_guest_was_made_of_is_seen() -> None:

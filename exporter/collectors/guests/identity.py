@@ -1,0 +1,160 @@
+"""Who a guest is, how it is, and what it was promised: all of it from the list of domains and its XML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from exporter.collectors.guests.rows import (
+    COMMON_LABELS,
+    IDENTITY,
+    MAX_DEVICES,
+    Row,
+    describe,
+    list_active,
+)
+from exporter.collectors.guests.state_reasons import get_reason
+from exporter.label import make_label_value
+from exporter.metric import Metric, Series
+from exporter.model import Disk, Guest
+
+_KIB = 1024
+_XML = "virDomainGetXMLDesc"
+# libvirt's names of a disk's limits, by direction.
+_BYTES_LIMITS = {"read_bytes_sec": "read", "write_bytes_sec": "write", "total_bytes_sec": "total"}
+_OPS_LIMITS = {"read_iops_sec": "read", "write_iops_sec": "write", "total_iops_sec": "total"}
+
+INFO = Metric(
+    name="hypervisor_guest_info",
+    help="Who the guest is, by its XML and Nova's metadata in it; always 1.",
+    type="info",
+    labels=(*COMMON_LABELS, *IDENTITY),
+    more_labels=True,
+    source=f"{_XML} (metadata/nova:instance)",
+)
+STATE_INFO = Metric(
+    name="hypervisor_guest_state_info",
+    help="The guest's state and libvirt's reason for it, such as paused and ioerror; always 1.",
+    type="info",
+    labels=(*COMMON_LABELS, "state", "reason"),
+    more_labels=True,
+    source="virConnectGetAllDomainStats (state.state, state.reason)",
+)
+VCPUS = Metric(
+    name="hypervisor_guest_vcpus",
+    help="vCPUs that are plugged in.",
+    unit="vCPUs",
+    labels=COMMON_LABELS,
+    more_labels=True,
+    source=f"{_XML} (vcpu/@current)",
+)
+MEMORY_SIZE_BYTES = Metric(
+    name="hypervisor_guest_memory_size_bytes",
+    help="Memory that the guest may have.",
+    labels=COMMON_LABELS,
+    more_labels=True,
+    source=f"{_XML} (memory)",
+)
+DISK_INFO = Metric(
+    name="hypervisor_guest_disk_info",
+    help="What a disk is; always 1. volume_id is the id of a Cinder volume.",
+    type="info",
+    labels=(*COMMON_LABELS, "device", "volume_id", "bus", "type", "format", "cache"),
+    more_labels=True,
+    source=f"{_XML} (disk)",
+)
+DISK_LIMIT_BYTES = Metric(
+    name="hypervisor_guest_disk_limit_bytes_per_second",
+    help="How many bytes a second the disk may transfer, by direction; only where it is limited.",
+    unit="bytes per second",
+    labels=(*COMMON_LABELS, "device", "direction"),
+    more_labels=True,
+    source=f"{_XML} (disk/iotune)",
+)
+DISK_LIMIT_OPS = Metric(
+    name="hypervisor_guest_disk_limit_ops_per_second",
+    help="How many requests a second the disk may make, by direction; only where it is limited.",
+    unit="requests per second",
+    labels=(*COMMON_LABELS, "device", "direction"),
+    more_labels=True,
+    source=f"{_XML} (disk/iotune)",
+)
+NETWORK_INFO = Metric(
+    name="hypervisor_guest_network_info",
+    help="What an interface is; always 1. device is the host's, port_id Neutron's port.",
+    type="info",
+    labels=(*COMMON_LABELS, "device", "mac", "bridge", "port_id", "type"),
+    more_labels=True,
+    source=f"{_XML} (interface)",
+)
+METRICS = (
+    INFO,
+    STATE_INFO,
+    VCPUS,
+    MEMORY_SIZE_BYTES,
+    DISK_INFO,
+    DISK_LIMIT_BYTES,
+    DISK_LIMIT_OPS,
+    NETWORK_INFO,
+)
+
+
+def collect(rows: list[Row], *, show_owner_names: bool) -> Iterator[Series]:
+    """Yield the series of all guests. One that does not run has only those that say who and how it is."""
+    yield from INFO.series(
+        (row.extend(*describe(row.chosen, show_owner_names=show_owner_names).items()), 1) for row in rows
+    )
+    yield from STATE_INFO.series((row.extend(*_state(row)), 1) for row in rows)
+    active = list_active(rows)
+    yield from VCPUS.series((row.labels, guest.vcpus) for row, guest in active)
+    yield from MEMORY_SIZE_BYTES.series(
+        (row.labels, guest.maximum_memory_kib * _KIB) for row, guest in active
+    )
+    disks = [(row, disk) for row, guest in active for disk in list_disks(guest)]
+    yield from DISK_INFO.series((row.extend(*_describe_disk(disk)), 1) for row, disk in disks)
+    for metric, names in ((DISK_LIMIT_BYTES, _BYTES_LIMITS), (DISK_LIMIT_OPS, _OPS_LIMITS)):
+        yield from metric.series(
+            (row.extend(("device", disk.target), ("direction", names[name])), value)
+            for row, disk in disks
+            for name, value in disk.limits
+            if name in names
+        )
+    yield from NETWORK_INFO.series(
+        (row.extend(*pairs), 1) for row, guest in active for pairs in _describe_interfaces(guest)
+    )
+
+
+def list_disks(guest: Guest) -> list[Disk]:
+    """Return the disks that are shown one by one. Two of a name would be one series: the first counts."""
+    by_target = {disk.target: disk for disk in reversed(guest.disks) if disk.target}
+    return [disk for disk in islice(guest.disks, MAX_DEVICES) if by_target.get(disk.target) is disk]
+
+
+def _state(row: Row) -> tuple[tuple[str, str], ...]:
+    state = row.record.state
+    return ("state", state.name.lower()), ("reason", get_reason(state, row.record.reason))
+
+
+def _describe_disk(disk: Disk) -> tuple[tuple[str, str], ...]:
+    return (
+        ("device", make_label_value(disk.target)),
+        ("volume_id", make_label_value(disk.serial or (disk.alias or "").removeprefix("ua-"))),
+        ("bus", make_label_value(disk.bus)),
+        ("type", disk.protocol or disk.source_type),
+        ("format", disk.driver_format or ""),
+        ("cache", disk.cache),
+    )
+
+
+def _describe_interfaces(guest: Guest) -> Iterator[tuple[tuple[str, str], ...]]:
+    seen: set[str] = set()
+    for each in islice(guest.interfaces, MAX_DEVICES):
+        if each.target and each.target not in seen:
+            seen.add(each.target)
+            yield (
+                ("device", make_label_value(each.target)),
+                ("mac", make_label_value(each.mac)),
+                ("bridge", make_label_value(each.bridge)),
+                ("port_id", make_label_value(each.port_id)),
+                ("type", each.type),
+            )
