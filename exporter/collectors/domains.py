@@ -46,6 +46,15 @@ OUTDATED_GUESTS = Metric(
     labels=("hypervisor_hostname",),
     source="virDomainGetXMLDesc",
 )
+GUEST_EVENTS_TOTAL = Metric(
+    name="hypervisor_guest_events_total",
+    help="What happened to guests since the exporter started: io_error (of a disk), watchdog (of the guest"
+    " expired), panic, migrated_in and migrated_out (each migration once, at its end).",
+    type="counter",
+    unit="events",
+    labels=("hypervisor_hostname", "event"),
+    source="virConnectDomainEventRegisterAny (IO_ERROR_REASON, WATCHDOG, LIFECYCLE)",
+)
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -59,11 +68,20 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from DOMAIN_LIST_TIMESTAMP_SECONDS.samples(listed_at, hypervisor_hostname=hostname)
     yield from UNREAD_GUESTS.samples(resources.unread_guests, hypervisor_hostname=hostname)
     yield from OUTDATED_GUESTS.samples(resources.outdated_guests, hypervisor_hostname=hostname)
+    for event, count in (snapshot.get_part("guests", dict) or {}).items():
+        yield from GUEST_EVENTS_TOTAL.samples(count, hypervisor_hostname=hostname, event=event)
 
 
 COLLECTOR = Collector(
     name="domains",
-    metrics=(RUNNING_VMS, DOMAINS, DOMAIN_LIST_TIMESTAMP_SECONDS, UNREAD_GUESTS, OUTDATED_GUESTS),
+    metrics=(
+        RUNNING_VMS,
+        DOMAINS,
+        DOMAIN_LIST_TIMESTAMP_SECONDS,
+        UNREAD_GUESTS,
+        OUTDATED_GUESTS,
+        GUEST_EVENTS_TOTAL,
+    ),
     collect=_collect,
     needs=frozenset({"guests"}),
 )

@@ -24,6 +24,9 @@ from exporter.model import (
 
 T = TypeVar("T")
 
+# Gets a guest's UUID, libvirt's virDomainEventID, and what its callback gets beside the domain.
+OnEvent = Callable[[str, int, Sequence[object]], None]
+
 
 class Hypervisor(Protocol):
     """What every connection has.
@@ -78,8 +81,8 @@ class NodeHypervisor(Hypervisor, CellHypervisor, Protocol):
     def is_open(self) -> bool:
         """Whether there is a connection that libvirt has not said to be closed."""
 
-    def watch(self, on_changed: Callable[[str], None]) -> None:
-        """Have libvirt tell of changed guests, by their UUIDs."""
+    def watch(self, on_changed: Callable[[str], None], on_event: OnEvent) -> frozenset[int]:
+        """Have libvirt tell of changed guests and of events of guests. Return the events that it has."""
 
     def get_hostname(self) -> str:
         """Return virConnectGetHostname."""

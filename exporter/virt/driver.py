@@ -247,7 +247,8 @@ class LibvirtDriver:
         """Connect if necessary. Then read everything again, because events may have been missed."""
         if not self._hypervisor.connect():
             return False
-        self._hypervisor.watch(self._guests.mark_changed)
+        told = self._hypervisor.watch(self._guests.mark_changed, self._guests.events.note)
+        self._guests.events.note_watched(told)
         self._lent.open()
         self._identity.forget()
         for source in self._all_sources:

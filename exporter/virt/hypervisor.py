@@ -45,6 +45,7 @@ from exporter.model import (
     UnreadPool,
 )
 from exporter.recorder import CALL, Recorder
+from exporter.virt.calls import OnEvent
 from exporter.virt.connecting import advise, find_test_file, has_daemon
 from exporter.virt.daemons import (
     NODE_DEVICES,
@@ -123,6 +124,11 @@ _GUEST_EVENTS = (
     libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE,
     libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2,
     libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE,
+)
+# These say what happened to a guest, and change nothing of its XML.
+_OTHER_GUEST_EVENTS = (
+    libvirt.VIR_DOMAIN_EVENT_ID_WATCHDOG,
+    libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
 )
 
 _NODE_DEVICE_EVENTS = (
@@ -203,6 +209,7 @@ class LibvirtHypervisor:
         self._deregistrations: list[Callable[[], None]] = []
         self._domains: dict[str, libvirt.virDomain] = {}
         self._on_changed: Callable[[str], None] = lambda _uuid: None
+        self._on_event: OnEvent = lambda _uuid, _event, _details: None
         self._have_node_devices_changed = False
         self._changed_lock = threading.Lock()
         self.calls = 0
@@ -272,25 +279,31 @@ class LibvirtHypervisor:
                 self._connection = connection
             return not self._is_closed
 
-    def watch(self, on_changed: Callable[[str], None]) -> None:
-        """Subscribe to events of guests, if the driver has them.
+    def watch(self, on_changed: Callable[[str], None], on_event: OnEvent) -> frozenset[int]:
+        """Subscribe to events of guests. Return those that the driver has (virDomainEventID).
 
-        :param on_changed: called with a guest's UUID, in the thread of libvirt's event loop
+        Both functions are called in the thread of libvirt's event loop.
+
+        :param on_changed: called with the UUID of a guest whose XML may have changed
+        :param on_event: called with the UUID, the event and its details, for every event
         """
-        self._on_changed = on_changed
+        self._on_changed, self._on_event = on_changed, on_event
         connection = self._connection
         if connection is None:
-            return
+            return frozenset()
         register, deregister = connection.domainEventRegisterAny, connection.domainEventDeregisterAny
-        for event in _GUEST_EVENTS:
-            self._register(
+        return frozenset(
+            event
+            for event in (*_GUEST_EVENTS, *_OTHER_GUEST_EVENTS)
+            if self._register(
                 connection,
                 "virConnectDomainEventRegisterAny",
                 register,
                 deregister,
                 event,
-                self._on_event,
+                partial(self._on_guest_event, event),
             )
+        )
 
     def watch_node_devices(self) -> None:
         """Subscribe to events of node devices. This waits for the daemon that has them."""
@@ -682,7 +695,8 @@ class LibvirtHypervisor:
         deregister: Callable[[int], None],
         event: int,
         callback: Callable[..., None],
-    ) -> None:
+    ) -> bool:
+        """Subscribe to an event. Return whether the driver has it."""
         self.calls += 1
         try:
             with self._recorder.step(name, f"event {event}", kind=CALL), self._call_lock:
@@ -691,6 +705,8 @@ class LibvirtHypervisor:
                     self._deregistrations.append(partial(deregister, number))
         except (libvirt.libvirtError, *_UNDECODABLE) as error:
             log.debug("libvirt sends no events", extra={"event": event, "error": _message(error)})
+            return False
+        return True
 
     def _list_domains_one_by_one(self) -> list[tuple[Any, dict[str, Any]]]:
         """List the domains of a driver without bulk statistics, in the form for `list_domains`."""
@@ -705,9 +721,13 @@ class LibvirtHypervisor:
             rows.append((domain, {"state.state": state, "state.reason": reason}))
         return rows
 
-    def _on_event(self, _connection: Any, domain: Any, *_details: Any) -> None:
+    def _on_guest_event(self, event: int, _connection: Any, domain: Any, *details: Any) -> None:
+        """Pass an event on. The last of the details is what was registered with it."""
         self.events += 1  # libvirt has one event loop, so one thread
-        self._on_changed(domain.UUIDString())
+        uuid = domain.UUIDString()
+        if event in _GUEST_EVENTS:
+            self._on_changed(uuid)
+        self._on_event(uuid, event, details[:-1])
 
     def _on_close(self, connection: Any, reason: int, _opaque: None) -> None:
         """Record that a connection was closed, also by keep-alive (virConnectCloseReason)."""

@@ -37,7 +37,7 @@ def wait_for(condition, what):
 def open_and_watch():
     try:
         hypervisor.connect()
-        hypervisor.watch(lambda uuid: None)
+        hypervisor.watch(lambda uuid: None, lambda *event: None)
         hypervisor.watch_node_devices()
         hypervisor.get_hostname()
     except ConnectionLostError as error:
@@ -52,7 +52,7 @@ if sys.argv[2] == "open":
     hypervisor.disconnect()
     if not hypervisor.connect():
         raise SystemExit("no new connection after a disconnect")
-    hypervisor.watch(lambda uuid: None)
+    hypervisor.watch(lambda uuid: None, lambda *event: None)
 opening = threading.Thread(target=open_and_watch)
 opening.start()
 if sys.argv[2] == "opening":

@@ -12,7 +12,9 @@ from exporter.config.settings import HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
 from exporter.model import NodeInfo, NodeMemory, Resources
 from exporter.recorder import Recorder
+from exporter.virt.calls import OnEvent
 from exporter.virt.driver import LibvirtDriver
+from exporter.virt.guest_events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain
 from tests.support.waiting_libvirt import PlayedConnections, WaitingConnection, WaitingLibvirt
@@ -37,6 +39,7 @@ class Hypervisor:
 
     :ivar errors: what the next call of a name raises instead, once
     :ivar on_error: called before one of them is raised
+    :ivar told: the events of guests that it has
     :ivar free_pages: huge pages that are free in each NUMA cell; None where that is not told
     """
 
@@ -49,6 +52,7 @@ class Hypervisor:
         self.libvirt_version = 9_000_000
         self.node = NodeInfo(online_cpus=8, memory_mib=16 * KIB)
         self.free_pages: int | None = None
+        self.told = frozenset({LIFECYCLE, WATCHDOG, IO_ERROR_REASON})
         self.on_error: Callable[[], None] = lambda: None
 
     @property
@@ -78,9 +82,10 @@ class Hypervisor:
     def is_open(self) -> bool:
         return self.is_connected and not self.is_lost
 
-    def watch(self, on_changed: Callable[[str], None]) -> None:
+    def watch(self, on_changed: Callable[[str], None], on_event: OnEvent) -> frozenset[int]:
         self.asked["watch"] += 1
-        self.tell_changed = on_changed
+        self.tell_changed, self.tell_event = on_changed, on_event
+        return self.told
 
     def disconnect(self) -> None:
         self.is_connected = False

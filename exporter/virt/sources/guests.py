@@ -11,6 +11,7 @@ from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
 from exporter.virt.guest_cache import GuestCache
 from exporter.virt.guest_calls import GuestCalls
+from exporter.virt.guest_events import GuestEvents
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 
@@ -26,6 +27,7 @@ class Guests(Source):
     :param connections: lends the connection for the list
     :param calls: asks about one guest at a time
     :param clock: monotonic seconds
+    :ivar events: counts what libvirt tells of guests. It is what collectors are handed as this source's part
     """
 
     name = "guests"
@@ -38,6 +40,7 @@ class Guests(Source):
         *,
         clock: Callable[[], float],
     ) -> None:
+        self.events = GuestEvents()
         self._calls = calls
         self._list = SlowCall(
             connections,
@@ -67,6 +70,10 @@ class Guests(Source):
         ages = {"the list of domains": self._list_age, "the oldest XML of a guest": self._cache.get_age()}
         return {name: age for name, age in ages.items() if age is not None}
 
+    def get_part(self) -> Mapping[str, int]:
+        """Return how many events of guests there were, by name."""
+        return self.events.get_counts()
+
     def list_jobs(self) -> Sequence[Job]:
         """Return the reading of guests that have changed, or are or soon would be too old."""
         return [Job(key="resync", run=self._cache.resync)] if self._cache.needs_resync() else ()
@@ -83,6 +90,7 @@ class Guests(Source):
     def note_reconnected(self) -> None:
         """Read every guest again. Until then, use what was known, and the last list."""
         self._list.abandon()
+        self.events.note_reconnected()
         self._calls.clear()
         self._cache.expire()
 
