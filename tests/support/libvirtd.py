@@ -47,6 +47,7 @@ class LibvirtDaemon:
     :param auth_unix_ro: who may use the read-only socket: none for everybody, or polkit
     :param environment: variables that the daemon has beside this process's
     :param hostname: its host name, instead of the machine's
+    :param cgroups: the version of the control groups that it makes for its guests; without one it makes none
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class LibvirtDaemon:
         auth_unix_ro: str = "none",
         environment: Mapping[str, str] | None = None,
         hostname: str | None = None,
+        cgroups: str | None = None,
     ) -> None:
         self._prefix = (
             [] if hostname is None else ["unshare", "--uts", "sh", "-ec", _ENTER_AS, "sh", hostname]
         )
         self._environment = {**os.environ, **(environment or {})}
-        self.sandbox = Sandbox(images_bytes=images_bytes, cache=cache)
+        self.sandbox = Sandbox(images_bytes=images_bytes, cache=cache, cgroups=cgroups)
         self.images = self.sandbox.images
         self._root = self.sandbox.root
         self._log = self._root / "libvirtd.log"

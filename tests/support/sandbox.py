@@ -49,15 +49,18 @@ class Sandbox:
 
     :param images_bytes: the size of that file system; it takes only the memory that is used of it
     :param cache: a directory to keep what libvirt found out about QEMU in, which takes it 8 s
+    :param cgroups: "v1" or "v2": it has control groups of that version, and libvirt makes one for each guest
     """
 
-    def __init__(self, *, images_bytes: int = 15 * GIB // 2, cache: Path | None = None) -> None:
+    def __init__(
+        self, *, images_bytes: int = 15 * GIB // 2, cache: Path | None = None, cgroups: str | None = None
+    ) -> None:
         _check_machine()
         self.root = Path(tempfile.mkdtemp(prefix="hx-", dir="/tmp"))
         self.images = self.root / "images"
         self._make_directories(cache)
         self._guardian = subprocess.Popen(
-            [sys.executable, str(_GUARDIAN), str(self.root), str(images_bytes)],
+            [sys.executable, str(_GUARDIAN), str(self.root), str(images_bytes), *filter(None, [cgroups])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -68,7 +71,7 @@ class Sandbox:
         self._holder = self._guardian.stdout.readline().strip()
         if not self._holder:
             _, message = self._guardian.communicate()
-            raise SandboxError(f"no mount namespace can be made here: {' '.join(message.split())}")
+            raise SandboxError(f"no sandbox can be made here: {' '.join(message.split())}")
 
     def close(self) -> None:
         """End everything that runs in here, guests too, and remove it."""
