@@ -48,6 +48,7 @@ run: $(VENV)/.run ## Run the exporter: make run URI=qemu:///system
 test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 	@$(INSTALL_PACKAGES) test image deb packages
 	@scripts/fetch-engines
+	@scripts/fetch-guest-kernel
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Skipped: tests/conformance compares with Nova itself, and only Debian has Nova (python3-nova)'; }; \

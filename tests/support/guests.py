@@ -29,6 +29,8 @@ def guest_xml(
     from_nova: bool = False,
     metadata: str = "",
     cputune: str = "",
+    boot: str = "",
+    balloon: str = "<memballoon model='none'/>",
 ) -> str:
     """Return a domain that QEMU emulates. It starts in half a second and boots nothing.
 
@@ -39,6 +41,8 @@ def guest_xml(
     :param from_nova: whether Nova's metadata says that it is one of Nova's guests
     :param metadata: what else is there: what `nova_metadata` returns
     :param cputune: which CPUs its vCPUs are tied to, as the content of that element
+    :param boot: what it boots, beside the machine's type; by itself its first disk
+    :param balloon: the device by which it tells of its memory
     """
     return f"""<domain type='{domain_type}'>
       <name>{name}</name>
@@ -46,13 +50,13 @@ def guest_xml(
       <memory unit='MiB'>{memory_mib}</memory>
       <vcpu current='{vcpus}'>{max_vcpus or vcpus}</vcpu>
       <cputune>{cputune}</cputune>
-      <os><type arch='x86_64' machine='pc'>hvm</type></os>
+      <os><type arch='x86_64' machine='pc'>hvm</type>{boot}</os>
       <features><acpi/></features>
       <devices>
         {"".join(disks)}
         {"".join(interfaces)}
         <controller type='usb' model='none'/>
-        <memballoon model='none'/>
+        {balloon}
       </devices>
     </domain>"""
 
