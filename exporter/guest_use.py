@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from exporter.model import DomainRecord, Guest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenGuest:
-    """A guest that is shown: its row of the list of domains, and its XML, if that is known."""
+    """A guest that is shown: its row of the list of domains, and its XML, if that is known.
+
+    :ivar kept: what collectors keep of it from one scrape to the next, as long as its XML is the same
+    """
 
     record: DomainRecord
     guest: Guest | None
+    kept: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,6 +67,7 @@ def render_openmetrics(families: Iterable[Family]) -> bytes:
 
 _LABELS_KEPT = 2**13  # enough for the names of 1,000 hypervisors
 _MAX_DIGITS = 6
+_WITHOUT_EXPONENT = 10**_MAX_DIGITS
 _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
@@ -84,7 +85,7 @@ def _sample_lines(family: Family) -> list[str]:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    if not isinstance(labels, LabelSet):
+    if type(labels) is not LabelSet:
         return _write_labels(labels)
     if labels.text is None:
         labels.text = _write_labels(labels)
@@ -108,6 +109,8 @@ def format_number(value: float) -> str:
 
     From a million on, positive numbers have an exponent, as in Go: 1234567.0 is 1.234567e+06.
     """
+    if -_WITHOUT_EXPONENT < value < _WITHOUT_EXPONENT:
+        return repr(float(value))
     text = repr(float(value))
     whole, point, fraction = text.partition(".")
     if not point:

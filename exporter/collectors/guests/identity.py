@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from exporter.collectors.guests.rows import (
@@ -15,7 +15,7 @@ from exporter.collectors.guests.rows import (
 )
 from exporter.collectors.guests.state_reasons import get_reason
 from exporter.label import make_label_value
-from exporter.metric import Metric, Series
+from exporter.metric import LabelSet, Metric, Series
 from exporter.model import Disk, Guest
 
 _KIB = 1024
@@ -101,26 +101,20 @@ METRICS = (
 
 def collect(rows: list[Row], *, show_owner_names: bool) -> Iterator[Series]:
     """Yield the series of all guests. One that does not run has only those that say who and how it is."""
-    yield from INFO.series(
-        (row.extend(*describe(row.chosen, show_owner_names=show_owner_names).items()), 1) for row in rows
-    )
+    # A row is one for each value of show_owner_names.
+    describe_row = _describe_with_names if show_owner_names else _describe_without_names
+    yield from INFO.series((row.keep(describe_row), 1) for row in rows)
     yield from STATE_INFO.series((row.extend(*_state(row)), 1) for row in rows)
     active = list_active(rows)
     yield from VCPUS.series((row.labels, guest.vcpus) for row, guest in active)
     yield from MEMORY_SIZE_BYTES.series(
         (row.labels, guest.maximum_memory_kib * _KIB) for row, guest in active
     )
-    disks = [(row, disk) for row, guest in active for disk in list_disks(guest)]
-    yield from DISK_INFO.series((row.extend(*_describe_disk(disk)), 1) for row, disk in disks)
-    for metric, names in ((DISK_LIMIT_BYTES, _BYTES_LIMITS), (DISK_LIMIT_OPS, _OPS_LIMITS)):
-        yield from metric.series(
-            (row.extend(("device", disk.target), ("direction", names[name])), value)
-            for row, disk in disks
-            for name, value in disk.limits
-            if name in names
-        )
+    yield from DISK_INFO.series((labels, 1) for row, _ in active for labels in row.keep(_describe_disks))
+    yield from DISK_LIMIT_BYTES.series(each for row, _ in active for each in row.keep(_list_bytes_limits))
+    yield from DISK_LIMIT_OPS.series(each for row, _ in active for each in row.keep(_list_ops_limits))
     yield from NETWORK_INFO.series(
-        (row.extend(*pairs), 1) for row, guest in active for pairs in _describe_interfaces(guest)
+        (labels, 1) for row, _ in active for labels in row.keep(_describe_interfaces)
     )
 
 
@@ -135,26 +129,60 @@ def _state(row: Row) -> tuple[tuple[str, str], ...]:
     return ("state", state.name.lower()), ("reason", get_reason(state, row.record.reason))
 
 
-def _describe_disk(disk: Disk) -> tuple[tuple[str, str], ...]:
-    return (
-        ("device", make_label_value(disk.target)),
-        ("volume_id", make_label_value(disk.serial or (disk.alias or "").removeprefix("ua-"))),
-        ("bus", make_label_value(disk.bus)),
-        ("type", disk.protocol or disk.source_type),
-        ("format", disk.driver_format or ""),
-        ("cache", disk.cache),
-    )
+def _describe_with_names(row: Row) -> LabelSet:
+    return row.extend(*describe(row.chosen, show_owner_names=True).items())
 
 
-def _describe_interfaces(guest: Guest) -> Iterator[tuple[tuple[str, str], ...]]:
-    seen: set[str] = set()
-    for each in islice(guest.interfaces, MAX_DEVICES):
-        if each.target and each.target not in seen:
-            seen.add(each.target)
-            yield (
-                ("device", make_label_value(each.target)),
-                ("mac", make_label_value(each.mac)),
-                ("bridge", make_label_value(each.bridge)),
-                ("port_id", make_label_value(each.port_id)),
-                ("type", each.type),
-            )
+def _describe_without_names(row: Row) -> LabelSet:
+    return row.extend(*describe(row.chosen, show_owner_names=False).items())
+
+
+def _describe_disks(row: Row) -> list[LabelSet]:
+    return [
+        row.extend(
+            ("device", make_label_value(disk.target)),
+            ("volume_id", make_label_value(disk.serial or (disk.alias or "").removeprefix("ua-"))),
+            ("bus", make_label_value(disk.bus)),
+            ("type", disk.protocol or disk.source_type),
+            ("format", disk.driver_format or ""),
+            ("cache", disk.cache),
+        )
+        for disk in _list_disks_of(row)
+    ]
+
+
+def _list_bytes_limits(row: Row) -> list[tuple[LabelSet, int]]:
+    return _list_limits(row, _BYTES_LIMITS)
+
+
+def _list_ops_limits(row: Row) -> list[tuple[LabelSet, int]]:
+    return _list_limits(row, _OPS_LIMITS)
+
+
+def _list_limits(row: Row, names: Mapping[str, str]) -> list[tuple[LabelSet, int]]:
+    return [
+        (row.extend(("device", make_label_value(disk.target)), ("direction", names[name])), value)
+        for disk in _list_disks_of(row)
+        for name, value in disk.limits
+        if name in names
+    ]
+
+
+def _list_disks_of(row: Row) -> list[Disk]:
+    return [] if row.guest is None else list_disks(row.guest)
+
+
+def _describe_interfaces(row: Row) -> list[LabelSet]:
+    interfaces = () if row.guest is None else row.guest.interfaces
+    by_target = {each.target: each for each in reversed(interfaces) if each.target}
+    return [
+        row.extend(
+            ("device", make_label_value(each.target)),
+            ("mac", make_label_value(each.mac)),
+            ("bridge", make_label_value(each.bridge)),
+            ("port_id", make_label_value(each.port_id)),
+            ("type", each.type),
+        )
+        for each in islice(interfaces, MAX_DEVICES)
+        if by_target.get(each.target) is each
+    ]

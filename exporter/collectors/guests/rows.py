@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from exporter.guest_use import ChosenGuest, ChosenGuests
 from exporter.label import make_label_value
-from exporter.metric import LabelSet, keep_labels
+from exporter.metric import LabelSet
 from exporter.model import DomainRecord, Guest, Snapshot
 
 COMMON_LABELS = ("hypervisor_hostname", "domain")
 # A guest with more disks or interfaces shows the first ones; the counters of the others are summed up.
 MAX_DEVICES = 32
 OTHER_DEVICES = "other"
+IDENTITY = (
+    "uuid",
+    "instance_name",
+    "flavor",
+    "project_id",
+    "project_name",
+    "user_id",
+    "user_name",
+    "image_id",
+)
 
 
-@dataclass(frozen=True, slots=True)
+T = TypeVar("T")
+
+
 class Row:
-    """A guest that is shown."""
+    """A guest that is shown. It is kept from one scrape to the next, as long as the guest's XML is the same.
 
-    chosen: ChosenGuest
-    pairs: tuple[tuple[str, str], ...]
-    labels: LabelSet
+    :ivar chosen: the guest as of the last scrape
+    :ivar labels: what all its series have
+    """
+
+    __slots__ = ("_kept", "_pairs", "chosen", "labels")
+
+    def __init__(self, chosen: ChosenGuest, pairs: tuple[tuple[str, str], ...]) -> None:
+        self.chosen = chosen
+        self.labels = LabelSet(pairs)
+        self._pairs = pairs
+        self._kept: dict[object, Any] = {}
 
     @property
     def record(self) -> DomainRecord:
@@ -40,28 +60,30 @@ class Row:
         return self.chosen.record.uuid
 
     def extend(self, *more: tuple[str, str]) -> LabelSet:
-        """Return the guest's labels with these: ("device", "vda")."""
-        return keep_labels(*self.pairs, *more)
+        """Return the guest's labels with these, such as ("device", "vda"): the same object each time."""
+        labels: LabelSet | None = self._kept.get(more)
+        if labels is None:
+            labels = self._kept[more] = LabelSet((*self._pairs, *more))
+        return labels
+
+    def keep(self, make: Callable[[Row], T]) -> T:
+        """Return what `make` made of this row the first time: it depends on the guest's XML only."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        made: T = self._kept[make]
+        return made
 
 
 def list_rows(snapshot: Snapshot, chosen: ChosenGuests) -> list[Row]:
     """Return the guests that are shown, active or not."""
-    return list(_list_rows(snapshot, chosen))
+    hostname = snapshot.resources.hypervisor_hostname
+    key = ("rows", hostname, chosen.series_labels, chosen.show_owner_names)
+    return [_get_row(each, key, hostname, chosen) for each in chosen.guests]
 
 
 def list_active(rows: list[Row]) -> list[tuple[Row, Guest]]:
     """Return the guests that run or are paused, and whose XML is known. Only they use anything."""
     return [(row, row.guest) for row in rows if row.guest is not None and row.record.is_active]
-
-
-def _list_rows(snapshot: Snapshot, chosen: ChosenGuests) -> Iterator[Row]:
-    host = ("hypervisor_hostname", snapshot.resources.hypervisor_hostname)
-    for each in chosen.guests:
-        pairs: tuple[tuple[str, str], ...] = (host, ("domain", each.record.name))
-        if chosen.series_labels:
-            identity = describe(each, show_owner_names=chosen.show_owner_names)
-            pairs += tuple((name, identity[name]) for name in chosen.series_labels)
-        yield Row(each, pairs, keep_labels(*pairs))
 
 
 def describe(each: ChosenGuest, *, show_owner_names: bool) -> dict[str, str]:
@@ -82,13 +104,12 @@ def describe(each: ChosenGuest, *, show_owner_names: bool) -> dict[str, str]:
     }
 
 
-IDENTITY = (
-    "uuid",
-    "instance_name",
-    "flavor",
-    "project_id",
-    "project_name",
-    "user_id",
-    "user_name",
-    "image_id",
-)
+def _get_row(each: ChosenGuest, key: object, hostname: str, chosen: ChosenGuests) -> Row:
+    row: Row | None = each.kept.get(key)
+    if row is None:
+        identity = describe(each, show_owner_names=chosen.show_owner_names)
+        more = tuple((name, identity[name]) for name in chosen.series_labels)
+        pairs = (("hypervisor_hostname", hostname), ("domain", each.record.name), *more)
+        row = each.kept[key] = Row(each, pairs)
+    row.chosen = each
+    return row

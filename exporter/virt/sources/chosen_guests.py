@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
@@ -15,10 +16,9 @@ NAME = "chosen guests"
 
 
 class _Choice(NamedTuple):
-    """A decision, and what it was made by."""
+    """A decision about a guest."""
 
-    name: str
-    guest: Guest | None
+    guest: ChosenGuest
     is_shown: bool
 
 
@@ -61,11 +61,7 @@ class GuestChoice(Source):
         self._choices = {
             record.uuid: self._decide(record, domains.guests.get(record.uuid)) for record in domains.domains
         }
-        shown = [
-            ChosenGuest(record=record, guest=self._choices[record.uuid].guest)
-            for record in domains.domains
-            if self._choices[record.uuid].is_shown
-        ]
+        shown = [choice.guest for choice in self._choices.values() if choice.is_shown]
         if len(shown) > self._config.max:
             shown = _take_first(shown, self._config.max)
         shown.sort(key=lambda each: each.record.name)
@@ -80,9 +76,12 @@ class GuestChoice(Source):
 
     def _decide(self, record: DomainRecord, guest: Guest | None) -> _Choice:
         known = self._choices.get(record.uuid)
-        if known is not None and known.guest is guest and known.name == record.name:
+        if known is None or known.guest.guest is not guest or known.guest.record.name != record.name:
+            chosen = ChosenGuest(record=record, guest=guest)
+            return _Choice(chosen, self._patterns.choose(record.name, guest))
+        if known.guest.record == record:
             return known
-        return _Choice(record.name, guest, self._patterns.choose(record.name, guest))
+        return _Choice(replace(known.guest, record=record), known.is_shown)
 
 
 class _Patterns:
