@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from exporter import __version__
-from exporter.collectors import COLLECTORS
+from exporter.collectors import COLLECTORS, libvirt_names
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.compute.places import RefreshPlaces
@@ -143,6 +143,8 @@ async def _serve(loaded: Loaded, command: CommandLine, *, max_open_files: int) -
             log.warning(
                 "a change of listen_address needs a restart", extra={"still": config.web.listen_address}
             )
+        if new.config.libvirt_names != config.libvirt_names:
+            log.warning("a change of libvirt_names needs a restart", extra={"still": config.libvirt_names})
         access.apply(new.access)
         tracker.configure(new.config)
         probe_targets.configure(new.config)
@@ -153,7 +155,7 @@ async def _serve(loaded: Loaded, command: CommandLine, *, max_open_files: int) -
         config,
         tracker=tracker,
         probe_targets=probe_targets,
-        collectors=COLLECTORS,
+        collectors=_list_all(config),
         own=own,
         reload=reloader.reload,
         access=access,
@@ -263,8 +265,13 @@ def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: st
     return render_text(collect_families(views, _list_enabled(config), own)).decode()
 
 
+def _list_all(config: Config) -> list[Collector]:
+    """Return the collectors there are: the configuration adds one."""
+    return [*COLLECTORS, *([libvirt_names.COLLECTORS[config.libvirt_names]] if config.libvirt_names else [])]
+
+
 def _list_enabled(config: Config) -> list[Collector]:
-    return [each for each in COLLECTORS if each.name not in config.disabled_collectors]
+    return [each for each in _list_all(config) if each.name not in config.disabled_collectors]
 
 
 def _list_needs(config: Config) -> frozenset[str]:

@@ -64,6 +64,13 @@ class GuestUse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GuestsUse:
+    """What all guests that are shown use, by UUID: what the source "guest use" hands to collectors."""
+
+    use: Mapping[str, GuestUse]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DiskCounters:
     """What QEMU counts of a disk since it was attached (virConnectGetAllDomainStats, block.N.*)."""
 

@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from exporter.deprecation import Deprecation
-from exporter.model import Snapshot
+from exporter.model import HostView, Snapshot
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BASE_UNITS = {"_seconds": "seconds", "_bytes": "bytes"}
+_ENDINGS = {"counter": "_total", "info": "_info"}  # of samples, by the type of their family
 
 
 class Sample(NamedTuple):
@@ -86,6 +87,7 @@ class Metric:
     :param unit: of its values; derived from the name's end (`_seconds`, `_bytes`)
     :param deprecated: since when, and what takes its place
     :param source: the libvirt API or Nova function that it comes from, or "this exporter"; never a module
+    :param is_foreign: whether another exporter chose its name: a gauge may then end in `_total`
     """
 
     name: str
@@ -96,19 +98,21 @@ class Metric:
     unit: str = ""
     more_labels: bool = False
     deprecated: Deprecation | None = None
+    is_foreign: bool = False
     _declared: frozenset[str] = field(init=False, repr=False, compare=False, default=frozenset())
     _stem: str = field(init=False, repr=False, compare=False, default="")
     _stem_unit: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
-        stem = self.name.removesuffix("_total").removesuffix("_info")
+        stem = self.name.removesuffix(_ENDINGS.get(self.type, ""))
         object.__setattr__(self, "_stem", stem)
         object.__setattr__(self, "_stem_unit", _find_unit(stem))
         object.__setattr__(self, "_declared", frozenset(self.labels))
         for name in (self.name, *self.labels):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a metric or label")
-        if self.name.endswith("_total") != (self.type == "counter"):
+        is_gauge_of_another = self.is_foreign and self.type == "gauge"
+        if self.name.endswith("_total") != (self.type == "counter") and not is_gauge_of_another:
             raise ValueError(f"{self.name}: counters, and only they, end in _total")
         if self.name.endswith("_info") != (self.type == "info"):
             raise ValueError(f"{self.name}: infos, and only they, end in _info")
@@ -158,6 +162,8 @@ class Collector:
     """Turns a hypervisor's snapshot into samples of its metric families. It makes no calls.
 
     :param name: its module's name, the NAME of `--collector.NAME`, and the value of `collect[]`
+    :param collect_view: makes samples of the state of the connection, also while there is no snapshot
+    :param of_several: takes its place in a scrape of several hypervisors
     :param needs: the names of the sources that its samples depend on (exporter/virt/sources/)
     :param is_default: whether it is on without `--collector.NAME`
     """
@@ -165,5 +171,7 @@ class Collector:
     name: str
     metrics: tuple[Metric, ...]
     collect: Callable[[Snapshot], Iterable[Sample | Series]]
+    collect_view: Callable[[HostView], Iterable[Sample | Series]] = lambda _: ()
     needs: frozenset[str] = frozenset()
     is_default: bool = True
+    of_several: Collector | None = None

@@ -10,7 +10,7 @@ from functools import partial
 from exporter.attempt import Failure, attempt
 from exporter.collectors import target
 from exporter.metric import Collector, Family, Metric, Sample, Series
-from exporter.model import HostView, Snapshot
+from exporter.model import HostView
 from exporter.own import METRICS as OWN_METRICS
 from exporter.own import OwnMetrics
 
@@ -39,10 +39,10 @@ def collect_families(
     :param own: the exporter's own metrics, if they are included
     """
     samples: list[Sample | Series] = [sample for view in views for sample in target.collect(view)]
-    snapshots = [view.snapshot for view in views if view.snapshot is not None]
     health: list[Sample] = []
     for collector in collectors:
-        samples += _run(collector, snapshots, health)
+        chosen = collector.of_several if len(views) > 1 else None
+        samples += _run(chosen or collector, views, health)
     families = _group([*samples, *health])
     return families if own is None else [*families, *own.collect()]
 
@@ -55,22 +55,22 @@ def list_labels(collectors: Iterable[Collector]) -> frozenset[str]:
     return frozenset(label for metric in declared for label in metric.labels) | bucket
 
 
-def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sample]) -> list[Sample | Series]:
-    """Run one collector over all snapshots. If it fails on one snapshot, only that one is missing.
+def _run(collector: Collector, views: Sequence[HostView], health: list[Sample]) -> list[Sample | Series]:
+    """Run one collector over all hypervisors. If it fails on one, only that one is missing.
 
     :param health: the samples about the collector itself are added here
     """
     started = time.perf_counter()
     samples: list[Sample | Series] = []
     is_success = True
-    for snapshot in snapshots:
-        outcome = attempt(partial(_collect, collector, snapshot))
+    for view in views:
+        outcome = attempt(partial(_collect, collector, view))
         if isinstance(outcome, Failure):
             is_success = False
             log.error(
                 "collector failed",
                 exc_info=outcome.error,
-                extra={"collector": collector.name, "target": snapshot.target},
+                extra={"collector": collector.name, "target": view.target},
             )
         else:
             samples += outcome.value
@@ -80,8 +80,11 @@ def _run(collector: Collector, snapshots: Sequence[Snapshot], health: list[Sampl
     return samples
 
 
-def _collect(collector: Collector, snapshot: Snapshot) -> list[Sample | Series]:
-    return list(collector.collect(snapshot))
+def _collect(collector: Collector, view: HostView) -> list[Sample | Series]:
+    samples = list(collector.collect_view(view))
+    if view.snapshot is not None:
+        samples += collector.collect(view.snapshot)
+    return samples
 
 
 def _group(samples: Iterable[Sample | Series]) -> list[Family]:

@@ -20,6 +20,7 @@ from exporter.reserved_pages import parse_reserved_pages
 MAX_ALLOCATION_RATIO = 1_000_000
 
 LogLevel = Literal["debug", "info", "warning", "error"]
+LibvirtNames = Literal["inovex", "debian", "tinkoff"]
 LogFormat = Literal["logfmt", "json"]
 ImagesType = Literal["default", "raw", "qcow2", "flat", "lvm", "rbd"]
 
@@ -328,6 +329,10 @@ def _parse_log_level(value: object) -> str:
     return _parse_choice("warning" if value == "warn" else value, get_args(LogLevel))
 
 
+def _parse_libvirt_names(value: object) -> str:
+    return _parse_choice(value, get_args(LibvirtNames))
+
+
 def _parse_log_format(value: object) -> str:
     return _parse_choice(value, get_args(LogFormat))
 
@@ -380,3 +385,4 @@ PATTERN = Kind("a regular expression such as kvm[0-9]+", _parse_pattern)
 GUEST_LABEL = Kind(", ".join(GUEST_LABELS[:-1]) + f" or {GUEST_LABELS[-1]}", _parse_guest_label)
 LOG_LEVEL = Kind("debug, info, warning or error", _parse_log_level)
 LOG_FORMAT = Kind("logfmt or json", _parse_log_format)
+LIBVIRT_NAMES = Kind("inovex, debian or tinkoff", _parse_libvirt_names)

@@ -8,7 +8,7 @@ from typing import Annotated, get_type_hints
 
 from exporter.config import kinds
 from exporter.config.keys import Key, LabelsKey, ListKey, NovaOnly, ResourcesKey
-from exporter.config.kinds import LogFormat, LogLevel
+from exporter.config.kinds import LibvirtNames, LogFormat, LogLevel
 from exporter.config.libvirt_uri import LibvirtUri, bracket_address, find_default_port, redact_uri
 from exporter.config.mdev_types import MdevTypeConfig, MdevTypesKey
 from exporter.config.this_machine import ThisMachine, is_loopback
@@ -439,6 +439,14 @@ class Config:
     flavors_from_guests: Annotated[
         bool, Key(kinds.BOOLEAN, "Whether the flavors that guests have are counted beside those configured.")
     ] = False
+    libvirt_names: Annotated[
+        LibvirtNames | None,
+        Key(
+            kinds.LIBVIRT_NAMES,
+            "Whose names guests' numbers have besides: those of the exporter that this one replaces.",
+            nullable=True,
+        ),
+    ] = None
     hypervisors: tuple[HypervisorConfig, ...] = (HypervisorConfig(uri=DEFAULT_URI),)
     modules: Mapping[str, ModuleConfig] = field(default_factory=dict)
     disabled_collectors: frozenset[str] = frozenset()

@@ -18,6 +18,7 @@ from scripts.generate_docs import render_section
         ({"labels": ("bad label",)}, "no name for a metric or label"),
         ({"name": "hypervisor_x_total"}, "counters, and only they, end in _total"),
         ({"type": "counter"}, "counters, and only they, end in _total"),
+        ({"type": "counter", "is_foreign": True}, "counters, and only they, end in _total"),
         ({"name": "hypervisor_x_info"}, "infos, and only they, end in _info"),
         ({"type": "info"}, "infos, and only they, end in _info"),
     ],
@@ -82,3 +83,11 @@ def test_labels_that_are_kept_are_exposed_as_others_are() -> None:
     family.samples += [(metric.name, kept, 1)]
     other.samples += [(metric.name, dict(pairs), 1)]
     assert render_text([family]) == render_text([family]) == render_text([other])
+
+
+def test_a_gauge_whose_name_another_exporter_chose_may_end_as_a_counter() -> None:
+    gauge = Metric(name="libvirt_x_total", help="X.", labels=(), source="a test", is_foreign=True)
+    family = gauge.make_family()
+    family.samples += [(gauge.name, {}, 1)]
+    text = "# HELP libvirt_x_total X.\n# TYPE libvirt_x_total gauge\nlibvirt_x_total 1.0\n"
+    assert render_text([family]).decode() == text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from exporter.metric import Collector, Metric, Sample
-from exporter.model import Snapshot
+from exporter.model import HostView, Snapshot
 from exporter.own import OwnMetrics
 from exporter.scrape import collect_families
 from tests.support.records import make_snapshot, make_view
@@ -67,6 +68,32 @@ def test_a_hypervisor_without_a_snapshot_is_shown_by_how_reaching_it_went() -> N
     assert "hypervisor_up" in names
     assert "hypervisor_x" not in names
     assert "hypervisor_snapshot_timestamp_seconds" not in names
+
+
+def test_a_collector_may_show_how_reaching_a_hypervisor_went_and_fails_alone() -> None:
+    def collect_view(view: HostView) -> Iterator[Sample]:
+        if view.target == "broken":
+            raise KeyError("what nobody thought of")
+        yield from VCPUS.samples(view.is_up, hypervisor_hostname=view.target)
+
+    collector = replace(GOOD, collect=lambda _: (), collect_view=collect_view)
+    views = [make_view(target=name, snapshot=None, is_up=False) for name in ("a", "broken", "b")]
+    (family,) = (each for each in collect_families(views, [collector]) if each.name == "hypervisor_x")
+    assert [(labels["hypervisor_hostname"], value) for _, labels, value in family.samples] == [
+        ("a", 0),
+        ("b", 0),
+    ]
+
+
+@pytest.mark.parametrize(("targets", "shown"), [((), []), (("a",), [11]), (("a", "b"), [12, 12])])
+def test_in_a_scrape_of_several_hypervisors_another_collector_may_take_its_place(
+    targets: tuple[str, ...], shown: list[float]
+) -> None:
+    several = replace(GOOD, collect=lambda _: VCPUS.samples(12, hypervisor_hostname="x"))
+    views = [make_view(target=target) for target in targets]
+    families = collect_families(views, [replace(GOOD, of_several=several)])
+    found = [each.samples for each in families if each.name == "hypervisor_x"]
+    assert [value for samples in found for _, _, value in samples] == shown
 
 
 def test_every_family_is_there_once_with_all_its_samples() -> None:

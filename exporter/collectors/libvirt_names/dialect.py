@@ -1,0 +1,93 @@
+"""A dialect: all metrics of another exporter that can be told from what this one knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from exporter.collectors.libvirt_names.domains import list_domains
+from exporter.collectors.libvirt_names.tables import AnyTable
+from exporter.metric import Metric, Sample, Series
+from exporter.model import HostView, Resources, Snapshot
+
+UP = Metric(
+    name="libvirt_up",
+    help="The same as hypervisor_up.",
+    labels=(),
+    source="hypervisor_up",
+    more_labels=True,
+    is_foreign=True,
+)
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """The metrics of another exporter.
+
+    :param domains: counts all domains
+    :param active_domains: counts those that run or are paused
+    :param versions: has the versions of the hypervisor and of libvirt as labels
+    """
+
+    tables: tuple[AnyTable, ...]
+    domains: Metric | None = None
+    active_domains: Metric | None = None
+    versions: Metric | None = None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All that it may show."""
+        hosts = (UP, self.domains, self.active_domains, self.versions)
+        declared = tuple(each for each in hosts if each is not None)
+        return (*declared, *(metric for table in self.tables for metric in table.metrics))
+
+    def collect(self, snapshot: Snapshot, more: Sequence[Pair]) -> Iterator[Sample | Series]:
+        """Yield the samples of a hypervisor and of its guests that are shown.
+
+        :param more: labels that all of them have beside their own
+        """
+        resources, labels = snapshot.resources, dict(more)
+        if self.domains is not None:
+            counts = resources.domains_by_state
+            yield from self.domains.samples(None if counts is None else sum(counts.values()), **labels)
+        if self.active_domains is not None:
+            yield from self.active_domains.samples(resources.running_vms, **labels)
+        if self.versions is not None:
+            yield from self.versions.samples(1, **_list_versions(resources), **labels)
+        guests = list_domains(snapshot)
+        for table in self.tables:
+            yield from table.collect(guests, more)
+
+    def collect_view(self, view: HostView, more: Sequence[Pair]) -> Iterator[Sample]:
+        """Yield whether the hypervisor answers, also while it does not."""
+        yield from UP.samples(view.is_up, **dict(more))
+
+
+def make_host_metric(name: str, same_as: str, *labels: str) -> Metric:
+    """Return the declaration of a metric with one series for each hypervisor."""
+    return Metric(
+        name=name,
+        help=f"The same as {same_as}.",
+        type="info" if name.endswith("_info") else "gauge",
+        labels=labels,
+        source=same_as,
+        more_labels=True,
+        is_foreign=True,
+    )
+
+
+def _list_versions(resources: Resources) -> dict[str, str]:
+    return {
+        "hypervisor_running": _format_version(resources.hypervisor_version),
+        "libvirtd_running": _format_version(resources.libvirt_version),
+        "libvirt_library": "",  # that of the other exporter itself
+    }
+
+
+def _format_version(version: int | None) -> str:
+    """Return 7.2.15 for 7002015; nothing for a version that is not known."""
+    if version is None:
+        return ""
+    return f"{version // 1_000_000}.{version // 1_000 % 1_000}.{version % 1_000}"
