@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,12 +12,12 @@ from typing import Any
 
 from bench.floor import Floor
 from bench.measure import Prometheus
+from tests.support.debian_exporter import NAME as DEBIAN_EXPORTER
+from tests.support.debian_exporter import is_installed, serve_debian_exporter
 from tests.support.exporter_process import serve
 from tests.support.oracle import NovaOracle, OracleError
-from tests.support.waiting import wait_until
 
 FLOOR = "the floor: the same reads alone"
-DEBIAN_EXPORTER = "prometheus-libvirt-exporter"
 _NOVA_ANSWER_SECONDS = 300
 
 
@@ -76,23 +74,11 @@ def floor(uri: str, images: Path) -> Iterator[Contender]:
 @contextlib.contextmanager
 def debian_exporter(uri: str) -> Iterator[Contender | None]:
     """Run Debian's exporter; None where it is not installed."""
-    if shutil.which(DEBIAN_EXPORTER) is None:
+    if not is_installed():
         yield None
         return
-    address = f"127.0.0.1:{_find_free_port()}"
-    process = subprocess.Popen(
-        [DEBIAN_EXPORTER, "--libvirt.uri", uri, "--web.listen-address", address],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: _listens(address), f"{DEBIAN_EXPORTER} to listen")
-        with client(address) as prometheus:
-            yield Contender("prometheus-libvirt-exporter", process.pid, prometheus.scrape)
-    finally:
-        process.kill()
-        process.wait(timeout=10)
+    with serve_debian_exporter(uri) as exporter, client(exporter.address) as prometheus:
+        yield Contender(DEBIAN_EXPORTER, exporter.pid, prometheus.scrape)
 
 
 @contextlib.contextmanager
@@ -123,15 +109,3 @@ def client(address: str) -> Iterator[Prometheus]:
         yield prometheus
     finally:
         prometheus.close()
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with socket.socket() as client:
-        return client.connect_ex((host, int(port))) == 0
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,10 +14,11 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 
-from bench.contenders import DEBIAN_EXPORTER, FLOOR, debian_version
+from bench.contenders import FLOOR, debian_version
 from bench.measure import Cost
 from bench.plot import Line, draw_plot
 from bench.side_by_side import FrozenGuest, SideBySide
+from tests.support.debian_exporter import NAME as DEBIAN_EXPORTER
 
 _BEGIN = "<!-- What follows was written by `make bench`. -->"
 _END = "<!-- Up to here. -->"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exporter.collectors.libvirt_names.domains import list_domains
@@ -43,7 +43,7 @@ class Dialect:
         declared = tuple(each for each in hosts if each is not None)
         return (*declared, *(metric for table in self.tables for metric in table.metrics))
 
-    def collect(self, snapshot: Snapshot, more: Sequence[Pair]) -> Iterator[Sample | Series]:
+    def collect(self, snapshot: Snapshot, more: tuple[Pair, ...]) -> Iterator[Sample | Series]:
         """Yield the samples of a hypervisor and of its guests that are shown.
 
         :param more: labels that all of them have beside their own
@@ -60,7 +60,7 @@ class Dialect:
         for table in self.tables:
             yield from table.collect(guests, more)
 
-    def collect_view(self, view: HostView, more: Sequence[Pair]) -> Iterator[Sample]:
+    def collect_view(self, view: HostView, more: tuple[Pair, ...]) -> Iterator[Sample]:
         """Yield whether the hypervisor answers, also while it does not."""
         yield from UP.samples(view.is_up, **dict(more))
 

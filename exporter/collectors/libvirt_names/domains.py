@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from exporter.guest_use import (
     ChosenGuests,
@@ -29,7 +30,10 @@ _REMOVABLE = ("cdrom", "floppy")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Domain:
-    """A guest that is shown, with all that is known of it."""
+    """A guest that is shown, with all that is known of it.
+
+    :ivar kept: what is kept of it until the next scrape, as long as its XML is the same
+    """
 
     uuid: str
     name: str
@@ -43,6 +47,12 @@ class Domain:
     memory: MemoryStatistics
     is_responsive: bool | None
     show_owner_names: bool
+    kept: dict[object, Any]
+
+    @property
+    def key(self) -> object:
+        """What its labels depend on, beside its XML."""
+        return self.state, self.show_owner_names
 
     @property
     def instance(self) -> NovaInstance:
@@ -75,6 +85,16 @@ class DomainDisk:
     counters: DiskCounters
 
     @property
+    def kept(self) -> dict[object, Any]:
+        """Its guest's."""
+        return self.domain.kept
+
+    @property
+    def key(self) -> object:
+        """Which of the guest's disks it is."""
+        return self.disk.target
+
+    @property
     def file(self) -> str:
         """Its image; empty if it is not in a file."""
         return self.path if self.disk.source_type == "file" else ""
@@ -104,6 +124,16 @@ class DomainInterface:
     counters: InterfaceCounters | None
 
     @property
+    def kept(self) -> dict[object, Any]:
+        """Its guest's."""
+        return self.domain.kept
+
+    @property
+    def key(self) -> object:
+        """Which of the guest's interfaces it is."""
+        return self.interface.target
+
+    @property
     def bridge(self) -> str:
         """Its bridge; empty if it is plugged into something else."""
         return self.interface.bridge if self.interface.type in ("bridge", "network") else ""
@@ -117,6 +147,16 @@ class DomainVcpu:
     number: int
     run_ns: int | None
     delay_ns: int | None
+
+    @property
+    def kept(self) -> dict[object, Any]:
+        """Its guest's."""
+        return self.domain.kept
+
+    @property
+    def key(self) -> object:
+        """Which of the guest's vCPUs it is."""
+        return self.number
 
 
 def list_domains(snapshot: Snapshot) -> list[Domain]:
@@ -145,6 +185,7 @@ def _list_domains(snapshot: Snapshot, chosen: ChosenGuests) -> Iterator[Domain]:
             memory=statistics.memory or _NO_MEMORY,
             is_responsive=None if told is None else told.is_responsive.get(record.uuid),
             show_owner_names=chosen.show_owner_names,
+            kept=each.kept,
         )
 
 

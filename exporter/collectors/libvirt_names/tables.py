@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from exporter.collectors.libvirt_names.domains import Domain, DomainDisk, DomainInterface, DomainVcpu
 from exporter.label import make_label_value
-from exporter.metric import LabelSet, Metric, Series, keep_labels
+from exporter.metric import LabelSet, Metric, Series
 
-Row = TypeVar("Row")
 _MAX_LENGTH = 1024  # of a label's value: paths are long
 
 Kind = Literal["gauge", "counter", "info"]
+
+
+class _Row(Protocol):
+    """What a table has a series of."""
+
+    @property
+    def kept(self) -> dict[object, Any]:
+        """What is kept of its guest until the next scrape."""
+
+    @property
+    def key(self) -> object:
+        """Which of the guest's rows it is."""
+
+
+Row = TypeVar("Row", bound=_Row)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,22 +74,27 @@ class Table(Generic[Row]):
         *columns: Column[Row],
     ) -> None:
         self._list_rows = list_rows
-        self._labels = labels
+        self._labels = tuple(labels.items())
         self._columns = tuple((make_metric(column, labels), column.value) for column in columns)
         self.metrics = tuple(metric for metric, _ in self._columns)
 
-    def collect(self, domains: Sequence[Domain], more: Sequence[tuple[str, str]]) -> Iterator[Series]:
+    def collect(self, domains: Sequence[Domain], more: tuple[tuple[str, str], ...]) -> Iterator[Series]:
         """Yield the series of these guests.
 
         :param more: labels that all series have beside their own
         """
-        rows = [(self._make_labels(row, more), row) for row in self._list_rows(domains)]
+        rows = [(self._get_labels(row, more), row) for row in self._list_rows(domains)]
         for metric, get_value in self._columns:
             yield from metric.series((labels, get_value(row)) for labels, row in rows)
 
-    def _make_labels(self, row: Row, more: Sequence[tuple[str, str]]) -> LabelSet:
-        own = ((name, make_label_value(get(row), length=_MAX_LENGTH)) for name, get in self._labels.items())
-        return keep_labels(*own, *more)
+    def _get_labels(self, row: Row, more: tuple[tuple[str, str], ...]) -> LabelSet:
+        """Return a row's labels: the same object in each scrape, so that they are rendered once."""
+        key = (self, row.key, more)
+        labels: LabelSet | None = row.kept.get(key)
+        if labels is None:
+            own = [(name, make_label_value(get(row), length=_MAX_LENGTH)) for name, get in self._labels]
+            labels = row.kept[key] = LabelSet((*own, *more))
+        return labels
 
 
 AnyTable = Table[Domain] | Table[DomainDisk] | Table[DomainInterface] | Table[DomainVcpu]
