@@ -564,6 +564,7 @@ class DomainsReading:
     age_seconds: float = 0.0  # of the list; 0 if this refresh read it
     unread_guests: int = 0  # guests without any XML yet
     outdated_guests: int = 0  # guests with an old XML, because the new one could not be read
+    arriving: frozenset[str] = frozenset()  # UUIDs of guests that are migrating in from another hypervisor
 
     @property
     def known_guests(self) -> tuple[Guest, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
-from exporter.placement.holders import sum_shut_off
+from exporter.placement.holders import sum_migrating_in, sum_shut_off
 
 _LABELS = ("hypervisor_hostname", "resource_class")
 _UNIT = "vCPUs, MiB, GiB or devices"
@@ -58,6 +58,15 @@ SHUT_OFF_CLAIMED = Metric(
     unit=_UNIT,
     source="as hypervisor_claimed; virConnectGetAllDomainStats (state.state)",
 )
+MIGRATING_IN_CLAIMED = Metric(
+    name="hypervisor_migrating_in_claimed",
+    help="The part of hypervisor_claimed of guests that are migrating in. Until they have arrived, the"
+    " hypervisor that they leave claims them too.",
+    labels=_LABELS,
+    unit=_UNIT,
+    source="as hypervisor_claimed; virConnectGetAllDomainStats (state.state, state.reason)",
+)
+_PARTS = ((SHUT_OFF_CLAIMED, sum_shut_off), (MIGRATING_IN_CLAIMED, sum_migrating_in))
 
 
 def _collect(snapshot: Snapshot) -> Iterator[Sample]:
@@ -69,15 +78,24 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample]:
         yield from ALLOCATION_RATIO.samples(inventory.allocation_ratio, **labels)
         yield from CAPACITY.samples(inventory.capacity, **labels)
         yield from CLAIMED.samples(inventory.claimed, **labels)
-    for resource_class, amount in sum_shut_off(snapshot.resources).items():
-        yield from SHUT_OFF_CLAIMED.samples(
-            amount, hypervisor_hostname=hostname, resource_class=resource_class.value
-        )
+    for metric, sum_part in _PARTS:
+        for resource_class, amount in sum_part(snapshot.resources).items():
+            yield from metric.samples(
+                amount, hypervisor_hostname=hostname, resource_class=resource_class.value
+            )
 
 
 COLLECTOR = Collector(
     name="capacity",
-    metrics=(INVENTORY, RESERVED, ALLOCATION_RATIO, CAPACITY, CLAIMED, SHUT_OFF_CLAIMED),
+    metrics=(
+        INVENTORY,
+        RESERVED,
+        ALLOCATION_RATIO,
+        CAPACITY,
+        CLAIMED,
+        SHUT_OFF_CLAIMED,
+        MIGRATING_IN_CLAIMED,
+    ),
     collect=_collect,
     needs=frozenset({"guests", "images", "node devices", "online CPUs", "storage"}),
 )

@@ -36,6 +36,8 @@ class Amount:
     :ivar growth: how much the images on this storage can still grow by themselves
     :ivar capacity: what may be promised to guests
     :ivar claimed: what is promised to guests
+    :ivar claimed_twice: the part of it that another hypervisor of the fleet claims too, as its guests are
+        migrating in from there; in no sum
     """
 
     total: int | None
@@ -44,6 +46,7 @@ class Amount:
     growth: int | None = 0
     capacity: int | None = None
     claimed: int | None = None
+    claimed_twice: int = 0
 
     @property
     def used_share(self) -> float | None:
@@ -97,7 +100,7 @@ def sum_amounts(amounts: Iterable[Amount]) -> Amount:
         free=sum(each.free or 0 for each in known) if known else None,
         growth=_sum_growth(known),
         capacity=sum(each.capacity or 0 for each in placed) if placed else None,
-        claimed=sum(each.claimed or 0 for each in placed) if placed else None,
+        claimed=_sum_claimed(placed),
     )
 
 
@@ -119,13 +122,18 @@ def merge_amounts(amounts: Iterable[Amount]) -> Amount:
         free=min(free, default=None),
         growth=_sum_growth(known) if len(known) == len(amounts) else None,
         capacity=min(filter(None, offered), default=0) if placed else None,
-        claimed=sum(each.claimed or 0 for each in placed) if placed else None,
+        claimed=_sum_claimed(placed),
     )
 
 
 def subtract(total: int | None, used: int | None) -> int | None:
     """Return the difference; None if one of them is not known."""
     return total - used if total is not None and used is not None else None
+
+
+def _sum_claimed(amounts: Sequence[Amount]) -> int | None:
+    """Add up the claims, those of a guest that is migrating once."""
+    return sum((each.claimed or 0) - each.claimed_twice for each in amounts) if amounts else None
 
 
 def _sum_growth(amounts: Sequence[Amount]) -> int | None:

@@ -6,10 +6,12 @@ Pure functions on the same views that a scrape uses. So all three agree with `/m
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.model import (
+    AnyResourceClass,
     DomainState,
     HostView,
     Ignored,
@@ -23,9 +25,12 @@ from exporter.model import (
 from exporter.page.advice import IGNORED, get_advice
 from exporter.page.amount import UNKNOWN_AMOUNT, Amount, subtract, sum_amounts
 from exporter.page.storages import SharedStorage, StorageUse, find_shared_storages, list_own, sum_disks
+from exporter.placement.holders import sum_claims_of
 
 # The names of the sources that page, table and JSON depend on (exporter/virt/sources/).
 NEEDS = frozenset({"capabilities", "guests", "images", "online CPUs", "storage"})
+
+_Claims = Mapping[AnyResourceClass, int | None]
 
 MIB = 2**20
 GIB = 2**30
@@ -184,7 +189,8 @@ class Fleet:
 
 def make_fleet(views: Sequence[HostView]) -> Fleet:
     """Return the record of all hypervisors."""
-    rows = [make_row(view) for view in views]
+    twice = _list_on_two(views)
+    rows = [make_row(view, twice=twice) for view in views]
     uses = [_use(row) for row in rows]
     storages = find_shared_storages(uses)
     sharers = {storage.id: len(storage.names) for storage in storages}
@@ -214,12 +220,26 @@ def _with_sharers(row: HostRow, sharers: Mapping[str, int]) -> HostRow:
     return row if row.storage is None else replace(row, sharers=sharers.get(row.storage.id, 1))
 
 
-def make_row(view: HostView) -> HostRow:
-    """Return the record of one hypervisor."""
+def _list_on_two(views: Sequence[HostView]) -> frozenset[str]:
+    """Return the UUIDs of guests that are migrating from one of these hypervisors to another one of them."""
+    readings = [view.snapshot.resources.domains for view in views if view.snapshot is not None]
+    arriving = frozenset().union(*(each.arriving for each in readings if each is not None))
+    if not arriving:
+        return arriving
+    there = Counter(record.uuid for each in readings if each is not None for record in each.domains)
+    return frozenset(uuid for uuid in arriving if there[uuid] > 1)
+
+
+def make_row(view: HostView, *, twice: Collection[str] = ()) -> HostRow:
+    """Return the record of one hypervisor.
+
+    :param twice: UUIDs of guests that are migrating between two of the hypervisors that are shown
+    """
     resources = view.snapshot.resources if view.snapshot is not None else None
     hostname = resources.hypervisor_hostname if resources is not None else None
     name = hostname or view.target
-    cpu, memory, disk = _cpu(resources), _memory(resources), _disk(resources)
+    arriving = _sum_arriving(resources, twice)
+    cpu, memory, disk = _cpu(resources, arriving), _memory(resources, arriving), _disk(resources, arriving)
     return HostRow(
         target=view.target,
         hostname=hostname,
@@ -256,28 +276,37 @@ def _status(view: HostView) -> HostStatus:
     return HostStatus.WAITING if is_first and view.is_refreshing and not reasons else HostStatus.DOWN
 
 
-def _cpu(resources: Resources | None) -> Amount:
+def _sum_arriving(resources: Resources | None, twice: Collection[str]) -> _Claims:
+    """Return what these guests claim of a hypervisor that they are migrating to."""
+    if resources is None or resources.domains is None:
+        return {}
+    return sum_claims_of(resources, resources.domains.arriving.intersection(twice))
+
+
+def _cpu(resources: Resources | None, arriving: _Claims) -> Amount:
     if resources is None:
         return UNKNOWN_AMOUNT
     total, used = resources.vcpus, resources.vcpus_used
     # A hypervisor may have only CPUs for pinned guests. If it has both kinds, most guests share CPUs.
     inventory = _inventory(resources, ResourceClass.VCPU) or _inventory(resources, ResourceClass.PCPU)
-    return _amount(total, used, subtract(total, used), inventory, unit=1)
+    return _amount(total, used, subtract(total, used), inventory, arriving, unit=1)
 
 
-def _memory(resources: Resources | None) -> Amount:
+def _memory(resources: Resources | None, arriving: _Claims) -> Amount:
     if resources is None:
         return UNKNOWN_AMOUNT
     total, used = _bytes(resources.memory_mb), _bytes(resources.memory_mb_used)
     inventory = _inventory(resources, ResourceClass.MEMORY_MB)
-    return _amount(total, used, subtract(total, used), inventory, unit=MIB)
+    return _amount(total, used, subtract(total, used), inventory, arriving, unit=MIB)
 
 
-def _disk(resources: Resources | None) -> Amount:
+def _disk(resources: Resources | None, arriving: _Claims) -> Amount:
     if resources is None or resources.storage is None:
         return UNKNOWN_AMOUNT
     storage, inventory = resources.storage, _inventory(resources, ResourceClass.DISK_GB)
-    amount = _amount(storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, unit=GIB)
+    amount = _amount(
+        storage.size_bytes, storage.used_bytes, storage.free_bytes, inventory, arriving, unit=GIB
+    )
     # An image can take more space than its size, for example a raw image with extra blocks of its file
     # system. Such images make Nova's sum negative. They do not grow any more, but they do not shrink either.
     growth = resources.storage_overcommitted_bytes
@@ -285,7 +314,13 @@ def _disk(resources: Resources | None) -> Amount:
 
 
 def _amount(
-    total: int | None, used: int | None, free: int | None, inventory: Inventory | None, *, unit: int
+    total: int | None,
+    used: int | None,
+    free: int | None,
+    inventory: Inventory | None,
+    arriving: _Claims,
+    *,
+    unit: int,
 ) -> Amount:
     """Join the measured amount and the claims of one resource.
 
@@ -299,6 +334,7 @@ def _amount(
         free=free,
         capacity=None if capacity is None else capacity * unit,
         claimed=None if claimed is None else claimed * unit,
+        claimed_twice=0 if inventory is None else (arriving.get(inventory.resource_class) or 0) * unit,
     )
 
 

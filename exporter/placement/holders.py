@@ -85,6 +85,14 @@ def sum_shut_off(resources: Resources) -> Mapping[AnyResourceClass, int | None]:
     )
 
 
+def sum_migrating_in(resources: Resources) -> Mapping[AnyResourceClass, int | None]:
+    """Return what guests claim that are migrating in, for each class that the host offers.
+
+    It is empty if the guests are not known.
+    """
+    return {} if resources.domains is None else sum_claims_of(resources, resources.domains.arriving)
+
+
 def sum_claims_of(resources: Resources, uuids: Iterable[str]) -> Mapping[AnyResourceClass, int | None]:
     """Return what these guests claim, for each class that the host offers.
 

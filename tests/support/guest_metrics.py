@@ -32,6 +32,7 @@ GUEST_METRICS = _OTHERS | frozenset(
         "hypervisor_outdated_guests",
         "hypervisor_claimed",
         "hypervisor_shut_off_claimed",
+        "hypervisor_migrating_in_claimed",
         "hypervisor_disk_available_least",
         "hypervisor_storage_overcommitted_bytes",
         "hypervisor_unsized_disks",

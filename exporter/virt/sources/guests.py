@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import DomainRecord, DomainsReading, Problem, Severity
+from exporter.virt.arriving import ArrivingGuests
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
 from exporter.virt.guest_cache import GuestCache
@@ -41,6 +42,7 @@ class Guests(Source):
         clock: Callable[[], float],
     ) -> None:
         self.events = GuestEvents()
+        self._arriving = ArrivingGuests()
         self._calls = calls
         self._list = SlowCall(
             connections,
@@ -122,6 +124,7 @@ class Guests(Source):
             age_seconds=listed.age_seconds,
             unread_guests=self._cache.count_unread(),
             outdated_guests=self._cache.count_outdated(),
+            arriving=self._arriving.find(listed.value),
         )
 
     def _read_list(self, refresh_timeout: RefreshTimeout) -> Answer[tuple[DomainRecord, ...]] | None:
