@@ -34,6 +34,7 @@ from exporter.model import (
     ResourceClass,
     Severity,
     Snapshot,
+    UnreadPool,
 )
 from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.recorder import EARLIER, STEP
@@ -271,6 +272,15 @@ def test_storage_pools_that_do_not_answer_cost_the_disk_numbers_only() -> None:
         resources = bench.read()
     assert (resources.local_gb, resources.memory_mb) == (None, 16 * KIB)
     assert [problem.reason for problem in resources.problems] == ["storage"]
+
+
+def test_collectors_are_handed_the_storage_pools_that_were_read_and_no_others() -> None:
+    bench = Bench(storage_pool=("vms",))
+    pools = bench.libvirt.pools = (make_pool("iso"), make_pool("vms"))
+    assert bench.read().parts["storage"] == pools
+    bench.libvirt.pools = (make_pool("vms"), UnreadPool(name="iso", reason="storage", error="a test"))
+    assert bench.read().parts["storage"] == pools[1:]
+    assert "storage" not in Bench().read().parts, "it measures instances_path"
 
 
 def test_storage_pools_count_as_last_told_while_their_daemon_hangs_and_that_is_said() -> None:

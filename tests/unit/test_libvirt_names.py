@@ -31,6 +31,7 @@ from tests.support.records import (
     make_disk,
     make_domain,
     make_guest,
+    make_pool,
     make_snapshot,
     make_uuid,
     make_view,
@@ -154,6 +155,7 @@ def make_names_view(
         "chosen guests": ChosenGuests(guests=(ChosenGuest(record=record, guest=guest),), omitted=0)
     }
     if is_known:
+        parts["storage"] = (make_pool("vms"),)
         parts["guest use"] = GuestsUse(use={UUID: USE})
         parts["guest statistics"] = GuestsStatistics(
             statistics={UUID: STATISTICS}, is_responsive={UUID: True}, is_suspended=False

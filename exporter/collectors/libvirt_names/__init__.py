@@ -44,7 +44,7 @@ def _make(
         metrics=dialect.metrics,
         collect=collect,
         collect_view=collect_view,
-        needs=guests.COLLECTOR.needs,
+        needs=guests.COLLECTOR.needs | {"storage"},
         is_default=False,
         of_several=of_several,
     )

@@ -11,7 +11,7 @@ from exporter.collectors.libvirt_names.common import (
     MEMORY,
     VCPU_TIMES,
 )
-from exporter.collectors.libvirt_names.dialect import Dialect, make_host_metric
+from exporter.collectors.libvirt_names.dialect import Dialect, Pools, make_host_metric
 from exporter.collectors.libvirt_names.domains import (
     Domain,
     DomainDisk,
@@ -39,6 +39,7 @@ _STATES = (
 )
 
 DIALECT = Dialect(
+    pools=Pools("libvirt_storage_pool", "storage_pool", has_state=True),
     domains=make_host_metric("libvirt_domains", "the sum of hypervisor_domains"),
     tables=(
         Table[Domain](list_all, {"domain": lambda domain: domain.name}, *DOMAIN_INFO),

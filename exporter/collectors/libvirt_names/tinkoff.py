@@ -13,7 +13,7 @@ from exporter.collectors.libvirt_names.common import (
     MEMORY,
     VCPU_TIMES,
 )
-from exporter.collectors.libvirt_names.dialect import Dialect, make_host_metric
+from exporter.collectors.libvirt_names.dialect import Dialect, Pools, make_host_metric
 from exporter.collectors.libvirt_names.domains import (
     Domain,
     DomainDisk,
@@ -62,6 +62,7 @@ def _limit(key: str, end: str) -> Column[DomainDisk]:
 
 
 DIALECT = Dialect(
+    pools=Pools("libvirt_pool_info", "pool", has_state=False),
     versions=make_host_metric(
         "libvirt_versions_info",
         "hypervisor_info",

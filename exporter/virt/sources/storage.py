@@ -98,6 +98,7 @@ class HostStorage(Source):
         self.image_cache = ImageCache(settings, clock=clock)
         self._problems: tuple[Problem, ...] = ()
         self._ages: dict[str, float] = {}
+        self._pools_read: tuple[StoragePool, ...] = ()
 
     @property
     def hung(self) -> int:
@@ -107,6 +108,10 @@ class HostStorage(Source):
     def get_ages(self) -> Mapping[str, float]:
         """Return the age of each answer that counts."""
         return {**self._ages, **self.image_cache.get_ages()}
+
+    def get_part(self) -> tuple[StoragePool, ...] | None:
+        """Return the storage pools that the last read was told of; None where it needed none."""
+        return self._pools_read or None
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the jobs that run the command and read the image cache, if they are due."""
@@ -155,7 +160,7 @@ class HostStorage(Source):
         :param hostname: the hypervisor's
         :raises ConnectionLostError: if the connection broke
         """
-        self._problems, self._ages = (), {}
+        self._problems, self._ages, self._pools_read = (), {}, ()
         config = self._config
         try:
             back_end = "" if config.storage_pool else config.images_type
@@ -190,6 +195,7 @@ class HostStorage(Source):
             silence = explain_silence(STORAGE, "the list of storage pools", pools.age_seconds)
             self._note("storage", "pools", silence)
         self._ages["the storage pools"] = pools.age_seconds
+        self._pools_read = tuple(pool for pool in pools.value if isinstance(pool, StoragePool))
         return pools.value
 
     def _list_pools(self, connection: StorageHypervisor) -> tuple[StoragePool | UnreadPool, ...]:
