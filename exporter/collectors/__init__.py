@@ -3,7 +3,19 @@
 A new collector is a new file, one line here, `make docs` and `make golden`. docs/design.md has the steps.
 """
 
-from exporter.collectors import capacity, cpu, devices, domains, flavors, guests, info, memory, numa, storage
+from exporter.collectors import (
+    capacity,
+    cpu,
+    devices,
+    domains,
+    flavors,
+    guests,
+    info,
+    memory,
+    numa,
+    projects,
+    storage,
+)
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
@@ -16,5 +28,6 @@ COLLECTORS: tuple[Collector, ...] = (
     devices.COLLECTOR,
     domains.COLLECTOR,
     guests.COLLECTOR,
+    projects.COLLECTOR,
     info.COLLECTOR,
 )

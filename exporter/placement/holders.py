@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from exporter.model import AnyResourceClass, GuestDevices, NodeDevices, Resources
+from exporter.model import AnyResourceClass, Guest, GuestDevices, NodeDevices, Resources
 from exporter.placement.claims import Claim
 from exporter.placement.devices import Holding, find_missing_class, list_held_addresses
+
+# At most so many holders of a kind, such as projects, have claims of their own; the others are OTHERS.
+MAX_HOLDERS = 200
+OTHERS = "other"
 
 # By resource class; a class of which the guest claims nothing is left out. None where it is not known.
 GuestClaim = Mapping[AnyResourceClass, int | None]
@@ -91,6 +95,29 @@ def sum_migrating_in(resources: Resources) -> Mapping[AnyResourceClass, int | No
     It is empty if the guests are not known.
     """
     return {} if resources.domains is None else sum_claims_of(resources, resources.domains.arriving)
+
+
+def group_claims(
+    resources: Resources, find_holder: Callable[[Guest], str], *, maximum: int = MAX_HOLDERS
+) -> Mapping[str, Mapping[AnyResourceClass, int | None]]:
+    """Return what the guests of each holder claim, for each class that the host offers.
+
+    The holders with the most guests have their own entry. All others are one, OTHERS, and a holder of this
+    name is in it, too. Guests whose holder is not known are not among them.
+
+    :param find_holder: returns whose a guest is; empty if that is not known
+    :param maximum: how many have an entry of their own
+    """
+    by_holder: dict[str, list[str]] = {}
+    for uuid, guest in (resources.domains.guests if resources.domains else {}).items():
+        if guest is not None:
+            by_holder.setdefault(find_holder(guest), []).append(uuid)
+    nameless = {"": by_holder.pop("")} if "" in by_holder else {}
+    largest = sorted(by_holder, key=lambda holder: (-len(by_holder[holder]), holder))
+    kept = {holder: by_holder[holder] for holder in largest[:maximum]} | nameless
+    for holder in largest[maximum:]:
+        kept[OTHERS] = [*kept.get(OTHERS, ()), *by_holder[holder]]
+    return {holder: sum_claims_of(resources, uuids) for holder, uuids in kept.items()}
 
 
 def sum_claims_of(resources: Resources, uuids: Iterable[str]) -> Mapping[AnyResourceClass, int | None]:

@@ -33,6 +33,7 @@ GUEST_METRICS = _OTHERS | frozenset(
         "hypervisor_claimed",
         "hypervisor_shut_off_claimed",
         "hypervisor_migrating_in_claimed",
+        "hypervisor_project_info",
         "hypervisor_disk_available_least",
         "hypervisor_storage_overcommitted_bytes",
         "hypervisor_unsized_disks",

@@ -25,6 +25,7 @@ from exporter.model import (
     MemoryPages,
     NodeInfo,
     NodeMemory,
+    NovaInstance,
     NumaCell,
     PageSize,
     PciDevice,
@@ -180,6 +181,18 @@ def make_pci_device(**changes: Any) -> PciDevice:
     return replace(device, **changes)
 
 
+def make_nova_instance(**changes: Any) -> NovaInstance:
+    """Return who one of Nova's guests is."""
+    instance = NovaInstance(
+        instance_name="web1",
+        project_id="7d1b3f5a9c8e4d2b6f0a1c3e5d7b9f8a",
+        project_name="shop",
+        user_id="0a6f1c3e5b8d4f7a9c2e4b6d8f0a1c3e",
+        user_name="alice",
+    )
+    return replace(instance, **changes)
+
+
 def make_capabilities(**changes: Any) -> Capabilities:
     """Return the capabilities of a host with one NUMA cell."""
     capabilities = Capabilities(
@@ -312,7 +325,8 @@ def make_resources(**changes: Any) -> Resources:
         mdev_types=(MdevType(name="nvidia-35", available_instances=42),),
         unread_devices=46,
         held_pci_devices=frozenset(),
-        domains=make_domains_reading((make_guest(vcpus=81),)),
+        domains=make_domains_reading((make_guest(vcpus=81, nova_instance=make_nova_instance()),)),
+        guest_claims={make_uuid(1): {ResourceClass.VCPU: 82}},
     )
     return replace(resources, **changes)
 
