@@ -4,8 +4,10 @@
 #   docker run -d --name hypervisor-exporter -p 9177:9177 \
 #       -v /run/libvirt/libvirt-sock-ro:/run/libvirt/libvirt-sock-ro \
 #       -v /var/lib/nova/instances:/var/lib/nova/instances:ro,rslave \
+#       -v /sys/fs/cgroup:/host/sys/fs/cgroup:ro \
 #       hypervisor-exporter
 #
+# /host/sys/fs/cgroup: the kernel's counters of what guests use (docs/guests.md). The exporter finds it at any place.
 # Modular daemons: if libvirt runs one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
 # Restarts of libvirt: a mounted socket stays the one that was there at the start. systemd keeps the socket over a
 # restart, other service managers do not. With those, mount the folder /run/libvirt instead. The container then also

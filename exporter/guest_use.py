@@ -71,6 +71,15 @@ class GuestsUse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GuestsTogether:
+    """What all guests of a hypervisor have used together, as the kernel counts it for their common group."""
+
+    cpu_ns: int | None = None
+    waiting_us: Mapping[str, int] = field(default_factory=dict)  # PSI "some", by resource: cpu, io, memory
+    stalled_us: Mapping[str, int] = field(default_factory=dict)  # PSI "full", by resource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DiskCounters:
     """What QEMU counts of a disk since it was attached (virConnectGetAllDomainStats, block.N.*)."""
 

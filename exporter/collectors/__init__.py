@@ -15,11 +15,13 @@ from exporter.collectors import (
     numa,
     projects,
     storage,
+    usage,
 )
 from exporter.metric import Collector
 
 COLLECTORS: tuple[Collector, ...] = (
     cpu.COLLECTOR,
+    usage.COLLECTOR,
     memory.COLLECTOR,
     numa.COLLECTOR,
     storage.COLLECTOR,

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 _URI = re.compile(
     r"""(?P<driver>[a-z][a-z0-9]*) (?:\+(?P<transport>[a-z0-9]+))? :
     (?: // (?:[^/?#]*@)? (?P<host>[\w.~-]*|\[[0-9a-f:.]+(?:%[\w.~-]+)?\]) (?::\d{0,5})? | (?!//) )
-    (?:/[^?#]*)? (?:\?[^#]*)? (?:\#.*)?""",
+    (?P<path>/[^?#]*)? (?:\?[^#]*)? (?:\#.*)?""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
 
@@ -37,6 +37,7 @@ _QUOTED_LENGTH = 60
 # libvirt's driver for VMware runs in the client. If one of its parameters has another form, the driver (seen
 # in libvirt 9.0) ends the process by a signal. So these say exactly what it accepts.
 _VMWARE_DRIVERS = ("esx", "gsx", "vpx")
+_DRIVERS_WITH_GROUPS = ("qemu", "lxc", "ch")
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,5})")  # strtol(3)
 _PROXY_TYPE = re.compile("(?:http|socks|socks5|socks4|socks4a)://")
 _MAX_PORT = 65535
@@ -53,6 +54,7 @@ class LibvirtUri:
     driver: str
     transport: str | None
     host: str
+    path: str = ""
 
     @classmethod
     def parse(cls, uri: str) -> LibvirtUri:
@@ -64,12 +66,19 @@ class LibvirtUri:
         if match is None or " " in uri or not uri.isprintable():
             raise ValueError
         transport = match["transport"]
-        return cls(match["driver"].lower(), transport and transport.lower(), match["host"] or "")
+        return cls(
+            match["driver"].lower(), transport and transport.lower(), match["host"] or "", match["path"] or ""
+        )
 
     @property
     def is_embedded(self) -> bool:
         """Whether it is libvirt's test driver, which has pools but no file system."""
         return self.driver == "test"
+
+    @property
+    def has_control_groups(self) -> bool:
+        """Whether its guests are processes in control groups that libvirt makes: not those of a session."""
+        return self.driver in _DRIVERS_WITH_GROUPS and self.path in ("", "/", "/system")
 
     @property
     def is_local(self) -> bool:

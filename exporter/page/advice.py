@@ -161,6 +161,11 @@ ADVICE: Mapping[str, Advice] = MappingProxyType(
             "the guest is not needed any more, remove it from libvirt (virsh undefine).",
             has_numbers=True,
         ),
+        "cgroups": Advice(
+            meaning="Not all that guests use can be read",
+            action="Nothing else is missing. docs/guests.md says what each number needs.",
+            has_numbers=True,
+        ),
         "unsupported": Advice(
             meaning="This libvirt does not support everything",
             action="Nothing to do. Numbers that it does not have are left out.",

@@ -36,11 +36,14 @@ from exporter.virt.failed_calls import make_failed_call
 from exporter.virt.files import HungReads
 from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
 from exporter.virt.identity import Identity
+from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.capabilities import HostCapabilities
 from exporter.virt.sources.chosen_guests import GuestChoice
+from exporter.virt.sources.cpu_times import CpuTimes
 from exporter.virt.sources.guests import Guests
+from exporter.virt.sources.guests_together import CommonGroup
 from exporter.virt.sources.images import Images, ImageSizes
 from exporter.virt.sources.node_devices import NodeDeviceCache
 from exporter.virt.sources.numa import NumaMemory, has_outgrown
@@ -70,6 +73,7 @@ class LibvirtDriver:
     :param ceph: runs `ceph` for all hypervisors that ask the same
     :param lend: makes an object that lends connections and starts calls over them, like `Connections`
     :param more_sources: are read beside its own
+    :param sandbox: where the files are in which this machine's kernel tells what guests use
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class LibvirtDriver:
         more_sources: Sequence[Source] = (),
         recorder: Recorder | None = None,
         ceph: CephPools | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._hypervisor = hypervisor
         self._recorder = recorder = recorder or Recorder(clock=clock)
@@ -110,6 +115,9 @@ class LibvirtDriver:
         self._hung_reads = HungReads(recorder)
         self._guests = Guests(self._lent, guest_calls, settings, clock=clock)
         self._guest_choice = GuestChoice(settings)
+        self._common_group = CommonGroup(
+            self._hung_reads, settings, clock=clock, sandbox=sandbox or Sandbox()
+        )
         self._images = Images(
             self._hung_reads,
             ImageSizes(guest_calls, VolumeSizes(lent_for_storage), settings, clock=clock),
@@ -127,12 +135,14 @@ class LibvirtDriver:
         self._all_sources: tuple[Source, ...] = (
             self._guests,
             self._guest_choice,
+            self._common_group,
             self._images,
             self._node_devices,
             self._online_cpus,
             self._capabilities,
             self._numa_memory,
             self._storage,
+            CpuTimes(self._lent, settings, clock=clock),
             *more_sources,
         )
         names = frozenset(source.name for source in self._all_sources)
@@ -270,6 +280,9 @@ class LibvirtDriver:
         domains = self._read_domains(refresh_timeout)
         if needs(self._guest_choice):
             self._guest_choice.choose(domains)
+        if needs(self._common_group):
+            with step("read what all guests use together"):
+                self._common_group.read(domains, refresh_timeout)
         if capabilities is None:
             with step("read the capabilities, as they are not known or old"):
                 capabilities = self._read_capabilities(refresh_timeout, node, domains)

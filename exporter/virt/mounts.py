@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 _FIRST_OPTIONAL_FIELD = 6
@@ -74,6 +74,17 @@ def find_file_system(mountinfo: str, number: str) -> FileSystem | None:
         if line.partition(" ")[0] == number:
             return _parse_line(line)
     return None
+
+
+def list_file_systems(mountinfo: str) -> Iterator[FileSystem]:
+    """Yield all file systems that are mounted, in the order in which they were.
+
+    :param mountinfo: lines as proc_pid_mountinfo(5) describes them
+    """
+    for line in mountinfo.split("\n"):
+        found = _parse_line(line)
+        if found is not None:
+            yield found
 
 
 def find_file_system_at(mountinfo: str, path: str) -> FileSystem | None:

@@ -20,6 +20,18 @@ SEEN_ELSEWHERE: Mapping[str, tuple[str, str]] = {
         "web/test_tls.py",
         "it serves without TLS",
     ),
+    "hypervisor_guests_cpu_seconds_total": (
+        "unit/test_usage.py",
+        "libvirt's test driver has no guests in control groups",
+    ),
+    "hypervisor_guests_pressure_waiting_seconds_total": (
+        "unit/test_usage.py",
+        "as hypervisor_guests_cpu_seconds_total",
+    ),
+    "hypervisor_guests_pressure_stalled_seconds_total": (
+        "unit/test_usage.py",
+        "as hypervisor_guests_cpu_seconds_total",
+    ),
     "hypervisor_mdev_available_instances": (
         "unit/test_node_devices.py",
         "libvirt's test driver has no mediated devices, and no device_spec is configured",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from exporter.compute.source import Source
@@ -15,6 +17,8 @@ from exporter.recorder import Recorder
 from exporter.virt.calls import OnEvent
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.guest_events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG
+from exporter.virt.masks import Sandbox
+from tests.support.cgroup_trees import Tree, Use
 from tests.support.hosts import Clock
 from tests.support.records import GIB, KIB, make_domain
 from tests.support.waiting_libvirt import PlayedConnections, WaitingConnection, WaitingLibvirt
@@ -134,6 +138,7 @@ class Bench:
     """A driver on such a hypervisor, on a clock that is moved by hand.
 
     :param needs: None for all sources; by default `NOVAS_SOURCES` and `more_sources`
+    :param sandbox: where its kernel's files are; by default this machine's
     """
 
     def __init__(
@@ -141,8 +146,10 @@ class Bench:
         *,
         needs: Collection[str] | None = NOVAS_SOURCES,
         more_sources: Sequence[Source] = (),
+        sandbox: Sandbox | None = None,
         **options: Any,
     ) -> None:
+        self._sandbox = sandbox
         self.hypervisor, self.libvirt, self.clock = Hypervisor(), WaitingLibvirt(), Clock()
         self.recorder = Recorder(clock=self.clock)
         self.for_node_devices = WaitingConnection(self.libvirt)
@@ -166,6 +173,7 @@ class Bench:
             lend=partial(PlayedConnections, self.libvirt),
             more_sources=more_sources,
             recorder=self.recorder,
+            sandbox=self._sandbox,
         )
 
     def add_guest(
@@ -198,8 +206,11 @@ def _configure(**options: Any) -> HypervisorConfig:
 
 def read_parts() -> Mapping[str, object]:
     """Return what every source hands to collectors, by its name; libvirt's test driver gives the answers."""
-    bench = Bench(needs=None)
-    bench.add_guest(disks=DEVICES)
-    bench.read()
-    bench.do_what_is_due()
-    return bench.read().parts
+    with TemporaryDirectory() as folder:
+        tree = Tree(Path(folder))
+        tree.use(Use())
+        bench = Bench(needs=None, sandbox=tree.sandbox)
+        bench.add_guest(disks=DEVICES)
+        bench.read()
+        bench.do_what_is_due()
+        return bench.read().parts

@@ -40,6 +40,7 @@ from exporter.page.fleet import NEEDS as PAGE_NEEDS
 from exporter.recorder import EARLIER, STEP
 from exporter.virt.host_ip import get_host_ip
 from exporter.virt.sources.capabilities import MAX_AGE_SECONDS as CAPABILITIES_MAX_AGE_SECONDS
+from tests.support.cgroup_trees import Tree, Use
 from tests.support.driver_bench import Bench
 from tests.support.guests import file_disk
 from tests.support.node_devices import GPU
@@ -801,7 +802,20 @@ def test_what_nobody_needs_is_not_asked_for(needs: Collection[str]) -> None:
     assert list_calls(needs) == expect_calls(needs)
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+# These read the kernel's files, of this machine only.
+SOURCES_OF_FILES = frozenset({"guests together"})
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES_OF_FILES))
+def test_a_source_of_files_says_how_old_they_are(name: str, tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.use(Use())
+    bench = Bench(needs={name}, sandbox=tree.sandbox)
+    bench.add_guest(1)
+    assert bench.read().ages[name] == 0
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - SOURCES_OF_FILES))
 def test_a_source_asks_libvirt_something_and_says_how_old_the_answer_is(name: str) -> None:
     bench = make_bench_with_everything({name})
     bench.read()

@@ -1,0 +1,91 @@
+"""What the files of control groups and of /proc say. What is odd, or was cut off, is not known: None.
+
+They are read on every scrape, for each guest. So a number is looked for in the bytes. Nothing else is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RESOURCES = ("cpu", "io", "memory")
+# What is read of a file at most. The longest, memory.stat, has 2 kB.
+MAX_BYTES = 16384
+# The kernel's counters have 64 bits.
+_MAX_DIGITS = 20
+
+
+def parse_number(text: bytes) -> int | None:
+    """Parse a whole number, as cpuacct.usage has it: b"5120\\n"."""
+    digits = text.strip()
+    return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else None
+
+
+def find_number(content: bytes, key: bytes) -> int | None:
+    """Return the number of a line "KEY NUMBER", as cpu.stat and memory.stat have them."""
+    wanted = key + b" "
+    if content.startswith(wanted):
+        begin = len(wanted)
+    else:
+        found = content.find(b"\n" + wanted)
+        if found < 0:
+            return None
+        begin = found + 1 + len(wanted)
+    end = content.find(b"\n", begin)
+    return None if end < 0 else parse_number(content[begin:end])
+
+
+def find_total_us(content: bytes, kind: bytes) -> int | None:
+    """Return the microseconds of a line of a *.pressure file: b"some avg10=0.00 … total=5120\\n".
+
+    :param kind: b"some" (at least one task waited) or b"full" (all of them did)
+    """
+    begin = 0 if content.startswith(kind) else content.find(b"\n" + kind) + 1
+    if begin == 0 and not content.startswith(kind):
+        return None
+    end = content.find(b"\n", begin)
+    if end < 0:
+        return None
+    _, equals, number = content[begin:end].partition(b"total=")
+    return parse_number(number) if equals else None
+
+
+def parse_schedstat(content: bytes) -> tuple[int, int] | None:
+    """Parse /proc/TID/schedstat: nanoseconds on a CPU, and nanoseconds of waiting for one.
+
+    A kernel that does not count them (CONFIG_SCHED_INFO) says "0 0 0", which no thread that ran has.
+    """
+    fields = content.split()
+    if len(fields) != 3 or not content.endswith(b"\n"):
+        return None
+    run, delay, slices = map(parse_number, fields)
+    if run is None or delay is None or not slices:
+        return None
+    return run, delay
+
+
+def parse_resident(content: bytes) -> int | None:
+    """Return the bytes of memory.stat that are a guest's own: anonymous and shared memory, not files.
+
+    Version 1 has them of the group and those in it under other names.
+    """
+    for names in ((b"anon", b"shmem"), (b"total_rss", b"total_shmem")):
+        anonymous, shared = (find_number(content, name) for name in names)
+        if anonymous is not None and shared is not None:
+            return anonymous + shared
+    return None
+
+
+def parse_huge_pages(status: bytes) -> int | None:
+    """Return the bytes that a process has in huge pages, by /proc/PID/status: b"HugetlbPages:\\t 2048 kB"."""
+    for line in status.split(b"\n"):
+        if line.startswith(b"HugetlbPages:"):
+            words = line.split()
+            kib = parse_number(words[1]) if len(words) == 3 else None
+            return None if kib is None else kib * 1024
+    return None
+
+
+def parse_net_dev(content: bytes) -> Mapping[bytes, bytes]:
+    """Return the line of each interface in /proc/net/dev, by its name; the last one may be cut off."""
+    lines = content.split(b"\n")[2:-1]
+    return {name.strip(): counters for name, _, counters in (line.rpartition(b":") for line in lines)}

@@ -1,0 +1,77 @@
+"""Where the control groups are mounted, and whether all of the host's are there.
+
+Version 2 is one tree. Version 1 is a tree for each controller. A hybrid has version 1, and beside it a tree
+of version 2 without controllers, which still counts CPU time and pressure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.virt.masks import Sandbox
+from exporter.virt.mounts import list_file_systems
+
+UNIFIED = "unified"  # version 2
+CPUACCT = "cpuacct"
+CPU = "cpu"
+MEMORY = "memory"
+_CONTROLLERS = (CPUACCT, CPU, MEMORY)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roots:
+    """The trees that this process sees: the folders in which each is mounted.
+
+    :ivar folders: by UNIFIED or the controller of version 1; a container may have two: its own, the host's
+    """
+
+    folders: Mapping[str, tuple[str, ...]]
+
+    def get(self, tree: str) -> tuple[str, ...]:
+        """Return the folders in which a tree is mounted."""
+        return self.folders.get(tree, ())
+
+    def has_hosts(self, tree: str) -> bool:
+        """Whether one of them is the root of the host's groups, and not a part of them."""
+        return any(_is_hosts(folder, tree) for folder in self.get(tree))
+
+
+def read_roots(root: Path) -> Roots:
+    """Return the trees that are mounted.
+
+    :param root: where /proc and /sys are
+    """
+    folders: dict[str, list[str]] = {}
+    try:
+        mountinfo = os.fsdecode((root / "proc/self/mountinfo").read_bytes())
+    except OSError:
+        mountinfo = ""
+    for mount in list_file_systems(mountinfo):
+        folder = str(root / mount.point.lstrip("/"))
+        if mount.type == "cgroup2":
+            folders.setdefault(UNIFIED, []).append(folder)
+        elif mount.type == "cgroup":
+            for controller in _CONTROLLERS:
+                if controller in mount.options:
+                    folders.setdefault(controller, []).append(folder)
+    return Roots(folders={tree: tuple(found) for tree, found in folders.items()})
+
+
+def explain_hidden(sandbox: Sandbox) -> tuple[str, str]:
+    """Return that the host's groups are not seen, and the cure."""
+    message = "the host's control groups are not seen here, so that it is not known what guests use"
+    if sandbox.is_service:
+        return message, "Set ProtectControlGroups=yes in the unit, not private or strict"
+    if sandbox.is_container:
+        return message, "Mount the host's /sys/fs/cgroup into the container, read-only"
+    return message, "Mount /sys/fs/cgroup"
+
+
+def _is_hosts(folder: str, tree: str) -> bool:
+    """Whether a folder is the root of the host's tree: only that one lacks or has certain files."""
+    if tree == UNIFIED:
+        return Path(folder, "cgroup.controllers").exists() and not Path(folder, "cgroup.type").exists()
+    return Path(folder, "release_agent").exists()
