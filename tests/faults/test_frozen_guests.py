@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ _COLD_SECONDS = 3
 _LIST_SECONDS = 1.5
 
 # More than the exporter may have calls waiting, each of which took one of libvirtd's workers.
-_RELOADS = 8
+_RELOADS = 6
 
 # What libvirt tells of the host without any list of domains, and whatever else is served.
 _HOST_NUMBERS = (
@@ -236,7 +237,7 @@ def test_exporters_that_come_and_go_beside_frozen_guests_leave_no_more_calls_tha
     _start_guests(libvirtd, len(names))
     held = []
     with frozen(libvirtd, *names):
-        for _ in range(4):
+        for _ in range(_MAX_JOBS_HELD + 1):
             with _serve(libvirtd, as_nobody=True) as exporter:
                 watch(exporter, libvirtd, 3)
             held.append(sum(is_job_held(libvirtd, name) for name in names))
@@ -250,7 +251,7 @@ def test_a_guest_that_is_frozen_for_longer_than_libvirt_waits_for_its_job(libvir
     with _serve(libvirtd) as exporter:
         before = _wait_for_sizes(exporter, libvirtd)
         with frozen_with_jobs_held(libvirtd, "frozen0"):
-            taken = watch(exporter, libvirtd, 38)
+            taken = watch(exporter, libvirtd, 33)
         check_whole(taken, before.scrape)
         assert slow(taken) == []
         assert [numbers(each.scrape) for each in taken] == [numbers(before.scrape)] * len(taken)
@@ -497,7 +498,8 @@ def test_a_guest_that_freezes_on_its_way_to_another_hypervisor_stalls_neither(
         before = [_wait_for_sizes(exporter, daemon) for exporter, daemon in sides]
         stopped = libvirtd if side == "source" else destination
         with migrating(libvirtd, destination, "frozen0", stopped=stopped):
-            taken = [watch(exporter, daemon, _WATCH_SECONDS) for exporter, daemon in sides]
+            with ThreadPoolExecutor() as watchers:
+                taken = list(watchers.map(lambda side: watch(*side, _WATCH_SECONDS), sides))
         for each, like in zip(taken, before, strict=True):
             check_whole(each, like.scrape)
             assert slow(each) == []

@@ -28,18 +28,18 @@ def test_a_full_disk_and_too_many_claims_and_a_stopped_daemon_arrive_and_resolve
     world.webhook.wait_for("HypervisorStorageNearlyFull", "resolved", hypervisor_hostname=name)
     world.webhook.wait_for("HypervisorOverclaimed", "resolved", resource_class="MEMORY_MB")
 
+    # Two that have nothing to do with each other: a daemon, and the exporter of another host.
     world.libvirtd.terminate()
+    world.fleet.exporters[1].stop()
     down = world.webhook.wait_for("HypervisorDown", "firing", hypervisor_hostname=name)
     assert down["annotations"]["summary"] == f"Hypervisor {name} does not answer (hypervisor_up is 0)."
     errors = f'target:refresh_errors:increase10m{{reason="connect",hypervisor_hostname="{name}"}}'
     world.wait_for(f"count({errors})", 1)
-    world.libvirtd.start()
-    world.webhook.wait_for("HypervisorDown", "resolved", hypervisor_hostname=name)
-
-    world.fleet.exporters[1].stop()
     lost = world.webhook.wait_for("HypervisorExporterDown", "firing")
     address = world.fleet.exporters[1].address
     summary = f"The exporter at {address} does not answer: there are no numbers of 1 hypervisor(s)."
     assert lost["annotations"]["summary"] == summary
+    world.libvirtd.start()
     world.fleet.exporters[1].start()
+    world.webhook.wait_for("HypervisorDown", "resolved", hypervisor_hostname=name)
     world.webhook.wait_for("HypervisorExporterDown", "resolved")
