@@ -4,7 +4,7 @@ PYTHON ?= python3
 URI ?=
 ARGS ?=
 SECONDS ?= 600
-WORKERS ?= 3
+WORKERS ?= 4
 RUNBOOKS ?=
 RELEASE ?= trixie
 BASE ?= trixie
@@ -33,7 +33,7 @@ help: ## List the targets
 	@echo
 	@echo '  URI=...     what make run watches (default: a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
-	@echo '  WORKERS=... how many tests run at the same time (default 3; 0: one after the other)'
+	@echo '  WORKERS=... how many tests run at the same time (default 4; 0: one after the other)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
 	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'

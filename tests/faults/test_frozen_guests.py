@@ -497,9 +497,8 @@ def test_a_guest_that_freezes_on_its_way_to_another_hypervisor_stalls_neither(
         sides = ((leaving, libvirtd), (arriving, destination))
         before = [_wait_for_sizes(exporter, daemon) for exporter, daemon in sides]
         stopped = libvirtd if side == "source" else destination
-        with migrating(libvirtd, destination, "frozen0", stopped=stopped):
-            with ThreadPoolExecutor() as watchers:
-                taken = list(watchers.map(lambda side: watch(*side, _WATCH_SECONDS), sides))
+        with migrating(libvirtd, destination, "frozen0", stopped=stopped), ThreadPoolExecutor() as watchers:
+            taken = list(watchers.map(lambda side: watch(*side, _WATCH_SECONDS), sides))
         for each, like in zip(taken, before, strict=True):
             check_whole(each, like.scrape)
             assert slow(each) == []

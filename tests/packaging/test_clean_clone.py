@@ -88,7 +88,7 @@ def test_make_test_would_run_all_tests(clone: Path, commands: list[str]) -> None
         check=True,
     )
     last = dry_run.stdout.splitlines()[-1].rstrip()
-    assert last.endswith("-m pytest -n 3 $left_out"), last
+    assert last.endswith("-m pytest -n 4 $left_out"), last
 
 
 @contextmanager

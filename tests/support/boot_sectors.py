@@ -27,7 +27,7 @@ _BEGIN = bytes.fromhex(
     "fb"  # sti
 )
 _SPIN = bytes.fromhex("ebfe")  # jmp to itself
-_SLEEP = bytes.fromhex("fb f4 ebfd")  # sti; hlt, until the timer's next tick, 55 ms at most; jmp to the hlt
+_SLEEP = bytes.fromhex("fa f4 ebfd")  # cli; hlt, which nothing ends any more; jmp to the hlt
 
 
 def boot_sector(
@@ -39,7 +39,7 @@ def boot_sector(
     spins: bool = False,
     goes_on: bool = False,
 ) -> bytes:
-    """Return the first sector of a disk, whose guest writes, then sends, and then sleeps for ever.
+    """Return the first sector of a disk, whose guest writes, then sends, and then sleeps without any CPU.
 
     The disk has to have room for all that is written, behind this sector.
 
@@ -52,7 +52,7 @@ def boot_sector(
     """
     code = _BEGIN
     if goes_on:
-        again = _write(writes, sectors) + bytes.fromhex("f4")  # hlt
+        again = _write(writes, sectors) + bytes.fromhex("f4")  # hlt, until the timer's next tick
         # mov dword [packet + 8], 1: from the second sector again
         again += b"\x66\xc7\x06" + struct.pack("<HI", _LOADED_AT + _PACKET_AT + 8, 1)
         code += again + b"\xe9" + struct.pack("<h", -len(again) - 3)  # jmp to the first write

@@ -113,6 +113,7 @@ def list_values(resources: Resources, *, but: Collection[str]) -> dict[str, obje
     left_out = {
         *but,
         "problems",
+        "guest_claims",
         "ages",
         "domains",
         "inventories",

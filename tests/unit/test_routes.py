@@ -287,7 +287,7 @@ def test_debug_of_one_that_hangs_shares_its_refresh_and_ends_with_the_scrape() -
             assert not any(each.done() for each in debugs), "one in a hurry does not end it for others"
             shown, also_shown = [text(await each) for each in debugs]
             assert shown == also_shown
-            await hung
+        await hung
         return shown, driver.reads, site.drivers["kvm02"].reads
 
     shown, reads, others = asyncio.run(debug())
