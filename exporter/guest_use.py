@@ -120,12 +120,28 @@ class MemoryStatistics:
 class GuestStatistics:
     """What a guest's QEMU last told of it, and when."""
 
-    read_at: float  # seconds since the epoch
+    read_at: float | None = None  # seconds since the epoch; None while QEMU has told nothing
     disks: Mapping[str, DiskCounters] = field(default_factory=dict)  # by target device: "vda"
     memory: MemoryStatistics | None = None
     # Only of a remote hypervisor, whose files cannot be read.
     cpu_ns: int | None = None
     interfaces: Mapping[str, InterfaceCounters] = field(default_factory=dict)
+
+
+# The last one is the time after which a guest counts as not responsive.
+ANSWER_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerTimes:
+    """How long guests took to answer, since the start of this process.
+
+    :ivar counts: how many answers took at most each of ANSWER_BUCKETS_SECONDS, but more than the one before,
+        and as the last number how many took longer
+    """
+
+    counts: tuple[int, ...] = (0,) * (len(ANSWER_BUCKETS_SECONDS) + 1)
+    total_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,3 +151,4 @@ class GuestsStatistics:
     statistics: Mapping[str, GuestStatistics]
     is_responsive: Mapping[str, bool]  # of guests that were asked, or are seen to hang
     is_suspended: bool  # whether no guest is asked now, because too many do not answer
+    answer_times: AnswerTimes = AnswerTimes()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from exporter.deprecation import Deprecation
@@ -59,6 +60,37 @@ class Series(NamedTuple):
     metric: Metric
     rows: Sequence[tuple[LabelSet, float]]
 
+
+class HistogramSample(NamedTuple):
+    """One histogram of a metric family.
+
+    :ivar buckets: their upper limits, without the infinite one
+    :ivar counts: how many observations are in each bucket, but not in the one before; as the last number, how
+        many are above all limits
+    """
+
+    metric: Metric
+    labels: Mapping[str, str]
+    buckets: Sequence[float]
+    counts: Sequence[int]
+    total: float
+
+    def list_lines(self) -> list[Line]:
+        """Return its lines: a bucket's value counts all that are at most its limit."""
+        name = self.metric.name
+        limits = (*map(repr, self.buckets), "+Inf")
+        lines: list[Line] = [
+            (f"{name}_bucket", {**self.labels, "le": limit}, float(count))
+            for limit, count in zip(limits, accumulate(self.counts), strict=True)
+        ]
+        return [
+            *lines,
+            (f"{name}_count", self.labels, float(sum(self.counts))),
+            (f"{name}_sum", self.labels, self.total),
+        ]
+
+
+AnySample = Sample | Series | HistogramSample
 
 Line = tuple[str, Mapping[str, str], float]  # the name of a sample, its labels and value
 
@@ -139,6 +171,17 @@ class Metric:
             raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
         return () if value is None else (Sample(self, labels, float(value)),)
 
+    def histogram(
+        self, buckets: Sequence[float], counts: Sequence[int], total: float, **labels: str
+    ) -> HistogramSample:
+        """Return a histogram; see `HistogramSample`.
+
+        :raises ValueError: if a label is missing or was not declared
+        """
+        if labels.keys() != self._declared:
+            raise ValueError(f"{self.name} has the labels {self.labels}, not {tuple(labels)}")
+        return HistogramSample(self, labels, buckets, counts, total)
+
     def series(self, rows: Iterable[tuple[LabelSet, float | None]]) -> tuple[Series, ...]:
         """Return these values as one series, without those that are not known; none if no value is.
 
@@ -170,8 +213,8 @@ class Collector:
 
     name: str
     metrics: tuple[Metric, ...]
-    collect: Callable[[Snapshot], Iterable[Sample | Series]]
-    collect_view: Callable[[HostView], Iterable[Sample | Series]] = lambda _: ()
+    collect: Callable[[Snapshot], Iterable[AnySample]]
+    collect_view: Callable[[HostView], Iterable[AnySample]] = lambda _: ()
     needs: frozenset[str] = frozenset()
     is_default: bool = True
     of_several: Collector | None = None

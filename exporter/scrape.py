@@ -9,7 +9,7 @@ from functools import partial
 
 from exporter.attempt import Failure, attempt
 from exporter.collectors import target
-from exporter.metric import Collector, Family, Metric, Sample, Series
+from exporter.metric import AnySample, Collector, Family, HistogramSample, Metric, Sample, Series
 from exporter.model import HostView
 from exporter.own import METRICS as OWN_METRICS
 from exporter.own import OwnMetrics
@@ -38,7 +38,7 @@ def collect_families(
 
     :param own: the exporter's own metrics, if they are included
     """
-    samples: list[Sample | Series] = [sample for view in views for sample in target.collect(view)]
+    samples: list[AnySample] = [sample for view in views for sample in target.collect(view)]
     health: list[Sample] = []
     for collector in collectors:
         chosen = collector.of_several if len(views) > 1 else None
@@ -55,13 +55,13 @@ def list_labels(collectors: Iterable[Collector]) -> frozenset[str]:
     return frozenset(label for metric in declared for label in metric.labels) | bucket
 
 
-def _run(collector: Collector, views: Sequence[HostView], health: list[Sample]) -> list[Sample | Series]:
+def _run(collector: Collector, views: Sequence[HostView], health: list[Sample]) -> list[AnySample]:
     """Run one collector over all hypervisors. If it fails on one, only that one is missing.
 
     :param health: the samples about the collector itself are added here
     """
     started = time.perf_counter()
-    samples: list[Sample | Series] = []
+    samples: list[AnySample] = []
     is_success = True
     for view in views:
         outcome = attempt(partial(_collect, collector, view))
@@ -80,14 +80,14 @@ def _run(collector: Collector, views: Sequence[HostView], health: list[Sample]) 
     return samples
 
 
-def _collect(collector: Collector, view: HostView) -> list[Sample | Series]:
+def _collect(collector: Collector, view: HostView) -> list[AnySample]:
     samples = list(collector.collect_view(view))
     if view.snapshot is not None:
         samples += collector.collect(view.snapshot)
     return samples
 
 
-def _group(samples: Iterable[Sample | Series]) -> list[Family]:
+def _group(samples: Iterable[AnySample]) -> list[Family]:
     """Group samples by metric, as the exposition formats require, in order of first appearance."""
     families: dict[str, Family] = {}
     for sample in samples:
@@ -96,7 +96,9 @@ def _group(samples: Iterable[Sample | Series]) -> list[Family]:
         if name not in families:
             families[name] = metric.make_family()
         lines = families[name].samples
-        if isinstance(sample, Series):
+        if isinstance(sample, HistogramSample):
+            lines += sample.list_lines()
+        elif isinstance(sample, Series):
             lines += [(name, labels, value) for labels, value in sample.rows]
         else:
             lines.append((name, sample.labels, sample.value))

@@ -35,6 +35,7 @@ tests/unit/test_host_state_table.py goes through this table.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
@@ -58,6 +59,8 @@ log = logging.getLogger(__name__)
 # A refresh is late so many seconds before `scrape_timeout`. So the scrape that began it shows that when its
 # time is up, although it came some milliseconds earlier. With a short `scrape_timeout`, a quarter of it.
 LATE_MARGIN_SECONDS = 0.25
+# Jobs that follow a refresh begin so much later: the scrape that waited for it is written meanwhile.
+FOLLOW_SECONDS = 0.1
 # How long a scrape waits for a hypervisor whose last refresh failed.
 FAILED_WAIT_SECONDS = 1.0
 
@@ -325,6 +328,12 @@ class HostState:
             # Start this at once: without a cache, the next refresh may follow immediately.
             self._maintenance.start()
         self._is_maintenance_due = False
+        asyncio.get_running_loop().call_later(FOLLOW_SECONDS, self._follow)
+
+    def _follow(self) -> None:
+        """Start the jobs that follow a refresh, unless the next one is under way: they then follow that."""
+        if self._last_refresh_succeeded and not self.is_closed and not self._refresh.is_under_way:
+            self._maintenance.start_followers()
 
     def _handle_failure(self, error: Exception) -> None:
         self._last_refresh_succeeded = False

@@ -51,7 +51,7 @@ class Maintenance:
 
     :param clock: monotonic seconds
     :ivar target: the name of the hypervisor, in the log and in the names of threads
-    :ivar jobs_done: how many have ended without an error
+    :ivar jobs_done: how many have ended without an error, of those that end the cache of scrapes
     """
 
     def __init__(self, driver: Driver, *, target: str, clock: Callable[[], float]) -> None:
@@ -85,11 +85,18 @@ class Maintenance:
 
     def start(self) -> None:
         """Start the due jobs of each source without running jobs."""
+        self._start(self._driver.sources)
+
+    def start_followers(self) -> None:
+        """Start the due jobs of the sources whose jobs follow refreshes."""
+        self._start([source for source in self._driver.sources if source.follows_refreshes])
+
+    def _start(self, sources: Sequence[Source]) -> None:
         self._hung = {key: job for key, job in self._hung.items() if not job.done()}
         self._tasks = {name: task for name, task in self._tasks.items() if not task.done()}
         now = self._clock()
         self._failed = {key: job for key, job in self._failed.items() if now - job.failed_at < FORGET_SECONDS}
-        for source in self._driver.sources:
+        for source in sources:
             if source.name not in self._tasks and (jobs := self._list_jobs(source)):
                 self._tasks[source.name] = asyncio.create_task(self._run(source.name, jobs))
 
@@ -125,18 +132,18 @@ class Maintenance:
                 return
             future = attempt_in_thread(job.run, name=f"{source} {self.target}")
             self._jobs.add(future)
-            future.add_done_callback(partial(self._note_done, source, job.key))
+            future.add_done_callback(partial(self._note_done, source, job))
             done, _ = await asyncio.wait({future}, timeout=job.timeout if job.may_hang else None)
             if not done:
                 self._hung[source, job.key] = future
 
-    def _note_done(self, source: str, key: str, job: asyncio.Future[Success[None] | Failure]) -> None:
-        self._jobs.discard(job)
-        if job.cancelled():
+    def _note_done(self, source: str, job: Job, future: asyncio.Future[Success[None] | Failure]) -> None:
+        self._jobs.discard(future)
+        if future.cancelled():
             return
-        outcome = job.result()
-        self._note_outcome(source, key, outcome)
-        if not isinstance(outcome, Failure):
+        outcome = future.result()
+        self._note_outcome(source, job.key, outcome)
+        if job.ends_cache and not isinstance(outcome, Failure):
             self.jobs_done += 1
 
     def _note_outcome(self, source: str, key: str, outcome: Success[Any] | Failure) -> None:

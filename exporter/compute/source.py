@@ -23,12 +23,15 @@ class Job:
     :ivar run: does it, in its own thread
     :ivar timeout: seconds after which it counts as hung, and the source's next job starts beside it
     :ivar may_hang: whether it may never end; a job that cannot hang has no timeout
+    :ivar ends_cache: whether the next scrape reads the hypervisor to show what the job has read. If not, that
+        is shown by the first scrape that finds no snapshot younger than `cache_ttl`
     """
 
     key: str
     run: Callable[[], None]
     timeout: float = math.inf
     may_hang: bool = False
+    ends_cache: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +52,13 @@ class Source(Protocol):
 
     :cvar name: the name of its threads and its age; collectors name it in their `needs`
     :cvar needs: the names of sources that this one depends on
+    :cvar follows_refreshes: whether its jobs begin right after a refresh, always at the same distance from
+        it, and not at some time within the next second
     """
 
     name: str
     needs: frozenset[str] = frozenset()
+    follows_refreshes: bool = False
 
     @property
     def hung(self) -> int:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 # Gets a guest's UUID, libvirt's virDomainEventID, and what its callback gets beside the domain.
 OnEvent = Callable[[str, int, Sequence[object]], None]
+# Groups of virConnectGetAllDomainStats. What the guest's balloon and its disks tell needs its monitor.
+StatisticsGroup = Literal["balloon", "block", "interface"]
 
 
 class Hypervisor(Protocol):
@@ -136,6 +138,9 @@ class WaitingHypervisor(LentHypervisor, Protocol):
 
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         """Return virDomainGetBlockInfo."""
+
+    def get_domain_statistics(self, uuid: str, groups: Collection[StatisticsGroup]) -> Mapping[str, object]:
+        """Return virDomainListGetStats of one guest."""
 
 
 class StorageHypervisor(LentHypervisor, Protocol):

@@ -20,7 +20,8 @@ from exporter.virt.calls import LentHypervisor
 T = TypeVar("T")
 
 # libvirtd serves 20 calls of all its clients at once. The exporter uses at most half of them: 5 that wait for
-# guests, 2 for the host and the list of domains, 2 for storage and 1 for node devices.
+# guests, whatever they are asked for, 2 for the host and the list of domains, 2 for storage and 1 for node
+# devices.
 MAX_CONNECTIONS = 7
 MAX_STORAGE_CONNECTIONS = 2
 # A call whose connection is lost sooner is repeated at once on a new one. If it is lost later, the host has

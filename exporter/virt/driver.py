@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ from exporter.virt.resources import get_available_resource
 from exporter.virt.sources.capabilities import HostCapabilities
 from exporter.virt.sources.chosen_guests import GuestChoice
 from exporter.virt.sources.cpu_times import CpuTimes
+from exporter.virt.sources.guest_statistics import GuestStatisticsRounds
 from exporter.virt.sources.guests import Guests
 from exporter.virt.sources.guests_together import CommonGroup
 from exporter.virt.sources.images import Images, ImageSizes
@@ -69,6 +71,7 @@ class LibvirtDriver:
     :param needs: the names of the sources to read; the sources that these need are read too. None for all
     :param stale_grace: seconds for which the last list of domains is used while libvirt gives no new one
     :param clock: monotonic seconds
+    :param wall_clock: seconds since the epoch
     :param recorder: takes down the steps of each refresh, and what hangs
     :param ceph: runs `ceph` for all hypervisors that ask the same
     :param lend: makes an object that lends connections and starts calls over them, like `Connections`
@@ -87,6 +90,7 @@ class LibvirtDriver:
         resync_interval: float,
         stale_grace: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
         lend: Callable[..., Connections[Any]] = Connections,
         more_sources: Sequence[Source] = (),
         recorder: Recorder | None = None,
@@ -118,6 +122,9 @@ class LibvirtDriver:
         self._common_group = CommonGroup(
             self._hung_reads, settings, clock=clock, sandbox=sandbox or Sandbox()
         )
+        self._guest_statistics = GuestStatisticsRounds(
+            guest_calls, settings, clock=clock, wall_clock=wall_clock
+        )
         self._images = Images(
             self._hung_reads,
             ImageSizes(guest_calls, VolumeSizes(lent_for_storage), settings, clock=clock),
@@ -136,6 +143,7 @@ class LibvirtDriver:
             self._guests,
             self._guest_choice,
             self._common_group,
+            self._guest_statistics,
             self._images,
             self._node_devices,
             self._online_cpus,
@@ -279,7 +287,9 @@ class LibvirtDriver:
             free_numa_memory = self._read_numa_memory(capabilities)
         domains = self._read_domains(refresh_timeout)
         if needs(self._guest_choice):
-            self._guest_choice.choose(domains)
+            chosen = self._guest_choice.choose(domains)
+            if needs(self._guest_statistics):
+                self._guest_statistics.want(chosen)
         if needs(self._common_group):
             with step("read what all guests use together"):
                 self._common_group.read(domains, refresh_timeout)

@@ -34,6 +34,7 @@ class GuestJob:
     :ivar kind: the kind of question; only one call of each kind may wait for a guest
     :ivar ask: makes the calls and keeps the answers; raises only ConnectionLostError and NoAnswerError
     :ivar may_wait_for_monitor: whether it is useless while the guest's monitor is busy
+    :ivar does_not_queue: whether libvirt answers at once, without the guest, while its monitor is busy
     :ivar is_first: whether the guest never answered this process, so that it may already hang
     """
 
@@ -41,6 +42,7 @@ class GuestJob:
     kind: str
     ask: Callable[[WaitingHypervisor], None]
     may_wait_for_monitor: bool = True
+    does_not_queue: bool = False
     is_first: bool = False
 
     @property
@@ -92,6 +94,11 @@ class GuestCalls:
             return sum(not attempt.is_over for attempt in self._waiting.values())
 
     @property
+    def may_wait(self) -> bool:
+        """Whether one more call may be left waiting."""
+        return self.hung < self._maximum
+
+    @property
     def slow(self) -> frozenset[str]:
         """The UUIDs of guests that did not answer the last call, or were busy."""
         with self._lock:
@@ -113,20 +120,29 @@ class GuestCalls:
             waiting = dict(self._waiting)
         return frozenset(uuid for (uuid, each), call in waiting.items() if each == kind and not call.is_over)
 
-    def ask(self, jobs: Sequence[GuestJob], *, seconds: float, may_hang: int = MAX_WAITING) -> Unanswered:
+    def ask(
+        self,
+        jobs: Sequence[GuestJob],
+        *,
+        seconds: float,
+        may_hang: int = MAX_WAITING,
+        timeout: float | None = None,
+    ) -> Unanswered:
         """Do these jobs and return the guests without an answer.
 
         :param seconds: the total timeout; jobs that are left then were not asked
+        :param timeout: seconds after which the next guest is asked, instead of the usual ones
         :param may_hang: how many of these calls may be left waiting; jobs that are left then were not asked
         :raises HypervisorError: if the connection is lost or cannot be opened
         """
         end = self._clock() + seconds
+        timeout = self._timeout if timeout is None else timeout
         left = self._sort(jobs)
         hung = 0
-        while left and self._clock() < end and self.hung < self._maximum and hung < may_hang:
-            batch = _Batch(self, left, clock=self._clock)
+        while left and self._clock() < end and self.may_wait and hung < may_hang:
+            batch = _Batch(self, left, timeout=timeout, clock=self._clock)
             attempt = self._connections.start(batch.run, name="ask guests")
-            batch.wait(attempt, timeout=self._timeout, end=end)
+            batch.wait(attempt, end=end)
             if isinstance(attempt.outcome, Failure):
                 if isinstance(attempt.outcome.error, NoAnswerError):
                     break
@@ -147,7 +163,7 @@ class GuestCalls:
         """
         with self._lock:
             is_trouble = bool(self._waiting) or bool(self._slow)
-        if not job.may_wait_for_monitor or not (is_trouble or job.is_first):
+        if not job.may_wait_for_monitor or job.does_not_queue or not (is_trouble or job.is_first):
             return True
         try:
             is_busy = hypervisor.is_guest_busy(job.uuid)
@@ -159,8 +175,8 @@ class GuestCalls:
             self._note_slow(job.uuid)
         return not is_busy
 
-    def do(self, job: GuestJob, hypervisor: WaitingHypervisor) -> None:
-        """Make the call, and record whether the guest answers. A late answer does not count.
+    def do(self, job: GuestJob, hypervisor: WaitingHypervisor, *, timeout: float) -> None:
+        """Make the call, and record whether the guest answers. An answer after the timeout does not count.
 
         A call that waits for no guest proves nothing.
         """
@@ -170,7 +186,7 @@ class GuestCalls:
         except NoAnswerError:
             self._note_slow(job.uuid)
             return
-        is_quick = self._clock() - began_at < self._timeout
+        is_quick = self._clock() - began_at < timeout
         if job.may_wait_for_monitor and is_quick and job.uuid in self._slow:
             with self._lock:
                 self._slow -= {job.uuid}
@@ -199,9 +215,12 @@ class _Batch:
     :ivar done: how many are done; it does not change after the batch was abandoned
     """
 
-    def __init__(self, calls: GuestCalls, jobs: Sequence[GuestJob], *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, calls: GuestCalls, jobs: Sequence[GuestJob], *, timeout: float, clock: Callable[[], float]
+    ) -> None:
         self.done = 0
         self._calls = calls
+        self._timeout = timeout
         self._jobs = tuple(jobs)
         self._clock = clock
         # An answer may come at the moment when its job is abandoned. Then the job is either done or left
@@ -216,7 +235,7 @@ class _Batch:
             job = self._jobs[self.done]
             self._began_at = self._clock()
             if self._calls.is_worth_asking(hypervisor, job):
-                self._calls.do(job, hypervisor)
+                self._calls.do(job, hypervisor, timeout=self._timeout)
             self._go_on()
 
     def _go_on(self) -> None:
@@ -225,20 +244,20 @@ class _Batch:
                 self.done += 1
                 self._began_at = self._clock()
 
-    def wait(self, attempt: Attempt[None], *, timeout: float, end: float) -> None:
-        """Wait until all jobs are done, a job takes longer than `timeout`, or the clock reaches `end`."""
+    def wait(self, attempt: Attempt[None], *, end: float) -> None:
+        """Wait until all jobs are done, a job takes longer than its timeout, or the clock reaches `end`."""
         while not attempt.is_over:
-            left = self._give_up_if_late(timeout, end)
+            left = self._give_up_if_late(end)
             if left <= 0:
                 break
             attempt.wait(left)
 
-    def _give_up_if_late(self, timeout: float, end: float) -> float:
+    def _give_up_if_late(self, end: float) -> float:
         """Return how many seconds the current job may still take; if none, abandon it."""
         with self._lock:
             now, began_at = self._clock(), self._began_at
             # Without a connection nothing has started. Check again later.
-            job_ends = now + timeout if began_at is None else began_at + timeout
+            job_ends = (now if began_at is None else began_at) + self._timeout
             left = min(end, job_ends) - now
             self._is_given_up = left <= 0
             return left

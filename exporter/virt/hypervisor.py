@@ -45,7 +45,7 @@ from exporter.model import (
     UnreadPool,
 )
 from exporter.recorder import CALL, Recorder
-from exporter.virt.calls import OnEvent
+from exporter.virt.calls import OnEvent, StatisticsGroup
 from exporter.virt.connecting import advise, find_test_file, has_daemon
 from exporter.virt.daemons import (
     NODE_DEVICES,
@@ -138,6 +138,11 @@ _NODE_DEVICE_EVENTS = (
 _POOL_FLAGS: Mapping[PoolKind, int] = {
     "logical": libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_LOGICAL,
     "rbd": libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_RBD,
+}
+_STATISTICS_FLAGS: Mapping[StatisticsGroup, int] = {
+    "balloon": libvirt.VIR_DOMAIN_STATS_BALLOON,
+    "block": libvirt.VIR_DOMAIN_STATS_BLOCK,
+    "interface": libvirt.VIR_DOMAIN_STATS_INTERFACE,
 }
 _NODE_DEVICE_FLAGS = {
     # The cards, and what was made of them.
@@ -537,6 +542,29 @@ class LibvirtHypervisor:
             "virDomainGetBlockInfo", lambda _: domain.blockInfo(target), subject=_name(domain)
         )
         return ImageSize(virtual_bytes=capacity, allocated_bytes=allocation)
+
+    def get_domain_statistics(self, uuid: str, groups: Collection[StatisticsGroup]) -> Mapping[str, object]:
+        """Return virDomainListGetStats of one guest: {"block.0.rd.bytes": 1024, "balloon.rss": 88, …}.
+
+        It takes the guest's job and asks its monitor for "balloon" and "block", so it does not return while
+        the guest is frozen. NOWAIT only keeps it from queueing: while another call has the job, it returns
+        at once without what the monitor tells.
+
+        :raises GoneError: when the domain vanished
+        """
+        domain = self._find_domain(uuid)
+        groups_flag = reduce(or_, (_STATISTICS_FLAGS[group] for group in groups))
+        rows = self._ask(
+            "virDomainListGetStats",
+            lambda connection: connection.domainListGetStats(
+                [domain], groups_flag, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+            ),
+            subject=_name(domain),
+        )
+        if not rows:
+            raise GoneError(f"{_name(domain)} is gone")
+        statistics: Mapping[str, object] = rows[0][1]
+        return statistics
 
     def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
         """Return the active storage pools with their sizes and sources; none if the driver has no pools.

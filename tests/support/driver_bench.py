@@ -19,7 +19,7 @@ from exporter.virt.driver import LibvirtDriver
 from exporter.virt.guest_events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG
 from exporter.virt.masks import Sandbox
 from tests.support.cgroup_trees import Tree, Use
-from tests.support.hosts import Clock
+from tests.support.hosts import WALL_CLOCK_SECONDS, Clock
 from tests.support.records import GIB, KIB, make_domain
 from tests.support.waiting_libvirt import PlayedConnections, WaitingConnection, WaitingLibvirt
 
@@ -170,6 +170,7 @@ class Bench:
             resync_interval=60,
             stale_grace=120,
             clock=self.clock,
+            wall_clock=lambda: WALL_CLOCK_SECONDS + self.clock.now,
             lend=partial(PlayedConnections, self.libvirt),
             more_sources=more_sources,
             recorder=self.recorder,

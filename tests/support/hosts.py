@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,8 +50,9 @@ def make_places(*, refreshes: int = 8, openings: int = 8) -> RefreshPlaces:
 class DueSource(Source):
     """A source with one job, which is always due."""
 
-    def __init__(self, name: str, run: Callable[[], None]) -> None:
+    def __init__(self, name: str, run: Callable[[], None], *, follows_refreshes: bool = False) -> None:
         self.name = name
+        self.follows_refreshes = follows_refreshes
         self._run = run
 
     def list_jobs(self) -> Sequence[Job]:
@@ -68,6 +69,7 @@ class Driver:
     :ivar settings: what it was reconfigured to
     :ivar times: what it was last told of how long things take and last
     :ivar due: what is due between scrapes, by its name
+    :ivar following: what of that follows each refresh
     """
 
     def __init__(self, resources: Resources | None = None) -> None:
@@ -79,6 +81,7 @@ class Driver:
         self.is_lost = False
         self.has_to_connect = False
         self.due: Mapping[str, Callable[[], None]] = {}
+        self.following: Collection[str] = ()
         self.settings: HypervisorConfig | None = None
         self.times: dict[str, float] = {}
         self.is_closed = threading.Event()
@@ -134,7 +137,9 @@ class Driver:
 
     @property
     def sources(self) -> Sequence[Source]:
-        return [DueSource(name, job) for name, job in self.due.items()]
+        return [
+            DueSource(name, job, follows_refreshes=name in self.following) for name, job in self.due.items()
+        ]
 
 
 @dataclass

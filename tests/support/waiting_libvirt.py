@@ -18,6 +18,7 @@ import libvirt
 from exporter.attempt import Attempt, Failure, Success
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError
 from exporter.model import DomainInfo, DomainRecord, ImageSize, StoragePool, UnreadPool
+from exporter.virt.calls import StatisticsGroup
 from exporter.virt.connections import MAX_CONNECTIONS, Connections
 from tests.support.holding import Hold
 from tests.support.hosts import Clock
@@ -31,6 +32,50 @@ _WOKEN_LATE_SECONDS = 0.001
 UUID = "4c4c4544-0042-4810-8051-b4c04f4d3132"
 # What libvirt gives for the calls of `WaitingConnection.ask` that its test driver does not have.
 ANSWERS: Mapping[str, Any] = {}
+# What libvirt 9.0 told of a guest with a balloon and one disk, but for the zeros.
+STATISTICS: Mapping[str, object] = {
+    "balloon.current": 524288,
+    "balloon.maximum": 1048576,
+    "balloon.swap_in": 4,
+    "balloon.swap_out": 8,
+    "balloon.major_fault": 12,
+    "balloon.minor_fault": 16,
+    "balloon.unused": 100000,
+    "balloon.available": 500000,
+    "balloon.usable": 300000,
+    "balloon.last-update": 1749999990,
+    "balloon.disk_caches": 70000,
+    "balloon.hugetlb_pgalloc": 0,
+    "balloon.hugetlb_pgfail": 0,
+    "balloon.rss": 40000,
+    "block.count": 1,
+    "block.0.name": "vda",
+    "block.0.path": "/images/vda",
+    "block.0.backingIndex": 3,
+    "block.0.rd.reqs": 10,
+    "block.0.rd.bytes": 40960,
+    "block.0.rd.times": 500000000,
+    "block.0.wr.reqs": 20,
+    "block.0.wr.bytes": 81920,
+    "block.0.wr.times": 1500000000,
+    "block.0.fl.reqs": 3,
+    "block.0.fl.times": 250000000,
+    "block.0.allocation": 0,
+    "block.0.capacity": 1073741824,
+    "block.0.physical": 200704,
+}
+# What it told of the same guest while another call had its job.
+STATISTICS_WITHOUT_MONITOR = {
+    name: STATISTICS[name]
+    for name in (
+        "balloon.current",
+        "balloon.maximum",
+        "block.count",
+        "block.0.name",
+        "block.0.path",
+        "block.0.backingIndex",
+    )
+}
 _CAPABILITIES = f"""<capabilities><host><uuid>{UUID}</uuid>
   <cpu><arch>x86_64</arch></cpu></host></capabilities>"""
 
@@ -42,6 +87,7 @@ class WaitingLibvirt:
     call about one guest ("XML " and its UUID).
 
     :ivar xml: each domain's XML, or what is raised instead
+    :ivar statistics: each domain's, instead of STATISTICS
     :ivar answers: of calls that have no method in `WaitingConnection`, by libvirt-python's name
     :ivar asked: the calls, each with what it was about
     :ivar connections: those that were made
@@ -51,6 +97,7 @@ class WaitingLibvirt:
         self.domains: tuple[DomainRecord, ...] | Exception = ()
         self.xml: dict[str, str | Exception] = {}
         self.info: dict[str, DomainInfo | Exception] = {}
+        self.statistics: dict[str, Mapping[str, object] | Exception] = {}
         self.volumes: dict[str, ImageSize | Exception] = {}
         self.blocks: dict[str, ImageSize | Exception] = {}
         self.pools: tuple[StoragePool | UnreadPool, ...] | Exception = ()
@@ -183,6 +230,12 @@ class WaitingConnection:
 
     def get_block_size(self, uuid: str, target: str) -> ImageSize:
         return self._answer("block", uuid, self._libvirt.blocks.get(target, HypervisorError("no such disk")))
+
+    def get_domain_statistics(self, uuid: str, groups: Collection[StatisticsGroup]) -> Mapping[str, object]:
+        told = self._answer("statistics", uuid, self._libvirt.statistics.get(uuid, STATISTICS))
+        kinds = {"balloon": "balloon", "block": "block", "interface": "net"}
+        asked_for = {kinds[group] for group in groups}
+        return {name: value for name, value in told.items() if name.partition(".")[0] in asked_for}
 
     def list_active_pools(self) -> tuple[StoragePool | UnreadPool, ...]:
         return self._answer("pools", "", self._libvirt.pools)

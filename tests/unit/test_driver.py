@@ -774,6 +774,7 @@ def make_bench_with_everything(needs: Collection[str] | None, **options: Any) ->
     bench.libvirt.devices = (GPU,)
     bench.libvirt.blocks["vda"] = ImageSize(virtual_bytes=9 * GIB, allocated_bytes=0)
     bench.add_guest(1, disks=file_disk(Path("/images/vda")))
+    bench.libvirt.info[make_uuid(1)] = DomainInfo(vcpus=2, memory_kib=1024, maximum_memory_kib=1024)
     return bench
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from exporter.compute.host_state import FAILED_WAIT_SECONDS
+from exporter.compute.host_state import FAILED_WAIT_SECONDS, FOLLOW_SECONDS
 from exporter.compute.maintenance import MAX_RETRY_SECONDS
 from exporter.compute.resource_view import verify_resources
 from exporter.config.settings import Config, HypervisorConfig
@@ -482,6 +482,29 @@ async def test_scrapes_back_to_back_do_not_keep_what_is_due_between_them_from_be
     next_scrape = asyncio.create_task(scrape_again(host, after=scrape))
     assert await asyncio.to_thread(done.wait, TIMEOUT_SECONDS)
     await next_scrape
+
+
+async def test_what_follows_a_refresh_begins_right_after_it_and_nothing_else_does() -> None:
+    """Shows that its distance from the scrape does not depend on when the next second begins."""
+    host, followed, other = Host(config=Config(cache_ttl=0)), threading.Event(), threading.Event()
+    host.driver.due = {"statistics": followed.set, "image sizes": other.set}
+    host.driver.following = {"statistics"}
+    await host.ask()
+    assert not followed.is_set(), "the scrape is written first"
+    assert await asyncio.to_thread(followed.wait, TIMEOUT_SECONDS)
+    assert not other.is_set()
+
+
+async def test_nothing_follows_a_refresh_that_failed_or_whose_host_was_taken_out() -> None:
+    failed, closed, done = Host(), Host(), threading.Event()
+    failed.driver.error = HypervisorError("no")
+    for host in (failed, closed):
+        host.driver.due = {"statistics": done.set}
+        host.driver.following = {"statistics"}
+        await host.ask()
+    closed.state.close()
+    await asyncio.sleep(2 * FOLLOW_SECONDS)
+    assert not done.is_set()
 
 
 async def test_after_a_refresh_that_failed_nothing_is_read_between_scrapes() -> None:

@@ -93,6 +93,36 @@ async def test_what_takes_longer_than_its_timeout_is_counted_as_hung_until_it_en
     maintenance.close()
 
 
+async def test_a_job_that_does_not_end_the_cache_is_not_counted() -> None:
+    class Quiet(Source):
+        name = "quiet"
+        runs = 0
+
+        def list_jobs(self) -> Sequence[Job]:
+            return [Job(key="a", run=self._run, ends_cache=False)]
+
+        def _run(self) -> None:
+            self.runs += 1
+
+    quiet = Quiet()
+    maintenance = Maintenance(Driver(quiet), target="kvm01", clock=time.monotonic)
+    await maintenance.finish()
+    assert (quiet.runs, maintenance.jobs_done) == (1, 0)
+
+
+async def test_only_sources_whose_jobs_follow_refreshes_are_started_then() -> None:
+    class Follower(Guests):
+        name = "follower"
+        follows_refreshes = True
+
+    other, follower = Guests("a"), Follower("b")
+    maintenance = Maintenance(Driver(other, follower), target="kvm01", clock=time.monotonic)
+    maintenance.start_followers()
+    await asyncio.to_thread(wait_until, lambda: follower.begun == ["b"], "the job to begin")
+    assert other.begun == []
+    maintenance.close()
+
+
 async def test_few_jobs_of_a_source_may_hang_at_once() -> None:
     keys = list("abcde")
     source = Guests(*keys, hanging=keys, timeout=0.02)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.collectors.guests import identity
+from exporter.collectors.guests import answers, balloon, disks, identity
 from exporter.collectors.guests.rows import list_rows
-from exporter.guest_use import ChosenGuests
-from exporter.metric import Collector, Metric, Sample, Series
+from exporter.guest_use import ChosenGuests, GuestsStatistics
+from exporter.metric import AnySample, Collector, Metric
 from exporter.model import Snapshot
 
 OMITTED = Metric(
@@ -25,7 +25,7 @@ OMITTED = Metric(
 )
 
 
-def _collect(snapshot: Snapshot) -> Iterator[Sample | Series]:
+def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
     chosen = snapshot.get_part("chosen guests", ChosenGuests)
     if chosen is None:
         return
@@ -33,12 +33,17 @@ def _collect(snapshot: Snapshot) -> Iterator[Sample | Series]:
     yield from OMITTED.samples(chosen.omitted, hypervisor_hostname=hostname)
     rows = list_rows(snapshot, chosen)
     yield from identity.collect(rows, show_owner_names=chosen.show_owner_names)
+    statistics = snapshot.get_part("guest statistics", GuestsStatistics)
+    if statistics is not None:
+        yield from disks.collect(rows, statistics.statistics)
+        yield from balloon.collect(rows, statistics.statistics)
+        yield from answers.collect(rows, statistics, hostname=hostname)
 
 
 COLLECTOR = Collector(
     name="guests",
-    metrics=(OMITTED, *identity.METRICS),
+    metrics=(OMITTED, *identity.METRICS, *disks.METRICS, *balloon.METRICS, *answers.METRICS),
     collect=_collect,
-    needs=frozenset({"guests", "chosen guests"}),
+    needs=frozenset({"guests", "chosen guests", "guest statistics"}),
     is_default=False,
 )

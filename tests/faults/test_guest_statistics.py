@@ -1,0 +1,159 @@
+"""Guests freeze while libvirt is asked for their statistics: no other guest loses anything, and no scrape.
+
+The exporter does not see the processes of these guests: their libvirtd keeps its files elsewhere. So it is
+told of a frozen guest only by its silence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.boot_sectors import boot_sector, make_boot_disk
+from tests.support.exporter_process import RunningExporter, Scrape, serve
+from tests.support.frozen_guests import frozen, frozen_with_jobs_held
+from tests.support.guests import file_disk, guest_xml
+from tests.support.libvirtd import LibvirtDaemon
+from tests.support.waiting import wait_until
+from tests.support.watching import Timed, check_whole, slow, watch
+
+_MAX_HUNG = 5
+# The next round comes at most so much later, and takes 2 s more for each guest that begins to hang.
+_ROUND_SECONDS = 14
+
+_RESPONSIVE = "hypervisor_guest_responsive"
+_TIMESTAMP = "hypervisor_guest_stats_timestamp_seconds"
+_WRITTEN = "hypervisor_guest_disk_written_bytes_total"
+_READ = "hypervisor_guest_disk_read_bytes_total"
+
+
+def test_a_frozen_guest_costs_no_other_guest_a_sample_and_no_scrape_any_time(libvirtd: LibvirtDaemon) -> None:
+    """Shows that all others are read on, that one call hangs, and that all is well when it goes on."""
+    _start_guests(libvirtd, "frozen", "well", "other")
+    with _serve(libvirtd) as exporter:
+        before = _wait_for_all(exporter, 3)
+        with frozen(libvirtd, "frozen"):
+            frozen_at = time.time()
+            taken = _watch_until(
+                exporter, libvirtd, lambda scrape: scrape.get(_RESPONSIVE, domain="frozen") == 0
+            )
+            taken += _watch_until(
+                exporter, libvirtd, lambda scrape: _is_read_after(scrape, frozen_at + 5, "well")
+            )
+            last = taken[-1].scrape
+            check_whole(taken, before)
+            assert slow(taken) == []
+            assert max(each.scrape.value("hypervisor_hung_calls") for each in taken) == 1
+            assert last.value(_RESPONSIVE, domain="frozen") == 0
+            assert last.value("hypervisor_guests_unresponsive") == 1
+            assert last.value("hypervisor_guest_stats_suspended") == 0
+            assert last.value(_TIMESTAMP, domain="frozen") <= frozen_at
+            assert last.value(_WRITTEN, domain="frozen") >= before.value(_WRITTEN, domain="frozen") > 0
+            assert last.value(_WRITTEN, domain="well") > before.value(_WRITTEN, domain="well")
+            assert last.value(_WRITTEN, domain="other") > before.value(_WRITTEN, domain="other")
+        _watch_until(exporter, libvirtd, lambda scrape: scrape.get(_RESPONSIVE, domain="frozen") == 1)
+        assert exporter.scrape().value("hypervisor_hung_calls") == 0
+
+
+def test_a_guest_whose_job_is_held_keeps_its_last_numbers(libvirtd: LibvirtDaemon) -> None:
+    """Shows that no number becomes 0, that no call hangs, and that it shows who does not answer."""
+    _start_guests(libvirtd, "held", "well")
+    with _serve(libvirtd) as exporter:
+        before = _wait_for_all(exporter, 2)
+        with frozen_with_jobs_held(libvirtd, "held"):
+            held_at = time.time()
+            taken = _watch_until(
+                exporter, libvirtd, lambda scrape: scrape.get(_RESPONSIVE, domain="held") == 0
+            )
+            check_whole(taken, before)
+            assert slow(taken) == []
+            for each in taken:
+                assert each.scrape.value(_READ, domain="held") == before.value(_READ, domain="held") > 0
+                assert each.scrape.value("hypervisor_guest_stats_suspended") == 0
+            assert taken[-1].scrape.value(_TIMESTAMP, domain="held") <= held_at
+            assert _is_read_after(taken[-1].scrape, held_at, "well")
+
+
+def test_many_frozen_guests_take_a_quarter_of_the_workers(libvirtd: LibvirtDaemon) -> None:
+    """Shows that reading is suspended then, and that the numbers of before are shown meanwhile."""
+    names = [f"frozen{number}" for number in range(_MAX_HUNG + 2)]
+    _start_guests(libvirtd, *names, "well")
+    with _serve(libvirtd) as exporter:
+        before = _wait_for_all(exporter, len(names) + 1)
+        with frozen(libvirtd, *names):
+            suspended = "hypervisor_guest_stats_suspended"
+            taken = _watch_until(exporter, libvirtd, lambda scrape: scrape.get(suspended) == 1, seconds=30)
+            taken += watch(exporter, libvirtd, 2)
+            check_whole(taken, before)
+            assert slow(taken) == []
+            assert max(each.scrape.value("hypervisor_hung_calls") for each in taken) == _MAX_HUNG
+            assert taken[-1].scrape.value("hypervisor_guests_unresponsive") == _MAX_HUNG
+            assert "No guest is asked for its statistics" in exporter.log
+            assert libvirtd.connection.lookupByName("well").blockInfo("vda"), "others are answered"
+        _watch_until(exporter, libvirtd, lambda scrape: scrape.get("hypervisor_guests_unresponsive") == 0)
+        assert exporter.scrape().value("hypervisor_guest_stats_suspended") == 0
+
+
+def test_guests_outlive_a_restart_of_libvirtd_and_so_do_their_numbers(libvirtd: LibvirtDaemon) -> None:
+    """Shows that counters go on where they were, though nobody could be asked for a while."""
+    _start_guests(libvirtd, "well")
+    with _serve(libvirtd) as exporter:
+        before = _wait_for_all(exporter, 1)
+        libvirtd.restart()
+        restarted_at = time.time()
+        taken = _watch_until(
+            exporter, libvirtd, lambda scrape: _is_read_after(scrape, restarted_at, "well"), seconds=40
+        )
+        written = [each.scrape.get(_WRITTEN, domain="well") for each in taken]
+        known = [each for each in written if each is not None]
+        assert known == sorted(known)
+        assert known[-1] > before.value(_WRITTEN, domain="well")
+
+
+def _start_guests(libvirtd: LibvirtDaemon, *names: str) -> None:
+    """Start guests that write all the time."""
+    for name in names:
+        sector = boot_sector(writes=1, goes_on=True)
+        disk = file_disk(make_boot_disk(libvirtd.images / name, sector), format="raw")
+        libvirtd.start_guest(guest_xml(name, disks=[disk]))
+
+
+@contextmanager
+def _serve(libvirtd: LibvirtDaemon) -> Iterator[RunningExporter]:
+    hypervisor: dict[str, Any] = {
+        "name": "kvm",
+        "uri": libvirtd.uri_read_only,
+        "instances_path": str(libvirtd.images),
+    }
+    settings = {"cache_ttl": "0s", "hypervisors": [hypervisor]}
+    with serve(settings, flags=["--collector.guests"]) as exporter:
+        yield exporter
+        assert "Traceback" not in exporter.log
+
+
+def _wait_for_all(exporter: RunningExporter, guests: int) -> Scrape:
+    """Return the first scrape in which all guests have told that they wrote something."""
+
+    def is_there() -> bool:
+        return sum(value > 0 for _, value in exporter.scrape().series(_WRITTEN)) == guests
+
+    wait_until(is_there, "all guests' statistics", seconds=60)
+    return exporter.scrape()
+
+
+def _watch_until(
+    exporter: RunningExporter, libvirtd: LibvirtDaemon, is_over: Any, *, seconds: float = 2 * _ROUND_SECONDS
+) -> list[Timed]:
+    """Scrape until something shows; the last of the scrapes shows it."""
+    taken: list[Timed] = []
+    deadline = time.monotonic() + seconds
+    while not taken or not is_over(taken[-1].scrape):
+        assert time.monotonic() < deadline, f"it does not show; the last scrape:\n{taken[-1].scrape.text}"
+        taken += watch(exporter, libvirtd, 0.1)
+    return taken
+
+
+def _is_read_after(scrape: Scrape, moment: float, domain: str) -> bool:
+    return (scrape.get(_TIMESTAMP, domain=domain) or 0) > moment

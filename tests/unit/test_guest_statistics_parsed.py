@@ -1,0 +1,72 @@
+"""What virDomainListGetStats tells of a guest, as records."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.guest_use import DiskCounters, MemoryStatistics
+from exporter.virt.guest_statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
+from tests.support.waiting_libvirt import STATISTICS, STATISTICS_WITHOUT_MONITOR
+
+
+@pytest.mark.parametrize(
+    ("statistics", "expected"),
+    [
+        (STATISTICS, True),
+        (STATISTICS_WITHOUT_MONITOR, False),
+        ({}, False),
+        ({"block.0.name": "vda", "block.0.rd.reqs": 0}, True),
+        ({"balloon.rss": 7}, True),
+    ],
+)
+def test_an_answer_of_the_monitor_is_told_from_one_without_it(
+    statistics: dict[str, object], *, expected: bool
+) -> None:
+    assert is_of_the_monitor(statistics) is expected
+
+
+def test_disks_are_in_the_order_of_the_xml_and_each_is_there_once() -> None:
+    statistics: dict[str, object] = {"block.count": 12}
+    for number in reversed(range(12)):
+        statistics[f"block.{number}.name"] = f"vd{number % 11}"
+        statistics[f"block.{number}.rd.reqs"] = number
+    disks = parse_disks(statistics)
+    assert list(disks) == [f"vd{number}" for number in range(11)]
+    assert disks["vd0"] == DiskCounters(read_requests=0)
+
+
+def test_a_disk_without_numbers_or_name_is_left_out() -> None:
+    statistics = {"block.0.name": "hdc", "block.1.rd.reqs": 7, "block.2.name": "", "block.2.rd.reqs": 8}
+    assert parse_disks(statistics) == {}
+
+
+def test_a_balloon_that_tells_nothing_has_no_account_of_the_guest() -> None:
+    assert parse_memory({"balloon.current": 1, "balloon.last-update": 0, "balloon.unused": 9}) == (
+        MemoryStatistics(balloon_kib=1)
+    )
+    assert parse_memory({"block.count": 1}) is None
+
+
+def test_an_interface_that_nobody_counts_for_is_left_out() -> None:
+    assert parse_interfaces({"net.count": 1, "net.0.name": "vhu1", "net.0.rx.bytes": 7}) == {}
+
+
+@given(
+    st.dictionaries(
+        st.one_of(
+            st.sampled_from((*STATISTICS, "block.0.", "block.x.name", "block..name", "block", "net.²")),
+            st.text(),
+        ),
+        st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.none()),
+    )
+)
+def test_odd_answers_cost_only_what_they_would_tell(statistics: dict[str, object]) -> None:
+    """Shows that nothing is raised, and that no number is negative or of another kind."""
+    is_of_the_monitor(statistics)
+    memory = parse_memory(statistics)
+    parse_interfaces(statistics)
+    for disk in parse_disks(statistics).values():
+        assert disk.read_bytes is None or disk.read_bytes >= 0
+    assert memory is None or memory.balloon_kib is None or memory.balloon_kib >= 0
