@@ -372,6 +372,11 @@ def _make_note(name: str, ignored: Ignored) -> Trouble:
     return Trouble(name=name, reason=IGNORED, message=str(ignored), action=action, is_note=True)
 
 
+def list_faults(row: HostRow) -> tuple[TroubleGroup, ...]:
+    """Return what somebody has to fix of one hypervisor."""
+    return tuple(group for group in _group(row.troubles) if not group.is_note)
+
+
 def _group(troubles: Iterable[Trouble]) -> Iterator[TroubleGroup]:
     """Group problems with the same reason and action; faults come before notes."""
     groups: dict[tuple[bool, str, str], list[Trouble]] = {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.page.fleet import Fleet, HostRow, HostStatus
-from exporter.page.quantity import NAME_CHARACTERS, format_age, format_count, printable
+from exporter.model import DomainState, ResourceClass
+from exporter.page.fleet import GIB, MIB, Fleet, HostRow, HostStatus
+from exporter.page.guests import GuestList
+from exporter.page.quantity import NAME_CHARACTERS, format_age, format_bytes, format_count, printable
 from exporter.page.storages import SharedStorage, is_own
 
 # At most this many hypervisors are named for a shared storage.
@@ -38,6 +40,53 @@ def describe_fleet(fleet: Fleet) -> Headline:
         text = "The hypervisor does not answer" if count == 1 else f"None of {count} hypervisors answers"
         return Headline("none", text, _describe_numbers(fleet))
     return Headline("some", f"{up} of {count} hypervisors answer", _describe_numbers(fleet))
+
+
+def describe_guests(guests: GuestList) -> Headline:
+    """Say how a hypervisor's guests are, and what those hold that are shut off."""
+    if not guests.are_known:
+        age = f"{guests.host.status.value}, {describe_age(guests.host)}"
+        return Headline("none", "The guests are not known", f"The hypervisor is {age}.")
+    active = guests.count - guests.states.get(DomainState.SHUTOFF, 0)
+    text = (
+        f"{format_count(guests.count)} guest{'' if guests.count == 1 else 's'}, {format_count(active)} active"
+    )
+    faulty = sum(guests.faults.values())
+    if faulty:
+        text += f", {format_count(faulty)} with a fault"
+    parts = [f"{format_count(count)} {fault}" for fault, count in guests.faults.items()]
+    sentences = [f"{', '.join(parts)}."] if parts else []
+    sentences += [_describe_shut_off(guests), _describe_source(guests.host)]
+    level = "some" if faulty or not guests.host.is_up else "all"
+    return Headline(level, text, " ".join(sentence for sentence in sentences if sentence))
+
+
+def _describe_shut_off(guests: GuestList) -> str:
+    """Return what guests hold that are shut off; nothing if there are none, or if it is not known."""
+    count = guests.states.get(DomainState.SHUTOFF, 0)
+    vcpus = _add(guests.shut_off.get(ResourceClass.VCPU), guests.shut_off.get(ResourceClass.PCPU, 0))
+    memory = guests.shut_off.get(ResourceClass.MEMORY_MB)
+    if not count or vcpus is None or memory is None:
+        return ""
+    disk = guests.shut_off.get(ResourceClass.DISK_GB)
+    amounts = [f"{format_count(vcpus)} vCPUs", f"{format_bytes(memory * MIB)} of memory"]
+    amounts += [f"{format_bytes(disk * GIB)} of disk"] if disk is not None else []
+    who = (
+        "1 guest that is shut off holds"
+        if count == 1
+        else f"{format_count(count)} guests that are shut off hold"
+    )
+    return f"{who} {', '.join(amounts[:-1])} and {amounts[-1]}."
+
+
+def _add(*amounts: int | None) -> int | None:
+    return None if None in amounts else sum(amount or 0 for amount in amounts)
+
+
+def _describe_source(row: HostRow) -> str:
+    """Return how old the list is, and whether the hypervisor still answers."""
+    age = f"read {format_age(row.age_seconds)} ago"
+    return f"The hypervisor is {row.status.value}; {age}." if not row.is_up else f"{age[0].upper()}{age[1:]}."
 
 
 def describe_age(row: HostRow) -> str:

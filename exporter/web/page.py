@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML document that contains everything. It works with and without scripts."""
+"""The pages at `/` and `/guests`: documents that contain everything. They work with and without scripts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from exporter.model import DomainState
 from exporter.page import quantity, words
 from exporter.page.advice import get_advice
 from exporter.page.amount import Amount, Level
-from exporter.page.fleet import TROUBLES_SHOWN, Fleet, HostRow, HostStatus
+from exporter.page.fleet import TROUBLES_SHOWN, Fleet, HostRow, HostStatus, list_faults
+from exporter.page.guests import GuestList, GuestRow
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -69,6 +70,20 @@ def render_page(fleet: Fleet, *, metrics_path: str, address: str) -> Page:
     return Page(body=text.encode(), headers=_headers())
 
 
+def render_guests_page(guests: GuestList) -> Page:
+    """Return the page of one hypervisor's guests."""
+    template = _environment().get_template("guests.html.jinja")
+    text = template.render(
+        guests=guests,
+        headline=words.describe_guests(guests),
+        faults=list_faults(guests.host),
+        version=__version__,
+        refresh_seconds=REFRESH_SECONDS,
+        trouble_limit=TROUBLES_SHOWN,
+    )
+    return Page(body=text.encode(), headers=_headers())
+
+
 def used_bar(amount: Amount) -> Bar:
     """Return the bar of the use, compared with the physical amount."""
     return _bar(amount.used or 0, amount.growth or 0, amount.total or 0, amount.used_level)
@@ -96,6 +111,18 @@ def _percent(part: int, whole: int) -> int:
 def _inactive(row: HostRow) -> int:
     """Return how many domains are shut off."""
     return row.domains.get(DomainState.SHUTOFF, 0)
+
+
+def _rank_guest(row: GuestRow) -> int:
+    """Return what the column of states is sorted by: guests with a fault first, then those that run."""
+    return -1 if row.fault else row.state.value
+
+
+def _classify_guest(row: GuestRow) -> str:
+    """Return the class that colours the state."""
+    if row.fault:
+        return "broken"
+    return row.state_name if row.state in (DomainState.RUNNING, DomainState.SHUTOFF) else "other"
 
 
 @cache
@@ -133,6 +160,8 @@ def _environment() -> Environment:
         "sharers": words.describe_sharers,
         "counted_once": words.describe_counted_once,
         "meaning": lambda reason: get_advice(reason).meaning,
+        "guest_rank": _rank_guest,
+        "guest_class": _classify_guest,
         "used_bar": used_bar,
         "claimed_bar": claimed_bar,
     }

@@ -111,6 +111,8 @@ class Web:
 
     def _find_route(self, path: str) -> tuple[Sequence[str], Route | None]:
         routes: dict[str, tuple[Sequence[str], Route]] = {
+            # A telemetry_path of this name was allowed before there was this page, and comes first.
+            "/guests": (_READ_METHODS, self._page.answer_guests),
             self._config.web.telemetry_path: (_READ_METHODS, self._scrapes.answer_metrics),
             "/": (_READ_METHODS, self._page.answer),
             "/probe": (_READ_METHODS, self._scrapes.answer_probe),

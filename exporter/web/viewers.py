@@ -1,18 +1,23 @@
-"""People who look at the exporter: the page at `/`, and how many may look. They get what scrapes leave."""
+"""People who look at the exporter: the pages at `/` and `/guests`, and how many may look.
+
+They get what scrapes leave.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from exporter.compute.tracker import ResourceTracker
+from exporter.config.libvirt_uri import quote
 from exporter.config.settings import Config
 from exporter.model import HostView
 from exporter.web.compression import accepts_gzip, compress
-from exporter.web.messages import Request, Response, make_plain
+from exporter.web.messages import BadRequestError, Request, Response, make_plain
+from exporter.web.parameters import get_one, parse_parameters
 from exporter.web.rendering import Renderings
 
 MAX_VIEWERS = 32
@@ -47,7 +52,9 @@ class Viewers:
 
 
 class PageRoute:
-    """Answers `/` with the page, soon. What takes longer is shown by the next request.
+    """Answers `/` with the page, and `/guests` with that of one hypervisor's guests, soon.
+
+    What takes longer is shown by the next request.
 
     :param clock: the hosts' monotonic clock
     """
@@ -69,16 +76,34 @@ class PageRoute:
         """Answer with the page."""
         return await self._viewers.serve(self._render_newest(request))
 
+    async def answer_guests(self, request: Request) -> Response:
+        """Answer with the guests of the hypervisor that the parameter `target` names.
+
+        :raises BadRequestError: if there are several and it names none
+        """
+        return await self._viewers.serve(self._render_guests(request))
+
+    async def _render_guests(self, request: Request) -> Response:
+        target = get_one(parse_parameters(request), "target")
+        targets = [host.target for host in self._tracker.hosts]
+        if not target and len(targets) == 1:
+            target = targets[0]
+        if not target:
+            raise BadRequestError("say which hypervisor: /guests?target=NAME, as the page at / has it")
+        views = [view for view in await self._get_views() if view.target == target]
+        found = self._tracker.find(target)
+        if found is None or not views:
+            text = f"No hypervisor is configured with the name {quote(target)}"
+            return make_plain(HTTPStatus.NOT_FOUND, text)
+        gzipped, show_owner_names = accepts_gzip(request), found[0].guests.show_owner_names
+        return await self._viewers.renderings.get(
+            ("guests", target, gzipped),
+            partial(_make_guests_response, views[0], show_owner_names=show_owner_names, gzipped=gzipped),
+            in_thread=True,
+        )
+
     async def _render_newest(self, request: Request) -> Response:
-        audit = self._audit
-        if audit is None or audit.done():
-            # Viewers share it. So it does not go by the header of the one who comes first.
-            deadline = self._clock() + self._config.scrape_timeout
-            update = self._tracker.update_available_resource(deadline=deadline)
-            audit = self._audit = asyncio.get_running_loop().create_task(update)
-        # Another request may have started the next audit while this one waited.
-        done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
-        views = audit.result() if done else self._tracker.get_views()
+        views = await self._get_views()
         path, address = self._config.web.telemetry_path, request.headers.get("host", "")
         gzipped = accepts_gzip(request)
         return await self._viewers.renderings.get(
@@ -87,6 +112,18 @@ class PageRoute:
             in_thread=True,
         )
 
+    async def _get_views(self) -> Sequence[HostView]:
+        """Return what is known of all hypervisors. They are read, unless they were just now."""
+        audit = self._audit
+        if audit is None or audit.done():
+            # Viewers share it. So it does not go by the header of the one who comes first.
+            deadline = self._clock() + self._config.scrape_timeout
+            update = self._tracker.update_available_resource(deadline=deadline)
+            audit = self._audit = asyncio.get_running_loop().create_task(update)
+        # Another request may have started the next audit while this one waited.
+        done, _pending = await asyncio.wait({audit}, timeout=PAGE_TIMEOUT_SECONDS)
+        return audit.result() if done else self._tracker.get_views()
+
 
 def _make_response(views: Sequence[HostView], metrics_path: str, address: str, *, gzipped: bool) -> Response:
     # Loaded when somebody looks, as Jinja2 is: it takes 1 MiB.
@@ -94,9 +131,21 @@ def _make_response(views: Sequence[HostView], metrics_path: str, address: str, *
     from exporter.web.page import render_page
 
     page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
+    return _respond(page.body, page.headers, gzipped=gzipped)
+
+
+def _make_guests_response(view: HostView, *, show_owner_names: bool, gzipped: bool) -> Response:
+    from exporter.page.guests import make_guest_list
+    from exporter.web.page import render_guests_page
+
+    page = render_guests_page(make_guest_list(view, show_owner_names=show_owner_names))
+    return _respond(page.body, page.headers, gzipped=gzipped)
+
+
+def _respond(body: bytes, headers: Mapping[str, str], *, gzipped: bool) -> Response:
     response = Response(
-        body=page.body,
+        body=body,
         content_type="text/html; charset=utf-8",
-        headers={**page.headers, "vary": "accept-encoding"},
+        headers={**headers, "vary": "accept-encoding"},
     )
     return compress(response) if gzipped else response

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser
 
-from exporter.model import Problem, Severity
+from exporter.model import NovaFlavor, NovaInstance, Problem, Severity
 from exporter.page.fleet import make_fleet
 from exporter.page.table import Medium, render_table
 from tests.support.browser import visit
 from tests.support.exporter_process import Scrape, serve
 from tests.support.guests import file_disk, guest_xml, make_qcow2
 from tests.support.libvirtd import LibvirtDaemon
-from tests.support.records import make_snapshot, make_view
+from tests.support.records import make_domain, make_domains_reading, make_guest, make_snapshot, make_view
 from tests.support.served_fleet import ServedFleet, serve_fleet
 from tests.support.simulated_hypervisors import make_hypervisor
 
@@ -71,6 +71,42 @@ def test_hostile_names_are_shown_as_text(browser: Browser, hostile_fleet: Served
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert visited.errors == []
         assert [url for url in visited.requests if not url.startswith(("data:", hostile_fleet.url))] == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_hostile_guests_are_shown_as_text(browser: Browser, width: int) -> None:
+    """Whoever owns a guest chooses its name, and an administrator those of its flavor and project."""
+    guests = [
+        make_guest(
+            number,
+            name=text,
+            nova_flavor=NovaFlavor(
+                name=text, vcpus=1, memory_mb=1, root_gb=0, ephemeral_gb=0, swap_mb=0, resources={}
+            ),
+            nova_instance=NovaInstance(instance_name=text, project_id=text, project_name=text),
+        )
+        for number, text in enumerate(HOSTILE.values(), 1)
+    ]
+    records = [make_domain(number, name=text) for number, text in enumerate(HOSTILE.values(), 1)]
+    hypervisor = replace(make_hypervisor("kvm01"), domains=make_domains_reading(guests, domains=records))
+    with (
+        serve_fleet({"kvm01": hypervisor}) as served,
+        visit(browser, f"{served.url}guests?target=kvm01", width=width) as visited,
+    ):
+        page = visited.page
+        for column in ("th", "td:nth-child(3)", "td:nth-child(4)", "td:nth-child(5)"):
+            texts = "\n".join(page.locator(f"tbody {column}").all_text_contents())
+            for shown in (HOSTILE["script"], HOSTILE["template"], HOSTILE["entity"], r"caf\udce9"):
+                assert shown in texts
+            assert r"first\nsecond\r\nthird" in texts
+            assert r"\x1b[2J\x1b]0;owned\x07" in texts
+            assert r"abc\u202egnp.exe" in texts
+            assert "x" * 119 + "…" in texts
+        assert page.title() == "12 guests, 12 active · hypervisor-exporter"
+        assert page.locator("main img, main script, [onmouseover], [onerror]").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert visited.errors == []
+        assert [url for url in visited.requests if not url.startswith(("data:", served.url))] == []
 
 
 def test_the_link_of_a_hypervisor_leads_to_its_probe() -> None:

@@ -12,10 +12,12 @@ from playwright.sync_api import Browser, Page
 
 from tests.support.browser import visit
 from tests.support.served_fleet import ServedFleet, serve_fleet
+from tests.support.simulated_guests import add_guests
 from tests.support.simulated_hypervisors import mixed_fleet
 
 WIDTHS = (360, 768, 1280, 1600)
 SCHEMES = ("light", "dark")
+PATHS = ("", "guests?target=kvm01")
 
 # Elements that reach beyond the window, and such whose content is cut off by their own edge. Bars end where
 # they do on purpose, and the example of a configuration can be scrolled.
@@ -66,13 +68,14 @@ _POOR_CONTRAST = """() => {
 }"""
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_everything_fits_and_can_be_read(
-    browser: Browser, fleet: ServedFleet, width: int, scheme: str
+    browser: Browser, fleet: ServedFleet, width: int, scheme: str, path: str
 ) -> None:
     """Nothing is cut off, every text and bar has WCAG's contrast, and nothing was wrong or asked outside."""
-    with visit(browser, fleet.url, width=width, scheme=scheme) as visited:
+    with visit(browser, fleet.url + path, width=width, scheme=scheme) as visited:
         page = visited.page
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(_CUT_OFF) == []
@@ -111,8 +114,9 @@ def test_a_screen_reader_finds_a_table_with_caption_and_headers(
     ), cells
 
 
-def test_headings_go_down_one_step_at_a_time(browser: Browser, fleet: ServedFleet) -> None:
-    with visit(browser, fleet.url) as visited:
+@pytest.mark.parametrize("path", PATHS)
+def test_headings_go_down_one_step_at_a_time(browser: Browser, fleet: ServedFleet, path: str) -> None:
+    with visit(browser, fleet.url + path) as visited:
         levels = visited.page.evaluate(
             "[...document.querySelectorAll('h1, h2, h3, h4')].map((each) => Number(each.localName[1]))"
         )
@@ -184,6 +188,54 @@ def test_it_refreshes_itself_and_keeps_what_was_chosen(browser: Browser, fleet: 
             names = page.locator("tbody tr:visible th a").all_inner_texts()
             assert names == sorted(names)
             assert page.locator("#filter").input_value() == "example"
+            assert visited.errors == []
+    finally:
+        driver.resources = before
+        fleet.pass_time(6)
+
+
+def test_a_hypervisors_guests_are_one_link_away_and_found_by_any_of_their_names(
+    browser: Browser, fleet: ServedFleet
+) -> None:
+    """By libvirt's name, Nova's, the flavor, the project or the state; those with a fault stand first."""
+    with visit(browser, fleet.url) as visited:
+        page = visited.page
+        page.locator("tbody tr", has_text="kvm01.example.net").get_by_role("link", name="21 active").click()
+        page.get_by_role("heading", name="Guests of kvm01.example.net").wait_for()
+        assert page.locator("tbody .fault").all_inner_texts() == [
+            "paused by an I/O error",
+            "shut off by a crash",
+        ]
+        for text, count in (("0000000E", 1), ("billing-6", 1), ("r1.huge", 5), ("platform", 7), ("user", 1)):
+            page.get_by_label("Filter").fill(text)
+            assert page.locator("tbody tr:visible").count() == count, text
+        page.get_by_label("Filter").fill("")
+        page.get_by_label("only those with a fault").check()
+        assert page.locator("tbody tr:visible").count() == 2
+        page.get_by_label("only those with a fault").uncheck()
+        page.get_by_role("button", name="vCPUs").click()
+        vcpus = page.locator("tbody td:nth-child(6)").all_inner_texts()
+        assert vcpus[0] == "16"
+        assert vcpus[-1] == "\N{EN DASH}", "it is not known"
+        page.get_by_role("button", name="Project").click()
+        assert page.locator("tbody td:nth-child(5)").first.inner_text() == "\N{EN DASH}"
+        assert visited.errors == []
+
+
+def test_the_page_of_guests_refreshes_itself(browser: Browser, fleet: ServedFleet) -> None:
+    """It asks for the same hypervisor again."""
+    driver = fleet.drivers["kvm01"]
+    before = driver.resources
+    try:
+        with visit(browser, f"{fleet.url}guests?target=kvm01") as visited:
+            page = visited.page
+            assert page.get_by_text("24 guests, 21 active").is_visible()
+            driver.resources = add_guests(before, 25)
+            fleet.pass_time(6)
+            page.locator("#auto").uncheck()
+            page.locator("#auto").check()
+            page.get_by_text("25 guests, 22 active").wait_for()
+            assert page.locator("tbody tr").count() == 25
             assert visited.errors == []
     finally:
         driver.resources = before

@@ -13,6 +13,7 @@ from exporter.model import (
     Storage,
 )
 from tests.support.records import GIB, make_inventory, make_resources, make_storage_identity
+from tests.support.simulated_guests import add_guests
 
 NFS = "nfs:nfs01.example.net:/export/nova"
 KVM05 = "qemu+tls://kvm05.example.net/system"
@@ -79,7 +80,10 @@ def make_hypervisor(
 
 
 def mixed_fleet() -> dict[str, Resources | HypervisorError]:
-    """Return six hypervisors: roomy and full ones, two on one storage, one down, one with a missing image."""
+    """Return six hypervisors: roomy and full ones, two on one storage, one down, one with a missing image.
+
+    The guests of kvm01 are all there.
+    """
     image = Problem(
         severity=Severity.NOTE,
         reason="image",
@@ -88,7 +92,7 @@ def mixed_fleet() -> dict[str, Resources | HypervisorError]:
         " /var/lib/nova/instances/6f0c/disk: No such file or directory",
     )
     return {
-        "kvm01": make_hypervisor("kvm01.example.net"),
+        "kvm01": add_guests(make_hypervisor("kvm01.example.net"), 24),
         "kvm02": make_hypervisor(
             "kvm02.example.net", vcpus_used=88, memory_used_gib=402, disk_used_gib=3300, growth_gib=900
         ),

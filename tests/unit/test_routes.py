@@ -18,7 +18,7 @@ import pytest
 from exporter.collectors import COLLECTORS
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.libvirt_uri import LibvirtUri
-from exporter.config.settings import Config, HypervisorConfig, ModuleConfig, WebConfig
+from exporter.config.settings import Config, GuestsConfig, HypervisorConfig, ModuleConfig, WebConfig
 from exporter.config.web_file import RateLimit, WebFile
 from exporter.errors import ConfigError, ConnectError
 from exporter.metric import Collector, Metric, Sample
@@ -129,7 +129,9 @@ def text(response: Response) -> str:
     return response.body.decode()
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/sd", "/-/healthy", "/-/ready", "/probe?target=kvm01"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/guests?target=kvm01", "/sd", "/-/healthy", "/-/ready", "/probe?target=kvm01"]
+)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_can_be_read_is_read_by_get_and_head(path: str, method: str) -> None:
     response = ask(path, method=method)
@@ -708,6 +710,51 @@ async def test_the_page_leads_to_the_metrics_by_the_address_that_it_was_asked_fo
     page = text(await site.ask("/"))
     assert 'href="/my/metrics"' in page
     assert "x:9177" in page
+
+
+async def test_the_guests_are_those_of_the_hypervisor_that_is_asked_for() -> None:
+    site = Site()
+    page = text(await site.ask("/guests?target=kvm02"))
+    assert "Guests of kvm02.example" in page
+    assert "guest1" in page
+
+
+async def test_where_there_is_one_hypervisor_its_guests_need_no_name() -> None:
+    assert "Guests of kvm01.example" in text(await Site(names=("kvm01",)).ask("/guests"))
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "reason"),
+    [
+        ("", 400, "say which hypervisor: /guests?target=NAME, as the page at / has it"),
+        ("?target=", 400, "say which hypervisor: /guests?target=NAME, as the page at / has it"),
+        ("?target=kvm09", 404, "No hypervisor is configured with the name 'kvm09'"),
+        ("?target=%3Cscript%3E%0A", 404, r"No hypervisor is configured with the name '<script>\n'"),
+        ("?target=kvm01&target=kvm02", 400, "the parameter target is given more than once"),
+    ],
+)
+async def test_guests_of_no_hypervisor_are_refused_with_the_reason(
+    query: str, status: int, reason: str
+) -> None:
+    response = await Site().ask(f"/guests{query}")
+    assert (response.status, text(response)) == (status, f"{reason}\n")
+    assert response.content_type.startswith("text/plain")
+
+
+async def test_a_telemetry_path_of_that_name_keeps_its_metrics() -> None:
+    site = Site(web=WebConfig(telemetry_path="/guests"))
+    assert "hypervisor_vcpus{" in text(await site.ask("/guests"))
+
+
+async def test_names_of_projects_are_shown_on_the_page_unless_the_configuration_forbids_it() -> None:
+    site = Site(names=("kvm01",))
+    assert ">shop</td>" in text(await site.ask("/guests"))
+    (hypervisor,) = site.config.hypervisors
+    hidden = replace(hypervisor, guests=GuestsConfig(show_owner_names=False))
+    site.tracker.configure(replace(site.config, hypervisors=(hidden,)))
+    page = text(await site.ask("/guests"))
+    assert "shop" not in page
+    assert ">7d1b3f5a9c8e4d2b6f0a1c3e5d7b9f8a</td>" in page
 
 
 async def test_the_page_is_compressed_for_those_who_accept_it() -> None:

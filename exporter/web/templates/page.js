@@ -2,6 +2,7 @@
 // Sorting, filtering and refreshing are extras: the page shows everything without them.
 (() => {
   const byId = (id) => document.getElementById(id);
+  const searched = Number(document.querySelector("table").dataset.searched || 2); // this many columns hold names
   const rows = byId("rows"), filter = byId("filter"), faulty = byId("faulty"), auto = byId("auto");
   const heads = [...document.querySelectorAll("thead th")];
   let order = null; // {column, direction}; null: the server's order, the fullest first
@@ -23,7 +24,7 @@
     let shown = 0;
     for (const row of rows.rows) {
       row.hidden = (faulty.checked && !row.classList.contains("faulty"))
-        || !(row.cells[0].textContent + " " + row.cells[1].textContent).toLowerCase().includes(wanted);
+        || ![...row.cells].slice(0, searched).map((cell) => cell.textContent).join(" ").toLowerCase().includes(wanted);
       shown += !row.hidden;
     }
     const text = wanted || faulty.checked ? shown + " of " + rows.rows.length : "";
@@ -36,7 +37,7 @@
     button.textContent = head.textContent;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const first = column < 2 ? 1 : -1; // names ascending, worst state first; amounts descending
+      const first = column < searched ? 1 : -1; // names ascending, worst state first; amounts descending
       order = {column, direction: order && order.column === column ? -order.direction : first};
       heads.forEach((each) => each.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", order.direction > 0 ? "ascending" : "descending");
@@ -67,7 +68,7 @@
   const refresh = async () => {
     if (!auto.checked || document.hidden) return;
     try {
-      const answer = await fetch(location.pathname, {cache: "no-store"});
+      const answer = await fetch(location.pathname + location.search, {cache: "no-store"});
       if (!answer.ok) throw new Error(String(answer.status));
       update(new DOMParser().parseFromString(await answer.text(), "text/html"));
       showWarning("");
