@@ -12,6 +12,7 @@ from grafana.board import (
     constant_variable,
     query_variable,
 )
+from grafana.overcommit import price_of_one
 from grafana.overview import DETAIL_UID, NO_RULES, class_overrides, series_styles
 from grafana.panels import (
     BAD,
@@ -39,7 +40,7 @@ from grafana.panels import (
 from grafana.queries import CLASS_NAMES, EXPORTERS, ONE, ONE_OF_EXPORTERS, RESOURCES, Resource
 from grafana.storages import shared_with
 
-VERSION = 3
+VERSION = 4
 
 # Joins the metrics of a target to this hypervisor.
 _OF_TARGET = f"and on (job, instance, target) hypervisor:target:info{{{ONE}}}"
@@ -93,6 +94,7 @@ def make() -> Json:
                 ],
             ),
             Section(title="Guests and room for more", lines=[[_guests(), _slots(), _inventory()]]),
+            Section(title="The price of over-commit", lines=[price_of_one()]),
             Section(title="Storage", lines=[_storage(), shared_with()]),
             Section(title="NUMA cells and devices", lines=[_numa(), _devices()]),
             Section(title="Reading it", lines=[_health()]),

@@ -17,6 +17,7 @@ from grafana.board import (
     custom_variable,
     query_variable,
 )
+from grafana.overcommit import LONGEST_WAITING, price_of_overcommit
 from grafana.panels import (
     BAD,
     BLUE,
@@ -60,7 +61,7 @@ from grafana.storages import sharers_table, storages_table
 
 UID = "hypervisor-overview"
 DETAIL_UID = "hypervisor-detail"
-VERSION = 3
+VERSION = 4
 
 # Numbers of a hypervisor that is refreshed are never older: a scrape interval plus the exporter's cache.
 _STALE_SECONDS = 120
@@ -105,6 +106,14 @@ _VARIABLES = [
         "Fullest",
         f"query_result(topk(10, hypervisor:claimed_ratio:max{{{HYPERVISORS}}}))",
         description="The ten fullest at the end of the time range. A graph of all would be unreadable.",
+        hide=2,
+        regex='/hypervisor_hostname="(?<value>[^"]+)"/',
+    ),
+    query_variable(
+        "waiting",
+        "Waiting",
+        LONGEST_WAITING,
+        description="The ten on which guests wait longest for a CPU at the end of the time range.",
         hide=2,
         regex='/hypervisor_hostname="(?<value>[^"]+)"/',
     ),
@@ -170,6 +179,7 @@ def make() -> Json:
                     [_distribution(resource) for resource in RESOURCES],
                 ],
             ),
+            Section(title="The price of over-commit", lines=[price_of_overcommit(_DETAIL_LINK)]),
             Section(title="Shared storage", lines=[[storages_table()], [sharers_table()]]),
             Section(title="Room for flavors", lines=[[_flavors(), _flavor_slots_over_time()]]),
             Section(title="Exporters", lines=[_exporters()]),

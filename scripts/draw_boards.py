@@ -44,6 +44,7 @@ def main() -> None:
         down=frozenset({hypervisors // 2}),
         full=frozenset({hypervisors * 3 // 10}),
         stale=frozenset({hypervisors // 4}),
+        guests_of=frozenset({hypervisors * 3 // 10, hypervisors * 3 // 10 + 1}),
     )
     prometheus = PrometheusServer(interval="1h")
     try:

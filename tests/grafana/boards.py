@@ -95,6 +95,7 @@ def interpolate(text: str, **values: str) -> str:
         "group": ".*",
         "hypervisor": ".*",
         "fullest": ".*",
+        "waiting": ".*",
         "flavor": "m1.small",
         "__rate_interval": "1m",
         "__range": "1h",

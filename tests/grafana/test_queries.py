@@ -40,6 +40,12 @@ SILENT = {
     "cluster:resource:seconds_until_full": "a trend needs 6 hours",
     "hypervisor:storage:seconds_until_full": "a trend needs 6 hours",
     "storage:resource:seconds_until_full": "a trend needs 6 hours",
+    "hypervisor:guests_waiting:ratio5m": "libvirt's test driver has no guests in a cgroup",
+    "hypervisor:guests_stalled:ratio5m": "libvirt's test driver has no guests in a cgroup",
+    "hypervisor:guests_cpu:used_ratio": "libvirt's test driver has no guests in a cgroup",
+    "hypervisor:guests_cpu:used_of_claimed_ratio": "libvirt's test driver has no guests in a cgroup",
+    "hypervisor_guests_cpu_seconds_total": "libvirt's test driver has no guests in a cgroup",
+    "hypervisor:cpu_ratio:verdict": "it needs 6 hours",
     "hypervisor_pci_devices": "libvirt's test driver has no device that guests may have",
     "hypervisor_mdev_available_instances": "libvirt's test driver has no such card",
 }

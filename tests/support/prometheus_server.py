@@ -142,13 +142,13 @@ class PrometheusServer(PrometheusApi):
 
 def _recording_rules(directory: Path, level: int) -> list[Path]:
     """Return a file with the recording rules of that level: those that need only what lower levels found."""
-    texts = [(RULES / name).read_text() for name in ("hypervisor.yaml", "cluster.yaml")]
+    texts = [(RULES / name).read_text() for name in ("thresholds.yaml", "hypervisor.yaml", "cluster.yaml")]
     rules = {"groups": [group for text in texts for group in yaml.safe_load(text)["groups"]]}
     levels: dict[str, int] = {}
     every = [rule for group in rules["groups"] for rule in group["rules"]]
     names = {rule["record"] for rule in every}
     for rule in every:  # each stands after those that it needs
-        needs = {name for name in names if name in rule["expr"] and name != rule["record"]}
+        needs = {name for name in names if name in str(rule["expr"]) and name != rule["record"]}
         own = 1 + max((levels[name] for name in needs), default=-1)
         levels[rule["record"]] = max(own, levels.get(rule["record"], 0))
     chosen = [rule for rule in every if levels[rule["record"]] == level]

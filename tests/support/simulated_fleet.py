@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.support.guest_samples import list_guests, list_together
+
 Labels = tuple[tuple[str, str], ...]
 
 _MIB, _GIB = 2**20, 2**30
@@ -60,6 +62,7 @@ class SimulatedFleet:
     :param down: the numbers of those that stopped answering `down_seconds` before the end
     :param full: those that have no room left
     :param stale: hypervisors with old numbers that the exporter still shows
+    :param guests_of: those with the collector `guests`, which shows each guest
     :param zones: how many groups they are spread over
     """
 
@@ -69,6 +72,7 @@ class SimulatedFleet:
     down: frozenset[int] = frozenset()
     full: frozenset[int] = frozenset()
     stale: frozenset[int] = frozenset()
+    guests_of: frozenset[int] = frozenset()
     zones: int = 2
     down_seconds: int = 480
     stale_seconds: int = 300
@@ -147,7 +151,8 @@ class SimulatedFleet:
             _SHARERS[number % _REMAINDERS].format(block=number // _BLOCK) if sharers else f"host:{number}"
         )
         totals = {"VCPU": cpus, "MEMORY_MB": memory_mb, "DISK_GB": disk_gb}
-        ratios = {"VCPU": 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
+        # Some are full by their CPU ratio.
+        ratios = {"VCPU": 1.0 if number % 7 == 3 else 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
         reserved = {"VCPU": 0, "MEMORY_MB": 4096, "DISK_GB": 0}
         capacity = {each: int((totals[each] - reserved[each]) * ratios[each]) for each in totals}
         if number in self.full:
@@ -226,6 +231,12 @@ class SimulatedFleet:
             ]
         for name, labels, value in values:
             yield name, labels, None if is_gone else value
+        since = float(time - self.ends + 10**6)
+        if not is_gone:
+            claimed = _sum_claims(sum(self._guests(number, self.ends, cpus)))["VCPU"]
+            yield from list_together(number, since, cpus=cpus, claimed=claimed, is_full=number in self.full)
+        if number in self.guests_of and not is_gone:
+            yield from list_guests(number, since, now=time, guests=guests, flavors=FLAVORS)
 
     def _list_sharers(self, number: int) -> Sequence[int]:
         """Return all hypervisors that have the same storage as this one; none if it has its own."""
