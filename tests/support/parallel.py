@@ -28,6 +28,9 @@ TOGETHER = (
 APART = (
     "tests/faults/test_clients.py",
     "tests/faults/test_frozen_guests.py",
+    "tests/faults/test_guest_statistics.py",
+    "tests/faults/test_guest_statistics_while_frozen.py",
+    "tests/faults/test_guest_values.py",
     "tests/faults/test_guests.py",
     "tests/faults/test_images.py",
     "tests/faults/test_libvirtd.py",
