@@ -8,6 +8,8 @@
 #       hypervisor-exporter
 #
 # /host/sys/fs/cgroup: the kernel's counters of what guests use (docs/guests.md). The exporter finds it at any place.
+# --collector.guests: with --pid=host and --network=host, it also shows how long each guest's vCPUs wait for CPUs, and
+# the traffic of its interfaces.
 # Modular daemons: if libvirt runs one daemon per driver, its socket is /run/libvirt/virtqemud-sock-ro.
 # Restarts of libvirt: a mounted socket stays the one that was there at the start. systemd keeps the socket over a
 # restart, other service managers do not. With those, mount the folder /run/libvirt instead. The container then also

@@ -44,6 +44,7 @@ from exporter.virt.sources.capabilities import HostCapabilities
 from exporter.virt.sources.chosen_guests import GuestChoice
 from exporter.virt.sources.cpu_times import CpuTimes
 from exporter.virt.sources.guest_statistics import GuestStatisticsRounds
+from exporter.virt.sources.guest_use import GuestUseFiles
 from exporter.virt.sources.guests import Guests
 from exporter.virt.sources.guests_together import CommonGroup
 from exporter.virt.sources.images import Images, ImageSizes
@@ -125,6 +126,7 @@ class LibvirtDriver:
         self._guest_statistics = GuestStatisticsRounds(
             guest_calls, settings, clock=clock, wall_clock=wall_clock
         )
+        self._guest_use = GuestUseFiles(self._hung_reads, settings, clock=clock, sandbox=sandbox or Sandbox())
         self._images = Images(
             self._hung_reads,
             ImageSizes(guest_calls, VolumeSizes(lent_for_storage), settings, clock=clock),
@@ -142,6 +144,7 @@ class LibvirtDriver:
         self._all_sources: tuple[Source, ...] = (
             self._guests,
             self._guest_choice,
+            self._guest_use,
             self._common_group,
             self._guest_statistics,
             self._images,
@@ -238,6 +241,7 @@ class LibvirtDriver:
 
         To close one may take for ever. So first all of them are forbidden to connect.
         """
+        self._guest_use.close()
         for connection in self._connections:
             connection.forbid_connecting()
         for connection in self._connections:
@@ -290,6 +294,9 @@ class LibvirtDriver:
             chosen = self._guest_choice.choose(domains)
             if needs(self._guest_statistics):
                 self._guest_statistics.want(chosen)
+            if needs(self._guest_use):
+                with step("read what each guest uses"):
+                    self._guest_use.read(chosen, refresh_timeout)
         if needs(self._common_group):
             with step("read what all guests use together"):
                 self._common_group.read(domains, refresh_timeout)

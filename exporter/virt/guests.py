@@ -21,6 +21,8 @@ from exporter.virt.nova_metadata import parse_nova_metadata
 _USER_ALIAS = "ua-"
 # libvirt keeps these in 64 bits.
 _LIMIT = re.compile(r"[0-9]{1,19}", re.ASCII)
+# Of each vCPU, of all threads together, and of QEMU's other threads.
+_QUOTAS = ("quota", "global_quota", "emulator_quota", "iothread_quota")
 
 
 class GuestXmlError(ExporterError):
@@ -76,6 +78,7 @@ def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
         os_type=(domain.findtext("os/type") or "").strip(),
         arch=_attribute(domain, "os/type", "arch"),
         machine=_attribute(domain, "os/type", "machine"),
+        has_cpu_quota=any(_is_quota(domain.findtext(f"cputune/{name}")) for name in _QUOTAS),
         partition=(domain.findtext("resource/partition") or "").strip(),
         is_placement_known=not odd_placement,
         odd_parts="; ".join(each.describe() for each in (odd, odd_placement, odd_devices) if each),
@@ -200,6 +203,11 @@ def _disk(element: ElementTree.Element) -> Disk:
         network_name=_attribute(element, "source", "name"),
         limits=tuple(_list_limits(element)),
     )
+
+
+def _is_quota(text: str | None) -> bool:
+    """Whether this is a quota: libvirt writes a negative one, or 0, for none."""
+    return _LIMIT.fullmatch((text or "").strip()) is not None and int(text or "") > 0
 
 
 def _list_limits(element: ElementTree.Element) -> Iterator[tuple[str, int]]:

@@ -66,6 +66,7 @@ def test_its_files_are_where_a_fedora_user_looks_for_them(files: dict[str, str])
         "/usr/share/man/man1/hypervisor-exporter.1.gz",
         "/usr/share/bash-completion/completions/hypervisor-exporter",
         "/usr/share/hypervisor-exporter/exporter/cli.py",
+        "/usr/share/hypervisor-exporter/guests/unit.conf",
         "/usr/share/hypervisor-exporter/ssh/ssh_config",
         "/usr/share/hypervisor-exporter/ssh/unit.conf",
     } <= {re.sub(r"\.1$", ".1.gz", name) for name in files}

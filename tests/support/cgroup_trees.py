@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -104,6 +104,11 @@ class Tree:
             self._add_threads(tree, group, guest_id, use)
         return groups
 
+    def add_device(self, name: str, counters: Iterable[int]) -> None:
+        """Let the host have a network device with these counters: 8 of received, 8 of transmitted."""
+        with (self.root / "proc/self/net/dev").open("a") as file:
+            file.write(f"{name:>6}: {' '.join(map(str, counters))}\n")
+
     def end_guest(self, guest_id: int, name: str) -> None:
         """End a guest: its groups and threads are gone."""
         for tree in self.trees:
@@ -154,6 +159,9 @@ class Tree:
         if is_v2 and self.kind == "hybrid":
             return
         below = group / "libvirt" if is_v2 and self.machined else group
+        if below != group:
+            below.mkdir(exist_ok=True)
+            (below / "cpu.stat").write_text("usage_usec 5\nnr_periods 0\nthrottled_usec 0\n")
         for part in ("emulator", *(f"vcpu{vcpu}" for vcpu in use.vcpus)):
             (below / part).mkdir(parents=True, exist_ok=True)
             throttled = (use.throttled_us or 0) if part == "vcpu0" else 0

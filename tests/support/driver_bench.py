@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from exporter.compute.source import Source
-from exporter.config.settings import HypervisorConfig
+from exporter.config.settings import GuestsConfig, HypervisorConfig
 from exporter.errors import ConnectionLostError, UnsupportedError
 from exporter.model import NodeInfo, NodeMemory, Resources
 from exporter.recorder import Recorder
@@ -210,8 +210,10 @@ def read_parts() -> Mapping[str, object]:
     with TemporaryDirectory() as folder:
         tree = Tree(Path(folder))
         tree.use(Use())
-        bench = Bench(needs=None, sandbox=tree.sandbox)
-        bench.add_guest(disks=DEVICES)
+        tree.add_guest(1, "guest1", Use(throttled_us=1, vcpus={0: (2, 1), 1: (2, 1)}))
+        tree.add_device("tap0", range(16))
+        bench = Bench(needs=None, sandbox=tree.sandbox, guests=GuestsConfig(per_vcpu=True))
+        bench.add_guest(disks=DEVICES, metadata="<cputune><quota>9000</quota></cputune>")
         bench.read()
         bench.do_what_is_due()
         return bench.read().parts

@@ -804,7 +804,7 @@ def test_what_nobody_needs_is_not_asked_for(needs: Collection[str]) -> None:
 
 
 # These read the kernel's files, of this machine only.
-SOURCES_OF_FILES = frozenset({"guests together"})
+SOURCES_OF_FILES = frozenset({"guest use", "guests together"})
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES_OF_FILES))

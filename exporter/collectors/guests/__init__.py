@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.collectors.guests import answers, balloon, disks, identity
-from exporter.collectors.guests.rows import list_rows
-from exporter.guest_use import ChosenGuests, GuestsStatistics
+from exporter.collectors.guests import answers, balloon, cpu, disks, identity, memory, network
+from exporter.collectors.guests.rows import Row, list_rows
+from exporter.guest_use import ChosenGuests, GuestsStatistics, GuestsUse, GuestUse
 from exporter.metric import AnySample, Collector, Metric
 from exporter.model import Snapshot
 
@@ -34,16 +34,41 @@ def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
     rows = list_rows(snapshot, chosen)
     yield from identity.collect(rows, show_owner_names=chosen.show_owner_names)
     statistics = snapshot.get_part("guest statistics", GuestsStatistics)
+    used = list(_list_used(rows, snapshot.get_part("guest use", GuestsUse), statistics))
+    yield from cpu.collect(used, per_vcpu=chosen.per_vcpu)
+    yield from memory.collect(used)
+    yield from network.collect(used)
     if statistics is not None:
         yield from disks.collect(rows, statistics.statistics)
         yield from balloon.collect(rows, statistics.statistics)
         yield from answers.collect(rows, statistics, hostname=hostname)
 
 
+def _list_used(
+    rows: list[Row], use: GuestsUse | None, statistics: GuestsStatistics | None
+) -> Iterator[tuple[Row, GuestUse]]:
+    """Yield what each guest uses: by this machine's kernel; by libvirt if it is another machine's."""
+    for row in rows:
+        if use is not None:
+            if row.uuid in use.use:
+                yield row, use.use[row.uuid]
+        elif statistics is not None and (told := statistics.statistics.get(row.uuid)) is not None:
+            yield row, GuestUse(cpu_ns=told.cpu_ns, interfaces=told.interfaces)
+
+
 COLLECTOR = Collector(
     name="guests",
-    metrics=(OMITTED, *identity.METRICS, *disks.METRICS, *balloon.METRICS, *answers.METRICS),
+    metrics=(
+        OMITTED,
+        *identity.METRICS,
+        *cpu.METRICS,
+        *memory.METRICS,
+        *network.METRICS,
+        *disks.METRICS,
+        *balloon.METRICS,
+        *answers.METRICS,
+    ),
     collect=_collect,
-    needs=frozenset({"guests", "chosen guests", "guest statistics"}),
+    needs=frozenset({"guests", "chosen guests", "guest use", "guest statistics"}),
     is_default=False,
 )

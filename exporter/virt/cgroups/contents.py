@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 RESOURCES = ("cpu", "io", "memory")
-# What is read of a file at most. The longest, memory.stat, has 2 kB.
-MAX_BYTES = 16384
+# What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
+MAX_BYTES = 4096
 # The kernel's counters have 64 bits.
 _MAX_DIGITS = 20
 
@@ -63,6 +63,20 @@ def parse_schedstat(content: bytes) -> tuple[int, int] | None:
     return run, delay
 
 
+def parse_throttled(content: bytes) -> int | None:
+    """Return the nanoseconds of cpu.stat for which a quota stopped the group.
+
+    0 for a group of version 2 that can have no quota, as it has no controller for CPUs.
+    """
+    nanoseconds = find_number(content, b"throttled_time")
+    if nanoseconds is not None:
+        return nanoseconds
+    microseconds = find_number(content, b"throttled_usec")
+    if microseconds is not None:
+        return microseconds * 1000
+    return None if find_number(content, b"usage_usec") is None or b"\nnr_periods" in content else 0
+
+
 def parse_resident(content: bytes) -> int | None:
     """Return the bytes of memory.stat that are a guest's own: anonymous and shared memory, not files.
 
@@ -87,5 +101,5 @@ def parse_huge_pages(status: bytes) -> int | None:
 
 def parse_net_dev(content: bytes) -> Mapping[bytes, bytes]:
     """Return the line of each interface in /proc/net/dev, by its name; the last one may be cut off."""
-    lines = content.split(b"\n")[2:-1]
-    return {name.strip(): counters for name, _, counters in (line.rpartition(b":") for line in lines)}
+    lines = (line.rpartition(b":") for line in content.split(b"\n")[2:-1])
+    return {name.strip(): counters for name, _, counters in lines}

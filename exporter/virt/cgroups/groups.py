@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from exporter.model import DomainRecord
+from exporter.virt.cgroups.roots import TREES, Roots
 
 # The partition that a guest is in, unless its XML says another one (virDomainResourceDef).
 DEFAULT_PARTITION = "/machine"
@@ -91,6 +94,36 @@ def parse_group(folder: str) -> GuestGroup | None:
     if (found := _WITHOUT.fullmatch(folder)) is not None:
         return GuestGroup(folder, int(found[1]), found[2] or "")
     return None
+
+
+class GroupFinder:
+    """Finds the groups of guests. Each partition is listed once, so it is for one refresh.
+
+    :param roots: the trees
+    """
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._listed: dict[str, Mapping[int, GuestGroup]] = {}
+
+    def find(self, record: DomainRecord, partition: str) -> Mapping[str, str]:
+        """Return a guest's groups by tree; none if libvirt made none, or they are not seen."""
+        below = list_partition_folders(partition or DEFAULT_PARTITION)
+        found: dict[str, str] = {}
+        for tree in TREES:
+            for folder in (f"{root}/{each}" for root in self._roots.get(tree) for each in below):
+                group = self._list(folder).get(record.id)
+                if group is not None and group.is_of(record.name):
+                    found[tree] = f"{folder}/{group.folder}"
+                    break
+        return found
+
+    def _list(self, folder: str) -> Mapping[int, GuestGroup]:
+        if folder not in self._listed:
+            partition = read_partition(folder)
+            groups = () if partition is None else partition.guests
+            self._listed[folder] = {group.guest_id: group for group in groups}
+        return self._listed[folder]
 
 
 def list_partitions(roots: tuple[str, ...], partition: str = DEFAULT_PARTITION) -> Iterator[Partition]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exporter.model import Problem, Severity
+from exporter.virt.masks import Sandbox
 
 REASON = "cgroups"
 
@@ -13,3 +14,24 @@ def make_note(subject: str, message: str, advice: str = "") -> Problem:
     :param advice: the setting that cures it, as a sentence without a full stop
     """
     return Problem(severity=Severity.NOTE, reason=REASON, subject=subject, message=message, advice=advice)
+
+
+def explain_threads(sandbox: Sandbox, *, are_hidden: bool) -> tuple[str, str]:
+    """Return that it is not known how long vCPUs wait for CPUs, and the cure.
+
+    :param are_hidden: whether their threads have no numbers here: a container has its own
+    """
+    message = (
+        "how long the guests' vCPUs wait for CPUs is not known, as this process does not see their threads"
+    )
+    if are_hidden:
+        return message, "Run the container with the host's processes (--pid=host, hostPID: true)"
+    if not (sandbox.root / "proc/1").exists():
+        if sandbox.is_service:
+            return (
+                message,
+                "Install the drop-in guests/unit.conf (docs/guests.md): the unit hides them (ProtectProc=)",
+            )
+        return message, "Mount /proc without hidepid"
+    message = "how long the guests' vCPUs wait for CPUs is not known, as the kernel does not count it"
+    return message, "Set the kernel's option task_delayacct (sysctl kernel.task_delayacct=1)"

@@ -19,6 +19,7 @@ CPUACCT = "cpuacct"
 CPU = "cpu"
 MEMORY = "memory"
 _CONTROLLERS = (CPUACCT, CPU, MEMORY)
+TREES = (UNIFIED, *_CONTROLLERS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,95 @@
+"""Traffic of guests' network interfaces, by the kernel's counters of the host's devices: /proc/net/dev.
+
+It is read once for all guests. libvirt reads it from the top for each interface, and asks ovs-vsctl for one
+of type vhostuser.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from exporter.guest_use import InterfaceCounters
+from exporter.model import Guest, Interface
+from exporter.virt.cgroups.contents import parse_net_dev, parse_number
+
+# Their packets pass no device of the host's kernel.
+_WITHOUT_DEVICE = ("vhostuser", "hostdev", "vdpa", "user")
+_COLUMNS = (0, 1, 2, 3, 8, 9, 10, 11)  # bytes, packets, errs, drop: received, and transmitted
+
+
+class GuestTraffic:
+    """Reads the counters. For one thread at a time.
+
+    :param root: where /proc and /sys are
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lines: Mapping[bytes, bytes] = {}
+        self._shares_view: dict[str, bool] = {}
+
+    def begin(self) -> None:
+        """Read the counters of all devices of this process's network namespace."""
+        try:
+            content = (self._root / "proc/self/net/dev").read_bytes()
+        except OSError:
+            content = b""
+        self._lines = parse_net_dev(content)
+
+    def get(self, guest: Guest) -> Mapping[str, InterfaceCounters]:
+        """Return the counters of a guest's interfaces by the host's device: of those that it has."""
+        found: dict[str, InterfaceCounters] = {}
+        for interface in list_devices(guest):
+            line = self._lines.get(os.fsencode(interface.target))
+            counters = None if line is None else _parse(line, swap=not self._shares_hosts_view(interface))
+            if counters is not None:
+                found[interface.target] = counters
+        return found
+
+    def _shares_hosts_view(self, interface: Interface) -> bool:
+        """Whether what the device received is what the guest received: that of macvtap, and no tap.
+
+        libvirt goes by the type alone (virDomainNetTypeSharesHostView): for it, each `ethernet` is a macvtap.
+        """
+        if interface.type != "ethernet":
+            return interface.type == "direct"
+        name = interface.target
+        if name not in self._shares_view:
+            device = self._root / "sys/class/net" / name
+            self._shares_view[name] = device.exists() and not (device / "tun_flags").exists()
+        return self._shares_view[name]
+
+    def forget_all_but(self, names: set[str]) -> None:
+        """Forget devices that no guest has any more."""
+        if len(self._shares_view) > 2 * len(names):
+            self._shares_view = {name: self._shares_view[name] for name in names & self._shares_view.keys()}
+
+
+def list_devices(guest: Guest) -> Iterator[Interface]:
+    """Yield the interfaces whose packets pass a device of the host."""
+    for interface in guest.interfaces:
+        if interface.target and interface.type not in _WITHOUT_DEVICE:
+            yield interface
+
+
+def _parse(line: bytes, *, swap: bool) -> InterfaceCounters | None:
+    """Parse a line without its name; None if it is odd."""
+    fields = line.split()
+    numbers = [parse_number(fields[column]) for column in _COLUMNS] if len(fields) > _COLUMNS[-1] else []
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(_COLUMNS):
+        return None
+    to_host, from_host = known[:4], known[4:]
+    received, transmitted = (from_host, to_host) if swap else (to_host, from_host)
+    return InterfaceCounters(
+        received_bytes=received[0],
+        received_packets=received[1],
+        received_errors=received[2],
+        received_dropped=received[3],
+        transmitted_bytes=transmitted[0],
+        transmitted_packets=transmitted[1],
+        transmitted_errors=transmitted[2],
+        transmitted_dropped=transmitted[3],
+    )

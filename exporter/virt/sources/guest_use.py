@@ -1,0 +1,166 @@
+"""Guest use: what each guest that is shown uses, by files of this machine's kernel.
+
+No call to libvirt is made for it, and no answer depends on a guest: a frozen one costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from exporter.compute.source import Settings, Source
+from exporter.config.libvirt_uri import LibvirtUri
+from exporter.guest_use import ChosenGuest, ChosenGuests, GuestsUse, GuestUse
+from exporter.model import Problem
+from exporter.virt.cgroups.groups import GroupFinder
+from exporter.virt.cgroups.guest_files import NOTHING, GuestFiles
+from exporter.virt.cgroups.kept_files import KeptFiles
+from exporter.virt.cgroups.notes import explain_threads, make_note
+from exporter.virt.cgroups.roots import Roots, explain_hidden, read_roots
+from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.guest_traffic import GuestTraffic, list_devices
+from exporter.virt.masks import Sandbox
+from exporter.virt.refresh_timeout import RefreshTimeout
+
+_FOLDER = "/sys/fs/cgroup"
+
+
+class GuestUseFiles(Source):
+    """What each guest uses. Not thread-safe, but `close`.
+
+    A guest is known by its UUID and libvirt's id of it. So one that was restarted is another one.
+
+    :param hung_reads: remembers hung reads of files
+    :param clock: monotonic seconds
+    :param sandbox: where /proc and /sys are
+    """
+
+    name = "guest use"
+    needs = frozenset({"chosen guests"})
+
+    def __init__(
+        self,
+        hung_reads: HungReads,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        sandbox: Sandbox,
+        files: KeptFiles | None = None,
+    ) -> None:
+        self._sandbox = sandbox
+        self._proc = str(sandbox.root / "proc")
+        self._is_wanted = _is_wanted(settings)
+        self._reader = FileReader(self._read_all, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
+        self._traffic = GuestTraffic(sandbox.root)
+        self._roots: Roots | None = None
+        self._files = KeptFiles() if files is None else files
+        self._guests: dict[tuple[str, int], GuestFiles] = {}
+        self._use: GuestsUse | None = None
+        self._notes: Sequence[Problem] = ()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def configure(self, settings: Settings) -> None:
+        """Read the guests of these settings' hypervisor from now on."""
+        self._is_wanted = _is_wanted(settings)
+
+    def get_part(self) -> GuestsUse | None:
+        """Return what was read; None if nothing can be, as of another machine."""
+        return self._use
+
+    def get_ages(self) -> Mapping[str, float]:
+        """Return that it is new in each refresh; nothing if it is not known."""
+        return {} if self._use is None else {self.name: 0.0}
+
+    def get_problems(self) -> Sequence[Problem]:
+        """Return what cannot be read of any guest, and the cure."""
+        return self._notes
+
+    def read(self, chosen: ChosenGuests | None, refresh_timeout: RefreshTimeout) -> None:
+        """Read what guests use.
+
+        :param chosen: the guests that are shown; None while the list of domains is not known
+        """
+        self._use, self._notes = None, ()
+        if not self._is_wanted or chosen is None:
+            return
+        active = tuple(each for each in chosen.guests if each.record.is_active)
+        (use,) = self._reader.run([active], refresh_timeout)
+        if isinstance(use, Hung):
+            self._notes = [make_note(self.name, f"what guests use cannot be read: {_FOLDER} does not answer")]
+            return
+        self._use = GuestsUse(use=use)
+        self._notes = list(self._list_notes(active, use))
+
+    def close(self) -> None:
+        """Close all files, and open none from now on. If a read hangs, it closes them when it ends."""
+        self._is_closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._files.close()
+            finally:
+                self._lock.release()
+
+    def _read_all(self, active: Sequence[ChosenGuest]) -> Mapping[str, GuestUse]:
+        """Read the files of all guests. In a thread of its own."""
+        with self._lock:
+            self._files.begin()
+            self._forget_gone(active)
+            self._traffic.begin()
+            finder = self._make_finder(active)
+            use = {each.record.uuid: self._read_guest(each, finder) for each in active}
+            if self._is_closed:
+                self._files.close()
+        return use
+
+    def _read_guest(self, each: ChosenGuest, finder: GroupFinder | None) -> GuestUse:
+        key = (each.record.uuid, each.record.id)
+        files = self._guests.get(key)
+        if files is None and finder is not None:
+            groups = finder.find(each.record, "" if each.guest is None else each.guest.partition)
+            if groups:
+                files = self._guests[key] = GuestFiles(groups, proc=self._proc, files=self._files)
+        measured = NOTHING if files is None else files.read(each.guest)
+        if files is not None and files.is_gone:
+            files.close()
+            del self._guests[key]
+        return GuestUse(
+            **measured._asdict(),
+            interfaces={} if each.guest is None else self._traffic.get(each.guest),
+        )
+
+    def _make_finder(self, active: Sequence[ChosenGuest]) -> GroupFinder | None:
+        """Return what finds the groups of new guests, if there are any."""
+        if all((each.record.uuid, each.record.id) in self._guests for each in active):
+            return None
+        if self._roots is None or not self._guests:
+            self._roots = read_roots(self._sandbox.root)
+        return GroupFinder(self._roots)
+
+    def _forget_gone(self, active: Sequence[ChosenGuest]) -> None:
+        keys = {(each.record.uuid, each.record.id) for each in active}
+        for key in self._guests.keys() - keys:
+            self._guests.pop(key).close()
+
+    def _list_notes(self, active: Sequence[ChosenGuest], use: Mapping[str, GuestUse]) -> Iterator[Problem]:
+        if not active:
+            return
+        if not self._guests:
+            yield make_note("guests together", *explain_hidden(self._sandbox))
+        elif not any(each.vcpu_delay_ns for each in use.values()):
+            files = self._guests.values()
+            if any(each.are_threads_hidden or each.has_silent_threads for each in files):
+                are_hidden = all(each.are_threads_hidden for each in files)
+                yield make_note("vCPUs", *explain_threads(self._sandbox, are_hidden=are_hidden))
+        devices = [each for one in active if one.guest is not None for each in list_devices(one.guest)]
+        if devices and not any(each.interfaces for each in use.values()):
+            yield make_note(
+                "network",
+                "the network devices of guests are not seen here, so that their traffic is not known",
+                "Run the exporter in the host's network (--network=host, hostNetwork: true)",
+            )
+
+
+def _is_wanted(settings: Settings) -> bool:
+    config = settings.hypervisor
+    return config.is_local and LibvirtUri.parse(config.uri).has_control_groups
