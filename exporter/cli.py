@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from exporter import __version__
 from exporter.collectors import COLLECTORS, libvirt_names
@@ -21,6 +22,7 @@ from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.compute.places import RefreshPlaces
 from exporter.compute.tracker import MakeHost, ResourceTracker
+from exporter.config.libvirt_uri import quote
 from exporter.config.load import load_config
 from exporter.config.mistakes import Mistakes
 from exporter.config.settings import Config, HypervisorConfig
@@ -63,7 +65,12 @@ from exporter.web.routes import Web
 from exporter.web.server import Server
 from exporter.web.sockets import bind
 
+if TYPE_CHECKING:
+    from exporter.page.text_table import Medium
+
 log = logging.getLogger(__name__)
+
+TARGETS_NAMED = 5  # in an error
 
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_MAX_SECONDS = 15.0
@@ -85,6 +92,7 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     try:
         loaded = _load(command)
+        _check_guests(command, loaded.config)
     except ConfigError as error:
         print_error(str(error))
         return 1
@@ -102,7 +110,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     start_event_loop()
     if command.once:
-        return asyncio.run(end_by_signals(_once(loaded.config, command.form)))
+        return asyncio.run(end_by_signals(_once(loaded.config, command)))
     return asyncio.run(_serve(loaded, command, max_open_files=limit))
 
 
@@ -119,6 +127,19 @@ def _load(command: CommandLine) -> Loaded:
         access = load_access(command.web_config_file)
     mistakes.raise_if_any()
     return Loaded(config=config, access=access)
+
+
+def _check_guests(command: CommandLine, config: Config) -> None:
+    """Check that the hypervisor is configured whose guests are asked for.
+
+    :raises ConfigError: if it is not, with the names of some that are
+    """
+    targets = [each.target for each in config.hypervisors]
+    if command.guests is None or command.guests in targets:
+        return
+    more = "" if len(targets) <= TARGETS_NAMED else f" and {len(targets) - TARGETS_NAMED} more"
+    named = ", ".join(quote(each) for each in targets[:TARGETS_NAMED])
+    raise ConfigError([f"--guests: found {quote(command.guests)}, expected one of {named}{more}"])
 
 
 async def _serve(loaded: Loaded, command: CommandLine, *, max_open_files: int) -> int:
@@ -234,35 +255,57 @@ def _bind(address: str) -> socket.socket:
         raise OSError(error.errno, f"{address}: {error.strerror}{way_out}") from error
 
 
-async def _once(config: Config, form: str) -> int:
-    """Print one scrape in one of flags.FORMATS; 0 if every hypervisor answered."""
+async def _once(config: Config, command: CommandLine) -> int:
+    """Print one scrape in one of flags.FORMATS, or the guests of one hypervisor; 0 if all answered."""
     own = OwnMetrics()
-    needs = _list_needs(config) if form == "metrics" else PAGE_NEEDS
+    needs = _list_needs(config) if command.form == "metrics" else PAGE_NEEDS
     tracker = ResourceTracker(config, _host_maker(own, needs=needs, reads=needs))
     timeout = config.scrape_timeout
     try:
-        await tracker.update_available_resource(deadline=time.monotonic() + timeout)
+        await tracker.update_available_resource(deadline=time.monotonic() + timeout, target=command.guests)
         await tracker.finish_maintenance(timeout=timeout)
-        views = await tracker.update_available_resource(deadline=time.monotonic() + timeout, refresh=True)
+        views = await tracker.update_available_resource(
+            deadline=time.monotonic() + timeout, refresh=True, target=command.guests
+        )
     finally:
         tracker.stop_commands()
     own.record_load(now=time.time())
-    print_output(_render(views, config, own, form))
+    if command.guests is not None:
+        print_output(_render_guests(views[0], config, command))
+    else:
+        print_output(_render(views, config, own, command.form))
     return 0 if all(view.is_up for view in views) else 1
 
 
 def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: str) -> str:
     # What is for people is not loaded where the exporter serves: it takes 1 MiB.
     if form == "table":
-        from exporter.page.table import find_medium, render_table
+        from exporter.page.table import render_table
 
-        columns = shutil.get_terminal_size().columns
-        return render_table(make_fleet(views), find_medium(sys.stdout, os.environ, columns=columns))
+        return render_table(make_fleet(views), _find_medium())
     if form == "json":
         from exporter.page.document import render_json
 
         return render_json(make_fleet(views), now=time.time())
     return render_text(collect_families(views, _list_enabled(config), own)).decode()
+
+
+def _render_guests(view: HostView, config: Config, command: CommandLine) -> str:
+    from exporter.page.document import render_guests_json
+    from exporter.page.guest_table import render_guest_table
+    from exporter.page.guests import make_guest_list
+
+    (hypervisor,) = (each for each in config.hypervisors if each.target == command.guests)
+    guests = make_guest_list(view, show_owner_names=hypervisor.guests.show_owner_names)
+    if command.form == "json":
+        return render_guests_json(guests, now=time.time())
+    return render_guest_table(guests, _find_medium())
+
+
+def _find_medium() -> Medium:
+    from exporter.page.text_table import find_medium
+
+    return find_medium(sys.stdout, os.environ, columns=shutil.get_terminal_size().columns)
 
 
 def _list_all(config: Config) -> list[Collector]:

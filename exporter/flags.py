@@ -15,7 +15,8 @@ from exporter.config.settings import DEFAULT_URI, Flags, LogConfig, WebConfig
 from exporter.standard_streams import print_error, print_output
 
 PROGRAM = "hypervisor-exporter"
-FORMATS = ("metrics", "table", "json")
+FORMATS_FOR_PEOPLE = ("table", "json")
+FORMATS = ("metrics", *FORMATS_FOR_PEOPLE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,7 @@ class CommandLine:
     check: bool  # validate the configuration and exit
     once: bool  # print one scrape and exit
     form: str  # what `once` prints: one of FORMATS
+    guests: str | None  # the hypervisor whose guests `once` prints, as a table or as JSON
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +106,8 @@ def parse_flags(argv: Sequence[str] | None, collectors: Mapping[str, bool], vers
         parser.error(_describe_unknown(unknown[0], known))
     if given.form and not given.once:
         parser.error("--format says what --once prints: give both")
+    if given.guests is not None and given.form not in FORMATS_FOR_PEOPLE:
+        parser.error(f"--guests needs --once and --format {' or '.join(FORMATS_FOR_PEOPLE)}")
     off = {name: False for name, is_default in collectors.items() if not is_default}
     return _make_command_line(given, collectors={**off, **dict(given.collectors)})
 
@@ -125,6 +129,7 @@ def _make_command_line(given: argparse.Namespace, *, collectors: Mapping[str, bo
         check=given.check,
         once=given.once,
         form=given.form or FORMATS[0],
+        guests=given.guests,
     )
 
 
@@ -267,6 +272,12 @@ def _add_other_flags(parser: argparse.ArgumentParser, version: str) -> list[argp
             choices=FORMATS,
             metavar="FORMAT",
             help=f"What --once prints, {', '.join(FORMATS[:-1])} or {FORMATS[-1]} (default: {FORMATS[0]}).",
+        ),
+        group.add_argument(
+            "--guests",
+            metavar="TARGET",
+            help="Print the guests of this hypervisor, with --once and --format "
+            f"{' or '.join(FORMATS_FOR_PEOPLE)}. TARGET is its name in the configuration.",
         ),
         group.add_argument(
             "--version",

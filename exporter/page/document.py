@@ -8,6 +8,7 @@ from typing import Any
 from exporter.page.advice import get_advice
 from exporter.page.amount import Amount
 from exporter.page.fleet import Fleet, HostRow, Trouble
+from exporter.page.guests import GuestList, GuestRow
 from exporter.page.storages import SharedStorage
 
 VERSION = 1
@@ -33,6 +34,38 @@ def render_json(fleet: Fleet, *, now: float) -> str:
         "hypervisors": [_hypervisor(row) for row in fleet.rows],
     }
     return json.dumps(document, indent=2) + "\n"
+
+
+def render_guests_json(guests: GuestList, *, now: float) -> str:
+    """Return the document of one hypervisor's guests, with a line end. null means not known.
+
+    :param now: seconds since the epoch
+    """
+    document = {
+        "version": VERSION,
+        "timestamp_seconds": round(now, 3),
+        "hypervisor": _hypervisor(guests.host),
+        "count": guests.count if guests.are_known else None,
+        "guests": [_guest(row) for row in guests.rows],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _guest(row: GuestRow) -> dict[str, Any]:
+    return {
+        "domain": row.domain,
+        "uuid": row.uuid,
+        "instance_name": row.instance_name or None,
+        "flavor": row.flavor or None,
+        "project_id": row.project_id or None,
+        "project_name": row.project_name or None,
+        "state": row.state_name,
+        "reason": row.reason or None,
+        "fault": row.fault or None,
+        "claimed_vcpus": row.vcpus,
+        "claimed_memory_bytes": row.memory_bytes,
+        "claimed_disk_bytes": row.disk_bytes,
+    }
 
 
 def _hypervisor(row: HostRow) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class GuestRow:
     """One guest. Texts that are not known are empty.
 
     :ivar domain: libvirt's name
-    :ivar project: the project's name; its id if the name is not known, or not to be shown
+    :ivar project_name: empty also where it is not to be shown
     :ivar vcpus: what it claims, pinned ones too; None if that is not known
     :ivar reason: libvirt's word for why it is in its state
     :ivar fault: what is wrong with it, in words
@@ -57,14 +57,19 @@ class GuestRow:
     uuid: str
     instance_name: str
     flavor: str
-    project: str
     project_id: str
+    project_name: str
     state: DomainState
     reason: str
     vcpus: int | None
     memory_bytes: int | None
     disk_bytes: int | None
     fault: str
+
+    @property
+    def project(self) -> str:
+        """The project's name; its id if the name is not known, or not to be shown."""
+        return self.project_name or self.project_id
 
     @property
     def state_name(self) -> str:
@@ -138,8 +143,8 @@ def _make_guest_row(
         uuid=record.uuid,
         instance_name=instance.instance_name,
         flavor=_get_flavor(guest),
-        project=(instance.project_name if show_owner_names else "") or instance.project_id,
         project_id=instance.project_id,
+        project_name=instance.project_name if show_owner_names else "",
         state=record.state,
         reason=_describe_reason(record, reason, resources),
         vcpus=_add(claim, ResourceClass.VCPU, ResourceClass.PCPU),

@@ -69,7 +69,10 @@ def _describe_shut_off(guests: GuestList) -> str:
     if not count or vcpus is None or memory is None:
         return ""
     disk = guests.shut_off.get(ResourceClass.DISK_GB)
-    amounts = [f"{format_count(vcpus)} vCPUs", f"{format_bytes(memory * MIB)} of memory"]
+    amounts = [
+        f"{format_count(vcpus)} vCPU{'' if vcpus == 1 else 's'}",
+        f"{format_bytes(memory * MIB)} of memory",
+    ]
     amounts += [f"{format_bytes(disk * GIB)} of disk"] if disk is not None else []
     who = (
         "1 guest that is shut off holds"

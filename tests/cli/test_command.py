@@ -307,3 +307,29 @@ def test_a_file_that_is_no_text_for_the_test_driver_is_one_line(
     assert "reason=connect" in line
     assert message in line
     assert "check the path" in line
+
+
+DEMO = f"test://{CHECKOUT}/deploy/demo/hypervisor.xml"
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_the_guests_of_one_hypervisor_are_printed(form: str) -> None:
+    """Only that one is asked: the other one does not answer."""
+    result = run(
+        "--once", f"--format={form}", "--guests", DEMO, "--libvirt.uri", DEMO, "--libvirt.uri", UNREACHABLE
+    )
+    assert result.returncode == 0, result.stderr
+    if form == "json":
+        document = json.loads(result.stdout)
+        assert document["count"] == len(document["guests"]) == 7
+        assert {each["state"] for each in document["guests"]} == {"running", "paused", "shutoff"}
+    else:
+        assert "7 guests, 6 active." in result.stdout
+        assert len(result.stdout.partition("GUEST")[2].splitlines()) == 1 + 7
+
+
+def test_guests_of_a_hypervisor_that_is_not_configured_are_one_clear_line() -> None:
+    result = run("--once", "--format=table", "--guests=kvm09", "--libvirt.uri", "test:///default")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("--guests: found 'kvm09', expected one of 'test:///default'")

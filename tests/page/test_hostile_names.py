@@ -11,7 +11,8 @@ from playwright.sync_api import Browser
 
 from exporter.model import NovaFlavor, NovaInstance, Problem, Severity
 from exporter.page.fleet import make_fleet
-from exporter.page.table import Medium, render_table
+from exporter.page.table import render_table
+from exporter.page.text_table import Medium
 from tests.support.browser import visit
 from tests.support.exporter_process import Scrape, serve
 from tests.support.guests import file_disk, guest_xml, make_qcow2

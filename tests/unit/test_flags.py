@@ -37,6 +37,7 @@ def test_without_flags_nothing_is_said() -> None:
         check=False,
         once=False,
         form="metrics",
+        guests=None,
     )
 
 
@@ -48,6 +49,7 @@ def test_every_flag_reaches_its_field() -> None:
         "--config.check",
         "--once",
         "--format=json",
+        "--guests=kvm01",
         "--libvirt.uri=qemu:///system",
         "--libvirt.uri=test:///default",
         "--instances-path=/srv",
@@ -75,7 +77,14 @@ def test_every_flag_reaches_its_field() -> None:
         check=True,
         once=True,
         form="json",
+        guests="kvm01",
     )
+
+
+@pytest.mark.parametrize("flags", [[], ["--once"], ["--once", "--format=metrics"]])
+def test_guests_are_printed_for_people(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = "--guests needs --once and --format table or json"
+    assert refuse(capsys, "--guests=kvm01", *flags) == f"hypervisor-exporter: {message}"
 
 
 def test_a_format_is_that_of_one_scrape(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from exporter.model import FlavorSlots, HostView, ResourceClass, Storage
 from exporter.page.document import render_json
 from exporter.page.fleet import Fleet, make_fleet
-from exporter.page.table import Medium, render_table
+from exporter.page.table import render_table
+from exporter.page.text_table import Medium
 from exporter.web.page import render_page
 from tests.support.records import GIB, make_inventory, make_snapshot, make_storage_identity, make_view
 

@@ -13,7 +13,8 @@ from exporter.model import Problem, Resources, Severity
 from exporter.page.document import render_json
 from exporter.page.fleet import Fleet, make_fleet
 from exporter.page.quantity import UNKNOWN
-from exporter.page.table import Medium, find_medium, render_table
+from exporter.page.table import render_table
+from exporter.page.text_table import Medium, find_medium
 from tests.support.records import make_inventory, make_snapshot, make_view
 from tests.support.simulated_hypervisors import mixed_fleet
 
