@@ -164,7 +164,7 @@ def measure_prometheus(exposition: Exposition, hypervisors: int, seconds: float)
         found = {
             "hypervisors that answered": ask('count(up{job="hypervisors"} == 1)'),
             "series in the head": ask("prometheus_tsdb_head_series"),
-            "series recorded": ask('count({__name__=~"(hypervisor|storage|cluster|target):.+"})'),
+            "series recorded": ask('count({__name__=~"(guest|hypervisor|storage|cluster|target):.+"})'),
             "resident bytes": ask('process_resident_memory_bytes{job="prometheus"}'),
             "processor seconds per second": ask('rate(process_cpu_seconds_total{job="prometheus"}[1m])'),
             "seconds for all rules": ask("sum(prometheus_rule_group_last_duration_seconds)"),

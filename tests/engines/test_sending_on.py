@@ -211,7 +211,7 @@ def recorded(engine: Engine) -> Found:
         labels_of(sample["metric"]): ""
         if sample["metric"]["__name__"] in MOVING
         else f"{float(sample['value'][1]):.9g}"
-        for sample in engine.series.query('{__name__=~"(hypervisor|storage|cluster|target):.+"}')
+        for sample in engine.series.query('{__name__=~"(guest|hypervisor|storage|cluster|target):.+"}')
     }
 
 

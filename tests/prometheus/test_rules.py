@@ -73,7 +73,7 @@ def test_prometheus_takes_the_example(path: Path) -> None:
 def test_alertmanager_takes_its_example_and_that_knows_the_alerts() -> None:
     path = PROMETHEUS / "alertmanager.yaml"
     assert "SUCCESS" in _run("amtool", "check-config", path)
-    named = set(re.findall(r"\b(?:Hypervisor|Cluster)[A-Z]\w+", path.read_text()))
+    named = set(re.findall(r"\b(?:Hypervisor|Cluster|Guest)[A-Z]\w+", path.read_text()))
     assert named <= set(ALERTS)
 
 
@@ -104,7 +104,7 @@ def test_no_rule_names_a_group() -> None:
 
 def test_every_recorded_series_that_is_used_is_recorded() -> None:
     for rule in RULES:
-        used = set(re.findall(r"\b(?:hypervisor|storage|cluster|target):\w+:\w+", str(rule["expr"])))
+        used = set(re.findall(r"\b(?:guest|hypervisor|storage|cluster|target):\w+:\w+", str(rule["expr"])))
         assert used <= RECORDED, rule
 
 
@@ -141,7 +141,9 @@ def test_every_threshold_belongs_to_an_alert_and_every_alert_finds_its_own() -> 
     compared = {
         (rule["alert"], name)
         for rule in ALERTS.values()
-        for name in re.findall(r'hypervisor:alert:threshold\{alert="(\w+)"\}', str(rule["expr"]))
+        for name in re.findall(
+            r'hypervisor:alert:threshold\{alert="(\w+)"(?:,of="\w*")?\}', str(rule["expr"])
+        )
     }
     assert compared == {(name, name) for name in recorded}
 
@@ -163,7 +165,7 @@ def test_every_link_and_every_recorded_series_of_a_page_is_there(page: Path) -> 
     text = page.read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
-    assert set(re.findall(r"\b(?:hypervisor|storage|cluster|target):\w+:\w+", text)) <= RECORDED
+    assert set(re.findall(r"\b(?:guest|hypervisor|storage|cluster|target):\w+:\w+", text)) <= RECORDED
 
 
 DECLARED = {

@@ -27,7 +27,7 @@ RULES_OF_SHARED_STORAGE = (
     *("storage:resource:used", "storage:resource:used_ratio"),
 )
 
-_RECORDED = re.compile(r"\b(?:hypervisor|storage|cluster|target):\w+:\w+")
+_RECORDED = re.compile(r"\b(?:guest|hypervisor|storage|cluster|target):\w+:\w+")
 
 
 def write_for_promtool(unit_tests: Path, directory: Path) -> list[Path]:
@@ -91,7 +91,7 @@ def _is_read(rule: Rule, expressions: Sequence[str]) -> bool:
     if "record" not in rule:
         return False
     alert = rule.get("labels", {}).get("alert")
-    selector = "" if alert is None else rf"""(?:(?!{{)|{{alert="{alert}"}})"""
+    selector = "" if alert is None else rf"""(?:(?!{{)|{{alert="{alert}"[,}}])"""
     reading = re.compile(rf"\b{rule['record']}\b{selector}")
     return any(reading.search(expression) for expression in expressions)
 
