@@ -49,6 +49,7 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 	@$(INSTALL_PACKAGES) test image deb packages
 	@scripts/fetch-engines
 	@scripts/fetch-guest-kernel
+	@scripts/fetch-debian-exporter
 	@echo '==> Testing (pytest)'
 	@left_out=; [ -d $(NOVA) ] || { left_out=--ignore=tests/conformance; \
 	    echo '==> Skipped: tests/conformance compares with Nova itself, and only Debian has Nova (python3-nova)'; }; \
@@ -102,9 +103,10 @@ lint: $(VENV)/.dev ## Check style and types
 check: lint test ## Check style and types, and run all tests
 
 .PHONY: docs
-docs: $(VENV)/.dev ## Write docs/metrics.md, the man page and the completion from the declarations
-	@echo '==> Writing docs/metrics.md, the man page and the completion'
+docs: $(VENV)/.dev ## Write docs/metrics.md, the tables of docs/migrating.md, the man page and the completion from the declarations
+	@echo '==> Writing docs/metrics.md, docs/migrating.md, the man page and the completion'
 	@$(BIN)/python -m scripts.generate_docs
+	@$(BIN)/python -m scripts.generate_names
 	@$(BIN)/python -m scripts.generate_manual
 
 .PHONY: dashboards

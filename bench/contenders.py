@@ -13,7 +13,7 @@ from typing import Any
 from bench.floor import Floor
 from bench.measure import Prometheus
 from tests.support.debian_exporter import NAME as DEBIAN_EXPORTER
-from tests.support.debian_exporter import is_installed, serve_debian_exporter
+from tests.support.debian_exporter import find_program, serve_debian_exporter
 from tests.support.exporter_process import serve
 from tests.support.oracle import NovaOracle, OracleError
 
@@ -74,7 +74,7 @@ def floor(uri: str, images: Path) -> Iterator[Contender]:
 @contextlib.contextmanager
 def debian_exporter(uri: str) -> Iterator[Contender | None]:
     """Run Debian's exporter; None where it is not installed."""
-    if not is_installed():
+    if find_program() is None:
         yield None
         return
     with serve_debian_exporter(uri) as exporter, client(exporter.address) as prometheus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -23,7 +23,16 @@ from exporter.guest_use import (
     InterfaceCounters,
     MemoryStatistics,
 )
-from exporter.model import DomainState, Guest, HostView, Interface, NovaFlavor, NovaInstance
+from exporter.model import (
+    DomainState,
+    Guest,
+    HostView,
+    Interface,
+    NovaFlavor,
+    NovaInstance,
+    Problem,
+    Severity,
+)
 from exporter.scrape import collect_families
 from exporter.web.exposition import render_openmetrics, render_text
 from tests.support.records import (
@@ -164,6 +173,22 @@ def make_names_view(
     return make_view(snapshot=make_snapshot(parts=parts, domains_by_state=counts, running_vms=1))
 
 
+def with_parts(**changes: object) -> HostView:
+    """Return the same with other parts, by their names with underscores; None leaves one out."""
+    view = make_names_view()
+    assert view.snapshot is not None
+    new = {name.replace("_", " "): part for name, part in changes.items()}
+    parts = {**view.snapshot.resources.parts, **new}
+    resources = replace(view.snapshot.resources, parts=parts)
+    return replace(view, snapshot=replace(view.snapshot, resources=resources))
+
+
+def make_chosen(**changes: Any) -> ChosenGuests:
+    """Return the one guest as the guests that are shown."""
+    record = make_domain(1, name="instance-1")
+    return ChosenGuests(guests=(ChosenGuest(record=record, guest=GUEST),), omitted=0, **changes)
+
+
 def render(names: str, *views: HostView) -> str:
     """Return the lines that the other exporter has, without their help."""
     text = render_text(collect_families(views, [COLLECTORS[names]])).decode()
@@ -259,50 +284,53 @@ def test_a_state_is_its_number_and_its_text() -> None:
 
 
 def test_a_guest_that_does_not_answer_has_timed_out() -> None:
-    view = make_names_view()
-    assert view.snapshot is not None
     told = GuestsStatistics(statistics={}, is_responsive={UUID: False}, is_suspended=False)
-    parts = {**view.snapshot.resources.parts, "guest statistics": told}
-    resources = replace(view.snapshot.resources, parts=parts)
-    text = render("inovex", replace(view, snapshot=replace(view.snapshot, resources=resources)))
+    text = render("inovex", with_parts(guest_statistics=told))
     assert 'libvirt_domain_timed_out{domain="instance-1"} 1.0\n' in text
     assert "block_stats_read_bytes" not in text
 
 
 def test_a_remote_guest_has_its_cpu_time_and_interfaces_as_its_hypervisor_tells_them() -> None:
-    view = make_names_view()
-    assert view.snapshot is not None
     statistics = replace(STATISTICS, cpu_ns=4_000_000_000, interfaces=USE.interfaces)
     told = GuestsStatistics(statistics={UUID: statistics}, is_responsive={}, is_suspended=False)
-    parts = {**view.snapshot.resources.parts, "guest statistics": told}
-    del parts["guest use"]
-    resources = replace(view.snapshot.resources, parts=parts)
-    text = render("debian", replace(view, snapshot=replace(view.snapshot, resources=resources)))
+    text = render("debian", with_parts(guest_statistics=told, guest_use=None))
     assert f'libvirt_domain_info_cpu_time_seconds_total{{domain="instance-1",uuid="{UUID}"}} 4.0\n' in text
     assert "libvirt_domain_interface_stats_receive_bytes_total" in text
 
 
 def test_the_names_of_owners_can_be_left_out() -> None:
-    view = make_names_view()
-    assert view.snapshot is not None
-    parts = dict(view.snapshot.resources.parts)
-    chosen = parts["chosen guests"]
-    assert isinstance(chosen, ChosenGuests)
-    parts["chosen guests"] = replace(chosen, show_owner_names=False)
-    resources = replace(view.snapshot.resources, parts=parts)
-    for names, id_label in (("inovex", "project_id"), ("tinkoff", "project_uuid")):
-        text = render(names, replace(view, snapshot=replace(view.snapshot, resources=resources)))
-        assert (
-            f'{id_label}="project-1",project_name=""' in text
-            or f'project_name="",{id_label}="project-1"' in text
-        )
-        assert 'user_name=""' in text
+    for names in ("inovex", "tinkoff"):
+        text = render(names, with_parts(chosen_guests=make_chosen(show_owner_names=False)))
+        assert all(each in text for each in ('project_name=""', 'user_name=""', '="project-1"', '="user-1"'))
+
+
+def test_labels_that_the_configuration_adds_are_on_all_series_of_a_guest() -> None:
+    """For proxies that separate tenants. A label that the other exporter has too is there once."""
+    view = with_parts(chosen_guests=make_chosen(series_labels=("uuid", "project_id")))
+    for names in COLLECTORS:
+        lines = [line for line in render(names, view).splitlines() if line.startswith("libvirt_domain_")]
+        assert {line.count(f'uuid="{UUID}"') for line in lines} == {1}
+        assert {line.count('project_id="project-1"') for line in lines} == {1}
 
 
 @pytest.mark.parametrize("names", COLLECTORS)
 def test_a_hypervisor_that_is_down_shows_only_that(names: str) -> None:
     view = replace(make_names_view(), is_up=False, snapshot=None)
     assert render(names, view) == "# TYPE libvirt_up gauge\nlibvirt_up 0.0\n"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "up"), [(("incomplete",), 1), (("timeout",), 0), (("incomplete", "timeout"), 0)]
+)
+def test_libvirt_is_up_if_it_answers_though_numbers_of_the_host_are_missing(
+    reasons: tuple[str, ...], up: int
+) -> None:
+    problems = [
+        Problem(severity=Severity.FATAL, reason=reason, subject=reason, message="x") for reason in reasons
+    ]
+    noted = Problem(severity=Severity.ERROR, reason="storage", subject="", message="x")
+    view = replace(make_names_view(), is_up=False, problems=(*problems, noted))
+    assert f"libvirt_up {up}.0\n" in render("inovex", view)
 
 
 @pytest.mark.parametrize("names", COLLECTORS)

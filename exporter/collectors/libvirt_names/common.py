@@ -152,12 +152,12 @@ MEMORY: tuple[Column[Domain], ...] = (
 VCPU_TIMES: tuple[Column[DomainVcpu], ...] = (
     counter(
         "libvirt_domain_vcpu_time_seconds_total",
-        "hypervisor_guest_vcpu_seconds_total",
+        "hypervisor_guest_one_vcpu_seconds_total",
         lambda vcpu: from_ns(vcpu.run_ns),
     ),
     counter(
         "libvirt_domain_vcpu_delay_seconds_total",
-        "the vCPU's part of hypervisor_guest_vcpu_delay_seconds_total",
+        "hypervisor_guest_one_vcpu_delay_seconds_total",
         lambda vcpu: from_ns(vcpu.delay_ns),
     ),
 )

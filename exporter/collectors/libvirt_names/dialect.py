@@ -9,18 +9,19 @@ from exporter.collectors.libvirt_names.domains import list_domains
 from exporter.collectors.libvirt_names.tables import AnyTable
 from exporter.label import make_label_value
 from exporter.metric import Metric, Sample, Series
-from exporter.model import HostView, Resources, Snapshot, StoragePool
+from exporter.model import HostView, Resources, Severity, Snapshot, StoragePool
 
 UP = Metric(
     name="libvirt_up",
-    help="The same as hypervisor_up.",
+    help="1 if libvirt answered in the last refresh, also if numbers of the host are missing.",
     labels=(),
-    source="hypervisor_up",
+    source="hypervisor_up, or 1 where only numbers of the host are missing",
     more_labels=True,
     is_foreign=True,
 )
 
 Pair = tuple[str, str]
+_INCOMPLETE = "incomplete"  # the reason if libvirt answers, and numbers are missing that Nova requires
 _RUNNING = 2  # virStoragePoolState: VIR_STORAGE_POOL_RUNNING
 _POOL_INFO = "virStoragePoolGetInfo"
 
@@ -101,7 +102,8 @@ class Dialect:
 
     def collect_view(self, view: HostView, more: tuple[Pair, ...]) -> Iterator[Sample]:
         """Yield whether the hypervisor answers, also while it does not."""
-        yield from UP.samples(view.is_up, **dict(more))
+        fatal = {problem.reason for problem in view.problems if problem.severity is Severity.FATAL}
+        yield from UP.samples(view.is_up or fatal == {_INCOMPLETE}, **dict(more))
 
 
 def make_host_metric(name: str, same_as: str, *labels: str) -> Metric:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from exporter.collectors.guests.rows import describe
 from exporter.guest_use import (
+    ChosenGuest,
     ChosenGuests,
     DiskCounters,
     GuestsStatistics,
@@ -30,11 +31,9 @@ _REMOVABLE = ("cdrom", "floppy")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Domain:
-    """A guest that is shown, with all that is known of it.
+    """A guest that is shown, with all that is known of it."""
 
-    :ivar kept: what is kept of it until the next scrape, as long as its XML is the same
-    """
-
+    chosen: ChosenGuest
     uuid: str
     name: str
     state: int  # virDomainState
@@ -47,12 +46,23 @@ class Domain:
     memory: MemoryStatistics
     is_responsive: bool | None
     show_owner_names: bool
-    kept: dict[object, Any]
+    series_labels: tuple[str, ...]  # labels of hypervisor_guest_info that all its series have
+
+    @property
+    def domain(self) -> Domain:
+        """Itself, as with its disks."""
+        return self
 
     @property
     def key(self) -> object:
-        """What its labels depend on, beside its XML."""
-        return self.state, self.show_owner_names
+        """Nothing: there is one row for it."""
+        return None
+
+    @property
+    def more_labels(self) -> dict[str, str]:
+        """The labels that the configuration adds to all its series."""
+        identity = describe(self.chosen, show_owner_names=self.show_owner_names)
+        return {name: identity[name] for name in self.series_labels}
 
     @property
     def instance(self) -> NovaInstance:
@@ -83,11 +93,6 @@ class DomainDisk:
     domain: Domain
     disk: Disk
     counters: DiskCounters
-
-    @property
-    def kept(self) -> dict[object, Any]:
-        """Its guest's."""
-        return self.domain.kept
 
     @property
     def key(self) -> object:
@@ -124,11 +129,6 @@ class DomainInterface:
     counters: InterfaceCounters | None
 
     @property
-    def kept(self) -> dict[object, Any]:
-        """Its guest's."""
-        return self.domain.kept
-
-    @property
     def key(self) -> object:
         """Which of the guest's interfaces it is."""
         return self.interface.target
@@ -147,11 +147,6 @@ class DomainVcpu:
     number: int
     run_ns: int | None
     delay_ns: int | None
-
-    @property
-    def kept(self) -> dict[object, Any]:
-        """Its guest's."""
-        return self.domain.kept
 
     @property
     def key(self) -> object:
@@ -173,6 +168,7 @@ def _list_domains(snapshot: Snapshot, chosen: ChosenGuests) -> Iterator[Domain]:
         use = _NO_USE if uses is None else uses.use.get(record.uuid, _NO_USE)
         statistics = _NO_STATISTICS if told is None else told.statistics.get(record.uuid, _NO_STATISTICS)
         yield Domain(
+            chosen=each,
             uuid=record.uuid,
             name=record.name,
             state=record.state.value,
@@ -185,7 +181,7 @@ def _list_domains(snapshot: Snapshot, chosen: ChosenGuests) -> Iterator[Domain]:
             memory=statistics.memory or _NO_MEMORY,
             is_responsive=None if told is None else told.is_responsive.get(record.uuid),
             show_owner_names=chosen.show_owner_names,
-            kept=each.kept,
+            series_labels=chosen.series_labels,
         )
 
 

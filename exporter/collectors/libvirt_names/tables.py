@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from exporter.collectors.libvirt_names.domains import Domain, DomainDisk, DomainInterface, DomainVcpu
 from exporter.label import make_label_value
@@ -19,8 +19,8 @@ class _Row(Protocol):
     """What a table has a series of."""
 
     @property
-    def kept(self) -> dict[object, Any]:
-        """What is kept of its guest until the next scrape."""
+    def domain(self) -> Domain:
+        """Whose it is."""
 
     @property
     def key(self) -> object:
@@ -89,11 +89,14 @@ class Table(Generic[Row]):
 
     def _get_labels(self, row: Row, more: tuple[tuple[str, str], ...]) -> LabelSet:
         """Return a row's labels: the same object in each scrape, so that they are rendered once."""
-        key = (self, row.key, more)
-        labels: LabelSet | None = row.kept.get(key)
+        domain = row.domain
+        kept = domain.chosen.kept
+        # What else the labels depend on than the guest's XML, as long as which `kept` is the same.
+        key = (self, row.key, more, domain.state, domain.show_owner_names, domain.series_labels)
+        labels: LabelSet | None = kept.get(key)
         if labels is None:
             own = [(name, make_label_value(get(row), length=_MAX_LENGTH)) for name, get in self._labels]
-            labels = row.kept[key] = LabelSet((*own, *more))
+            labels = kept[key] = LabelSet({**domain.more_labels, **dict(own), **dict(more)}.items())
         return labels
 
 
