@@ -9,17 +9,16 @@ from collections.abc import Mapping
 
 from exporter.guest_use import DiskCounters, InterfaceCounters, MemoryStatistics
 
-# What the monitor alone tells. While another call has the guest's job, NOWAIT answers without it.
-_TOLD_BY_THE_MONITOR = frozenset({"balloon.rss", "balloon.last-update", "balloon.available"})
-_READ_REQUESTS = ".rd.reqs"
-
 
 def is_of_the_monitor(statistics: Mapping[str, object]) -> bool:
-    """Whether the guest's monitor was asked, and not only what libvirt knows without it."""
-    return any(
-        name in _TOLD_BY_THE_MONITOR or (name.startswith("block.") and name.endswith(_READ_REQUESTS))
-        for name in statistics
-    )
+    """Whether the guest's monitor was asked, and not only what libvirt knows without it.
+
+    While another call has the guest's job, NOWAIT answers with the balloon's size and the disks' names alone.
+    """
+    if "balloon.last-update" in statistics:
+        return True
+    disks = [name for name in statistics if name.startswith("block.") and name != "block.count"]
+    return any(name.endswith(".rd.reqs") for name in disks) if disks else "balloon.rss" in statistics
 
 
 def parse_disks(statistics: Mapping[str, object]) -> dict[str, DiskCounters]:

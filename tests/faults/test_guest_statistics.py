@@ -6,15 +6,22 @@ told of a frozen guest only by its silence.
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
+from exporter.errors import GoneError
+from exporter.guest_use import DiskCounters
+from exporter.virt.guest_statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
+from exporter.virt.hypervisor import LibvirtHypervisor
 from tests.support.boot_sectors import boot_sector, make_boot_disk
-from tests.support.exporter_process import RunningExporter, Scrape, serve
+from tests.support.exporter_process import RunningExporter, Scrape, scrape_once, serve
 from tests.support.frozen_guests import frozen, frozen_with_jobs_held
-from tests.support.guests import file_disk, guest_xml
+from tests.support.guests import MIB, file_disk, guest_xml, tap_interface
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.waiting import wait_until
 from tests.support.watching import Timed, check_whole, slow, watch
@@ -96,6 +103,73 @@ def test_many_frozen_guests_take_a_quarter_of_the_workers(libvirtd: LibvirtDaemo
         assert exporter.scrape().value("hypervisor_guest_stats_suspended") == 0
 
 
+def test_a_guest_that_is_seen_to_be_stopped_is_not_asked(libvirtd: LibvirtDaemon) -> None:
+    """Shows that it costs no call, where libvirtd's files and the guests' processes can be seen."""
+    _start_guests(libvirtd, "frozen", "well")
+    command = libvirtd.sandbox.command(sys.executable, "-m", "exporter")
+    with _serve(libvirtd, command=command) as exporter:
+        before = _wait_for_all(exporter, 2)
+        with frozen(libvirtd, "frozen"):
+            taken = _watch_until(
+                exporter, libvirtd, lambda scrape: scrape.get(_RESPONSIVE, domain="frozen") == 0
+            )
+            frozen_at = time.time()
+            taken += _watch_until(
+                exporter, libvirtd, lambda scrape: _is_read_after(scrape, frozen_at, "well")
+            )
+            check_whole(taken, before)
+            assert max(each.scrape.value("hypervisor_hung_calls") for each in taken) == 0
+        _watch_until(exporter, libvirtd, lambda scrape: scrape.get(_RESPONSIVE, domain="frozen") == 1)
+
+
+def test_what_libvirt_tells_is_what_the_guest_has_done(libvirtd: LibvirtDaemon) -> None:
+    """Shows the disks and interfaces of a guest, also over a network, where no file can be read."""
+    sector = boot_sector(writes=4, sectors=8)
+    disk = file_disk(make_boot_disk(libvirtd.images / "well", sector), format="raw")
+    balloon = "<memballoon model='virtio'><stats period='1'/></memballoon>"
+    domain = libvirtd.start_guest(
+        guest_xml("well", disks=[disk], interfaces=[tap_interface()], balloon=balloon)
+    )
+    wait_until(lambda: domain.blockStats("vda")[3] == 4 * 8 * 512, "the guest to write")
+    hypervisor = LibvirtHypervisor(libvirtd.uri_tcp)
+    hypervisor.connect()
+    told = hypervisor.get_domain_statistics(domain.UUIDString(), ("balloon", "block", "interface"))
+    assert is_of_the_monitor(told)
+    (device,) = parse_interfaces(told)
+    assert device.startswith(("vnet", "tap"))
+    assert parse_disks(told)["vda"] == DiskCounters(
+        read_bytes=domain.blockStats("vda")[1],
+        read_requests=domain.blockStats("vda")[0],
+        read_ns=told["block.0.rd.times"],  # type: ignore[arg-type]
+        written_bytes=4 * 8 * 512,
+        write_requests=4,
+        write_ns=told["block.0.wr.times"],  # type: ignore[arg-type]
+        flush_requests=0,
+        flush_ns=0,
+        size_bytes=MIB,
+        allocated_bytes=(libvirtd.images / "well").stat().st_blocks * 512,
+    )
+    memory = parse_memory(told)
+    assert memory is not None
+    assert (memory.balloon_kib, memory.updated_at) == (16 * 1024, None), "it runs no driver"
+    uuid = domain.UUIDString()
+    assert [each.uuid for each in hypervisor.list_domains()] == [uuid]
+    domain.destroy()
+    domain.undefine()
+    with pytest.raises(GoneError):
+        hypervisor.get_domain_statistics(uuid, ["block"])
+    hypervisor.close()
+
+
+def test_the_first_scrape_and_once_have_the_statistics(libvirtd: LibvirtDaemon) -> None:
+    _start_guests(libvirtd, "a", "b")
+    with _serve(libvirtd) as exporter:
+        assert len(exporter.scrape().series(_TIMESTAMP)) == 2
+    once = scrape_once([_hypervisor(libvirtd)], flags=["--collector.guests"])
+    assert len(once.series(_TIMESTAMP)) == 2
+    assert scrape_once([_hypervisor(libvirtd)]).series(_TIMESTAMP) == []
+
+
 def test_guests_outlive_a_restart_of_libvirtd_and_so_do_their_numbers(libvirtd: LibvirtDaemon) -> None:
     """Shows that counters go on where they were, though nobody could be asked for a while."""
     _start_guests(libvirtd, "well")
@@ -120,15 +194,14 @@ def _start_guests(libvirtd: LibvirtDaemon, *names: str) -> None:
         libvirtd.start_guest(guest_xml(name, disks=[disk]))
 
 
+def _hypervisor(libvirtd: LibvirtDaemon) -> dict[str, Any]:
+    return {"name": "kvm", "uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images)}
+
+
 @contextmanager
-def _serve(libvirtd: LibvirtDaemon) -> Iterator[RunningExporter]:
-    hypervisor: dict[str, Any] = {
-        "name": "kvm",
-        "uri": libvirtd.uri_read_only,
-        "instances_path": str(libvirtd.images),
-    }
-    settings = {"cache_ttl": "0s", "hypervisors": [hypervisor]}
-    with serve(settings, flags=["--collector.guests"]) as exporter:
+def _serve(libvirtd: LibvirtDaemon, *, command: Sequence[str] = ()) -> Iterator[RunningExporter]:
+    settings = {"cache_ttl": "0s", "hypervisors": [_hypervisor(libvirtd)]}
+    with serve(settings, command=command, flags=["--collector.guests"]) as exporter:
         yield exporter
         assert "Traceback" not in exporter.log
 

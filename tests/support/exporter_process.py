@@ -67,17 +67,22 @@ class Scrape:
 
 
 def scrape_once(
-    hypervisors: Sequence[Mapping[str, Any]], *, as_nobody: bool = False, prefix: Sequence[str] = ()
+    hypervisors: Sequence[Mapping[str, Any]],
+    *,
+    as_nobody: bool = False,
+    prefix: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> Scrape:
     """Run `hypervisor-exporter --once` on these hypervisors.
 
     :param hypervisors: entries of the configuration file's list of that name
     :param as_nobody: whether to run it as an unprivileged user
     :param prefix: a command to run it with, such as nsenter's
+    :param flags: more flags, such as --collector.guests
     """
     with _config_file({"hypervisors": hypervisors}) as config:
         result = subprocess.run(
-            [*prefix, *_command(as_nobody), "--once", "--config.file", str(config)],
+            [*prefix, *_command(as_nobody), "--once", "--config.file", str(config), *flags],
             cwd=_CHECKOUT,
             capture_output=True,
             text=True,

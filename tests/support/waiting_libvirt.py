@@ -107,6 +107,7 @@ class WaitingLibvirt:
         self.online_cpus: frozenset[int] | Exception = frozenset(range(8))
         self.available_cpus = frozenset(range(8))
         self.busy: set[str] = set()
+        self.control_errors: dict[str, Exception] = {}
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
         self._held: dict[str, Hold] = {}
@@ -223,6 +224,8 @@ class WaitingConnection:
 
     def is_guest_busy(self, uuid: str) -> bool:
         self._libvirt.asked.append(("busy", uuid))
+        if uuid in self._libvirt.control_errors:
+            raise self._libvirt.control_errors[uuid]
         return uuid in self._libvirt.busy
 
     def get_volume_size(self, path: str) -> ImageSize:

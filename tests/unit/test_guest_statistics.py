@@ -417,6 +417,25 @@ def test_a_driver_without_statistics_is_asked_once_for_each_connection() -> None
     assert bench.scrape(1, 2) == [1]
 
 
+def test_a_driver_that_tells_nothing_is_noted_and_asked_no_more() -> None:
+    """Shows libvirt's test driver, which has the call and no statistics."""
+    bench = Bench()
+    bench.libvirt.statistics = {make_uuid(number): {} for number in (1, 2)}
+    assert bench.scrape(1, 2) == [1]
+    message = "no statistics of guests: libvirt's driver of this hypervisor tells none"
+    assert bench.list_problems() == [(Severity.NOTE, "unsupported", message)]
+    assert bench.scrape(1, 2) == []
+
+
+def test_a_driver_that_does_not_tell_who_has_a_job_is_asked_for_statistics_all_the_same() -> None:
+    bench = Bench()
+    bench.libvirt.statistics[make_uuid(1)] = STATISTICS_WITHOUT_MONITOR
+    bench.libvirt.control_errors[make_uuid(1)] = UnsupportedError("no virDomainGetControlInfo")
+    assert bench.scrape(1, 2) == [1, 2]
+    assert bench.list_problems() == []
+    assert told(bench.show(1, 2)) == {2}
+
+
 def test_a_lost_connection_ends_the_round_and_the_next_one_goes_on() -> None:
     """Shows a restart of libvirtd: guests and their counters outlive it."""
     bench = Bench()
@@ -573,7 +592,7 @@ def test_the_numbers_of_guests_that_answer_are_the_same_whatever_the_others_do(
                     "busy": STATISTICS_WITHOUT_MONITOR,
                     "gone": GoneError("gone"),
                     "broken": HypervisorError("internal error"),
-                    "silent": {},
+                    "silent": {**STATISTICS_WITHOUT_MONITOR, "block.count": 0},
                 }[fate]
         well = [number for number, fate in enumerate(fates) if fate == "well"]
         bench.scrape(*range(len(fates)))

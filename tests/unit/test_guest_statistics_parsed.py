@@ -19,6 +19,9 @@ from tests.support.waiting_libvirt import STATISTICS, STATISTICS_WITHOUT_MONITOR
         ({}, False),
         ({"block.0.name": "vda", "block.0.rd.reqs": 0}, True),
         ({"balloon.rss": 7}, True),
+        ({"balloon.rss": 7, "block.count": 0}, True),
+        ({"balloon.rss": 7, "block.0.name": "vda"}, False),
+        ({"balloon.last-update": 0, "block.0.name": "hdc"}, True),
     ],
 )
 def test_an_answer_of_the_monitor_is_told_from_one_without_it(

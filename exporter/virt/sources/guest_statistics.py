@@ -224,9 +224,10 @@ class GuestStatisticsRounds(Source):
         try:
             cpu_ns = hypervisor.get_domain_info(uuid).cpu_time_ns if self._asks_host else None
             statistics = hypervisor.get_domain_statistics(uuid, self._choose_groups(guest))
+            if not statistics:
+                raise UnsupportedError("libvirt's driver of this hypervisor tells none")
             is_told = is_of_the_monitor(statistics)
-            # Only for a guest whose job another client has: is it at work, or does it wait for the guest?
-            is_busy = not is_told and hypervisor.is_guest_busy(uuid)
+            is_busy = not is_told and _is_busy(uuid, hypervisor)
         except (ConnectionLostError, NoAnswerError):
             raise
         except GoneError:
@@ -297,7 +298,7 @@ class GuestStatisticsRounds(Source):
         statistics = known.statistics
         if not self._counts_still(known.told_at):
             statistics = replace(statistics, disks={}, memory=None)
-        if not self._counts_still(known.host_told_at):
+        if statistics.cpu_ns is not None and not self._counts_still(known.host_told_at):
             statistics = replace(statistics, cpu_ns=None, interfaces={})
         return statistics
 
@@ -366,6 +367,16 @@ class GuestStatisticsRounds(Source):
                 advice=advice,
             ),
         )
+
+
+def _is_busy(uuid: str, hypervisor: WaitingHypervisor) -> bool:
+    """Whether another client has a guest's job and waits for the guest, instead of being at work on it."""
+    try:
+        return hypervisor.is_guest_busy(uuid)
+    except (ConnectionLostError, NoAnswerError):
+        raise
+    except HypervisorError:
+        return False  # the driver has no such call
 
 
 def _may_be_asked(record: DomainRecord) -> bool:
