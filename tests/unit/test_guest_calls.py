@@ -120,6 +120,27 @@ def test_an_answer_in_the_moment_in_which_a_guest_is_given_up_costs_the_next_one
     assert bench.answered == ["a", "b"]
 
 
+def test_a_question_may_have_a_timeout_of_its_own() -> None:
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        asked_at = bench.clock.now
+        bench.calls.ask([bench.make_job("a")], seconds=20, timeout=8 * TIMEOUT)
+        assert 8 * TIMEOUT < bench.clock.now - asked_at < 9 * TIMEOUT
+
+
+@pytest.mark.parametrize(("does_not_queue", "is_asked_first"), [(True, 0), (False, 1)])
+def test_while_a_guest_hangs_only_calls_that_would_queue_ask_first_whether_a_guest_is_busy(
+    does_not_queue: bool, is_asked_first: int
+) -> None:
+    """Shows that a call that libvirt answers at once for a busy guest costs no second one."""
+    bench = Bench()
+    with bench.libvirt.held("a"):
+        bench.ask("a")
+        bench.calls.ask([replace(bench.make_job("b"), does_not_queue=does_not_queue)], seconds=20)
+        assert bench.libvirt.asked.count(("busy", "b")) == is_asked_first
+    assert "b" in bench.answered
+
+
 def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> None:
     """Shows that the rest is not asked at all, so that libvirtd keeps most of its workers for others."""
     bench = Bench()

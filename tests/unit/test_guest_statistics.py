@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.settings import GuestsConfig
 from exporter.errors import ConnectionLostError, DeniedError, GoneError, HypervisorError, UnsupportedError
 from exporter.guest_use import ChosenGuest, ChosenGuests, DiskCounters, GuestsStatistics, InterfaceCounters
 from exporter.model import DomainInfo, DomainState, Interface, Severity
@@ -84,7 +85,8 @@ class Bench:
         self.libvirt.take_asked()
         self.want(*guests)
         self.do_what_is_due()
-        return [int(uuid[-12:], 16) for call, uuid in self.libvirt.take_asked() if call == "statistics"]
+        self.asked = self.libvirt.take_asked()
+        return [int(uuid[-12:], 16) for call, uuid in self.asked if call == "statistics"]
 
     def show(self, *guests: ChosenGuest | int) -> GuestsStatistics:
         """Return what a refresh would show now, without what would follow it."""
@@ -299,6 +301,7 @@ def test_a_frozen_guest_costs_the_others_nothing_and_itself_one_call() -> None:
         asked_at = bench.clock.now + 30
         assert bench.scrape(1, 2, 3) == [1, 3], "it is not asked again while that call hangs"
         assert bench.clock.now == asked_at, "nobody waits for it any more"
+        assert {call for call, _ in bench.asked} == {"statistics"}, "nor are two calls made for each"
         assert bench.calls.hung == 1
         assert told(bench.show(1, 2, 3)) == {1, 2, 3}, "its last numbers are shown"
         for _ in range(4):
@@ -379,9 +382,21 @@ def test_another_run_of_a_guest_has_nothing_of_the_last_one() -> None:
     again = choose(1, id=78)
     with bench.libvirt.held(make_uuid(1)):
         bench.scrape(restarted)
+        bench.clock.now += 30
         bench.want(again)
     assert told(bench.show(again)) == set()
     assert responsive(bench.show(again)) == {}
+
+
+def test_a_late_answer_of_the_last_run_does_not_keep_the_next_one_from_being_shown() -> None:
+    bench = Bench()
+    restarted = choose(1, id=77)
+    with bench.libvirt.held(make_uuid(1)):
+        bench.scrape(1)
+        bench.clock.now += 30
+        bench.want(restarted)
+    bench.do_what_is_due()
+    assert told(bench.show(restarted)) == {1}
 
 
 @pytest.mark.parametrize("error", [GoneError("gone"), HypervisorError("End of file from monitor")])
@@ -391,6 +406,22 @@ def test_a_guest_that_ends_in_the_middle_of_a_round_costs_the_others_nothing(err
     assert bench.scrape(1, 2, 3) == [1, 2, 3]
     assert told(bench.show(1, 3)) == {1, 3}
     assert bench.list_problems() == [], "it is not there any more"
+
+
+def test_an_error_of_a_guest_that_is_not_shown_any_more_is_none() -> None:
+    bench = Bench()
+
+    class Ending(dict[str, Any]):
+        def get(self, uuid: str, _default: object = None) -> Any:
+            if uuid == make_uuid(1):
+                return STATISTICS
+            bench.want(1)
+            return HypervisorError("End of file from monitor")
+
+    bench.libvirt.statistics = Ending()
+    bench.want(2, 1)
+    bench.do_what_is_due()
+    assert bench.list_problems() == []
 
 
 def test_an_error_of_many_guests_is_one_problem() -> None:
@@ -413,6 +444,9 @@ def test_a_driver_without_statistics_is_asked_once_for_each_connection() -> None
     expected = [(Severity.NOTE, "unsupported", "no statistics of guests: not supported")]
     assert bench.list_problems() == expected
     assert bench.scrape(1, 2) == []
+    bench.clock.now += 30
+    bench.want(1, 2)
+    assert bench.rounds.list_jobs() == ()
     bench.rounds.note_reconnected()
     assert bench.scrape(1, 2) == [1]
 
@@ -488,6 +522,9 @@ def test_a_guest_without_balloon_statistics_has_no_account_of_its_own() -> None:
     assert (severity, reason) == (Severity.NOTE, "unsupported")
     assert message == "4 guests do not tell how they use their memory: guest1, guest2, guest3, …"
     assert "mem_stats_period_seconds" in bench.rounds.get_problems()[0].advice
+    paused = [choose(number, state=DomainState.PAUSED, reason=USER) for number in range(1, 6)]
+    bench.show(*paused)
+    assert bench.list_problems() == [], "one that does not run cannot"
     bench.libvirt.statistics.clear()
     bench.scrape(*guests)
     assert bench.list_problems() == []
@@ -526,9 +563,9 @@ def test_a_remote_guest_whose_job_is_held_tells_what_needs_no_monitor() -> None:
     statistics = bench.show(1).statistics[make_uuid(1)]
     assert (statistics.cpu_ns, set(statistics.interfaces), set(statistics.disks)) == (88, {"tap1"}, {"vda"})
     assert statistics.read_at == read_at
-    bench.clock.now += GRACE - 1
-    bench.scrape(after=0)
-    assert bench.show(1).statistics == {}
+    bench.clock.now += GRACE + 1
+    statistics = bench.show(1).statistics[make_uuid(1)]
+    assert (statistics.cpu_ns, statistics.interfaces, statistics.disks) == (None, {}, {})
 
 
 def test_the_interfaces_of_vhost_user_are_not_asked_for() -> None:
@@ -625,12 +662,55 @@ def test_where_nobody_needs_statistics_no_guest_is_asked() -> None:
     assert "guest statistics" not in {source.name for source in bench.driver.sources}
 
 
+def test_a_refresh_asks_no_more_with_statistics_than_without_however_many_guests_hang() -> None:
+    """Shows that no scrape makes a call for them, or waits for one."""
+    asked = []
+    for needs in ({"guests"}, {"guest statistics"}):
+        bench = DriverBench(needs=needs)
+        for number in range(MAX_WAITING + 1):
+            bench.add_guest(number)
+        bench.read()
+        with bench.libvirt.held(*map(make_uuid, range(MAX_WAITING + 1))):
+            bench.do_what_is_due()
+            bench.libvirt.take_asked()
+            began_at = bench.clock.now
+            bench.read()
+            asked.append(bench.libvirt.take_asked())
+            assert bench.clock.now == began_at
+    assert asked[0] == asked[1] == [("list", "")]
+
+
 def test_the_driver_asks_only_the_guests_that_are_shown() -> None:
-    bench = DriverBench(needs={"guest statistics"})
-    bench.add_guest(1)
-    bench.add_guest(2)
+    """Shows that a reload changes who is asked."""
+    bench = DriverBench(needs={"guest statistics"}, guests=GuestsConfig(exclude="guest3"))
+    for number in (1, 2, 3):
+        bench.add_guest(number)
     bench.read()
     bench.do_what_is_due()
     part = bench.read().parts["guest statistics"]
     assert isinstance(part, GuestsStatistics)
     assert set(part.statistics) == {make_uuid(1), make_uuid(2)}
+    bench.reconfigure(guests=GuestsConfig(max=1))
+    bench.clock.now += 30
+    part = bench.read().parts["guest statistics"]
+    assert isinstance(part, GuestsStatistics)
+    assert set(part.statistics) == {make_uuid(1)}
+    bench.libvirt.take_asked()
+    bench.do_what_is_due()
+    assert bench.libvirt.take_asked() == [("statistics", make_uuid(1))]
+
+
+def test_nothing_is_kept_of_guests_that_came_and_went() -> None:
+    bench = Bench()
+    for number in range(0, 2000, 100):
+        bench.libvirt.busy.add(make_uuid(number))
+        bench.libvirt.statistics[make_uuid(number)] = STATISTICS_WITHOUT_MONITOR
+        bench.libvirt.statistics[make_uuid(number + 1)] = HypervisorError("internal error")
+        bench.scrape(*range(number, number + 100))
+    bench.scrape()
+    kept = [
+        value
+        for value in vars(bench.rounds).values()
+        if isinstance(value, dict | frozenset | set) and len(value) > 0
+    ]
+    assert kept == []

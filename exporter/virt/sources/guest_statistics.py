@@ -261,7 +261,7 @@ class GuestStatisticsRounds(Source):
         is_told: bool,
         seconds: float,
     ) -> None:
-        """Keep an answer, unless it is of a guest that has begun anew since."""
+        """Keep an answer. If the guest is not shown any more, or has begun anew, `want` forgets it."""
         now, interfaces = self._clock(), parse_interfaces(statistics)
         disks, memory = parse_disks(statistics), parse_memory(statistics)
         with self._lock:
@@ -269,9 +269,9 @@ class GuestStatisticsRounds(Source):
             if is_told:
                 self._counts[bisect_left(ANSWER_BUCKETS_SECONDS, seconds)] += 1
                 self._total_seconds += seconds
-            if not self._is_wanted(record):
-                return
-            known = self._known.get(record.uuid, _Known(record.id))
+            known = self._known.get(record.uuid)
+            if known is None or known.id != record.id:
+                known = _Known(record.id)
             if self._asks_host:
                 told = replace(known.statistics, cpu_ns=cpu_ns, interfaces=interfaces)
                 known = replace(known, statistics=told, host_told_at=now)
