@@ -19,6 +19,9 @@ Metrics that describe a hypervisor have the label `hypervisor_hostname`. Metrics
 have the label `target`: the configured name, or else the URI without any password. `hypervisor_info` has both
 labels, so it joins the two groups. Metrics with Nova's names keep Nova's units (MiB, GiB); all others use
 base units. A value that is not known has no sample: it is never 0 and never NaN.
+
+With `libvirt_names` in the configuration, guests' numbers also have the names of another exporter:
+[migrating.md](migrating.md) lists them.
 """
 
 
