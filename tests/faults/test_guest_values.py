@@ -6,15 +6,19 @@ The guests do what a boot sector tells them (tests/support/boot_sectors.py), so 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.boot_sectors import SECTOR, boot_sector
+from tests.support.exporter_process import Scrape
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.linux_guests import MEMORY_MIB, start_linux_guest
 from tests.support.migration import OTHER_HOST, migrate
+from tests.support.sandbox import SandboxError
+from tests.support.taps import card_interface, quiet_tap, read_traffic, send_frames
 from tests.support.waiting import wait_until
 from tests.support.working_guests import (
     get_written,
@@ -26,8 +30,10 @@ from tests.support.working_guests import (
 
 KIB = 1024
 
-# What the worker does: 100 requests of 8 sectors.
-_WRITES, _SECTORS = 100, 8
+# What the worker does: 100 requests of 8 sectors, and 7 frames. 30 are sent to it.
+_WRITES, _SECTORS, _SENT, _SENT_BYTES, _RECEIVED, _RECEIVED_BYTES = 100, 8, 7, 200, 30, 100
+
+_LIBVIRTS = {"packets": "pkts"}
 
 # libvirt's own statistics of a disk, by the metric that has them, and what turns them into its unit.
 _DISK_STATISTICS = {
@@ -48,6 +54,61 @@ _BALLOON_STATISTICS = {
     "swap_in_bytes_total": ("swap_in", KIB),
     "swap_out_bytes_total": ("swap_out", KIB),
 }
+
+
+@pytest.fixture(params=["v1", "v2"])
+def grouping_libvirtd(request: pytest.FixtureRequest, libvirt_cache: Path) -> Iterator[LibvirtDaemon]:
+    """A libvirtd that makes a control group for each guest."""
+    try:
+        daemon = LibvirtDaemon(cache=libvirt_cache, cgroups=request.param)
+    except SandboxError as error:
+        pytest.skip(f"control groups of {request.param}: {error}")
+    with daemon:
+        yield daemon
+
+
+def test_cpu_time_and_frames_are_what_was_done_and_what_libvirt_says(
+    grouping_libvirtd: LibvirtDaemon,
+) -> None:
+    """Frames are those that the guest sent and was sent. CPU time is the kernel's, as libvirt tells it."""
+    libvirtd = grouping_libvirtd
+    with quiet_tap("hx-worker") as tap:
+        sector = boot_sector(frames=_SENT, frame_bytes=_SENT_BYTES)
+        works = start_guest(libvirtd, "works", sector, interfaces=[card_interface(tap)])
+        spins = start_guest(libvirtd, "spins", boot_sector(spins=True))
+        sleeps = start_guest(libvirtd, "sleeps", boot_sector())
+        wait_until(lambda: read_traffic(tap).sent_packets == _SENT, "the guest's work to be done")
+        send_frames(tap, _RECEIVED, size=_RECEIVED_BYTES)
+        wait_until(lambda: read_traffic(tap).received_packets == _RECEIVED, "the frames to arrive")
+        with serve_guests(libvirtd) as exporter:
+            wait_for_answers(exporter, "works", "spins", "sleeps")
+            before = {guest.name(): _statistics(guest) for guest in (works, spins, sleeps)}
+            first = exporter.scrape()
+            time.sleep(1)
+            last = exporter.scrape()
+            after = {guest.name(): _statistics(guest) for guest in (works, spins, sleeps)}
+
+    network = {
+        "receive": ("rx", _RECEIVED, _RECEIVED * _RECEIVED_BYTES),
+        "transmit": ("tx", _SENT, _SENT * _SENT_BYTES),
+    }
+    for direction, (libvirts, packets, size) in network.items():
+        for name, expected in (("packets", packets), ("bytes", size), ("errs", None), ("drop", None)):
+            metric = f"hypervisor_guest_network_{direction}_{name}_total"
+            value = last.value(metric, domain="works", device=tap)
+            assert value == after["works"][f"net.0.{libvirts}.{_LIBVIRTS.get(name, name)}"], metric
+            assert expected in (None, value), metric
+
+    # libvirt's CPU time is the same counter of the kernel's, read before and after.
+    for guest in before:
+        used = last.value("hypervisor_guest_cpu_seconds_total", domain=guest)
+        assert before[guest]["cpu.time"] - 1000 <= used * 1e9 <= after[guest]["cpu.time"] + 1000, guest
+    burnt = {guest: _grown(first, last, guest) for guest in before}
+    assert burnt["sleeps"] < burnt["spins"] / 4
+    delay = last.value("hypervisor_guest_vcpu_delay_seconds_total", domain="spins") * 1e9
+    assert before["spins"]["vcpu.0.delay"] - 1000 <= delay <= after["spins"]["vcpu.0.delay"] + 1000
+    together = last.value("hypervisor_guests_cpu_seconds_total")
+    assert together >= sum(last.value("hypervisor_guest_cpu_seconds_total", domain=guest) for guest in before)
 
 
 def test_a_disks_numbers_are_what_was_written_and_what_libvirt_says(libvirtd: LibvirtDaemon) -> None:
@@ -118,3 +179,8 @@ def test_a_guest_that_moves_is_told_on_both_sides(libvirtd: LibvirtDaemon, libvi
 def _statistics(domain: Any) -> dict[str, Any]:
     ((_, statistics),) = domain.connect().domainListGetStats([domain])
     return dict(statistics)
+
+
+def _grown(first: Scrape, last: Scrape, guest: str) -> float:
+    name = "hypervisor_guest_cpu_seconds_total"
+    return last.value(name, domain=guest) - first.value(name, domain=guest)

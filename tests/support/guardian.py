@@ -38,6 +38,7 @@ for group; do # SOURCE=TARGET, the target empty for the whole tree
 done
 umount --recursive --lazy /sys/fs/cgroup 2>/dev/null || true
 [ $# = 0 ] || mount --rbind "$root/cgroup" /sys/fs/cgroup
+while umount --recursive --lazy "$root/cgroup" 2>/dev/null; do :; done
 bind() { mkdir -p "$2"; mount --bind "$root/$1" "$2"; }
 bind etc /etc/libvirt
 bind run /run/libvirt
