@@ -11,13 +11,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter import __version__
-from exporter.collectors import COLLECTORS, libvirt_names
+from exporter.collectors import COLLECTORS, guests, libvirt_names
 from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.compute.places import RefreshPlaces
@@ -66,11 +66,13 @@ from exporter.web.server import Server
 from exporter.web.sockets import bind
 
 if TYPE_CHECKING:
+    from exporter.page.guest_rates import GuestRate
     from exporter.page.text_table import Medium
 
 log = logging.getLogger(__name__)
 
 TARGETS_NAMED = 5  # in an error
+USE_SECONDS = 1.0  # over which --guests measures what guests use
 
 RECONNECT_FIRST_SECONDS = 0.5
 RECONNECT_MAX_SECONDS = 15.0
@@ -110,7 +112,9 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     start_event_loop()
     if command.once:
-        return asyncio.run(end_by_signals(_once(loaded.config, command)))
+        if command.guests is None:
+            return asyncio.run(end_by_signals(_once(loaded.config, command)))
+        return asyncio.run(end_by_signals(_once_guests(loaded.config, command, command.guests)))
     return asyncio.run(_serve(loaded, command, max_open_files=limit))
 
 
@@ -256,25 +260,51 @@ def _bind(address: str) -> socket.socket:
 
 
 async def _once(config: Config, command: CommandLine) -> int:
-    """Print one scrape in one of flags.FORMATS, or the guests of one hypervisor; 0 if all answered."""
+    """Print one scrape in one of flags.FORMATS; 0 if every hypervisor answered."""
     own = OwnMetrics()
     needs = _list_needs(config) if command.form == "metrics" else PAGE_NEEDS
     tracker = ResourceTracker(config, _host_maker(own, needs=needs, reads=needs))
+    _, views = await _read_twice(tracker, config)
+    own.record_load(now=time.time())
+    print_output(_render(views, config, own, command.form))
+    return 0 if all(view.is_up for view in views) else 1
+
+
+async def _once_guests(config: Config, command: CommandLine, target: str) -> int:
+    """Print the guests of one hypervisor; 0 if it answered. The collector `guests` adds what they use."""
+    from exporter.page.guest_rates import GuestRates
+
+    has_use = guests.COLLECTOR in _list_enabled(config)
+    reads = PAGE_NEEDS | guests.COLLECTOR.needs if has_use else PAGE_NEEDS
+    tracker = ResourceTracker(config, _host_maker(OwnMetrics(), needs=PAGE_NEEDS, reads=reads))
+    pause = USE_SECONDS if has_use else 0.0
+    rates = GuestRates()
+    use = None
+    for (view,) in await _read_twice(tracker, config, target=target, pause=pause):
+        use = None if view.snapshot is None else rates.get(view.snapshot)
+    print_output(_render_guests(view, use, config, command.form))
+    return 0 if view.is_up else 1
+
+
+async def _read_twice(
+    tracker: ResourceTracker, config: Config, *, target: str | None = None, pause: float = 0.0
+) -> tuple[Sequence[HostView], Sequence[HostView]]:
+    """Read what a scrape reads, then what scrapes do not wait for, and then again what a scrape reads.
+
+    :param target: the only hypervisor to read
+    :param pause: seconds before the second time
+    """
     timeout = config.scrape_timeout
     try:
-        await tracker.update_available_resource(deadline=time.monotonic() + timeout, target=command.guests)
+        first = await tracker.update_available_resource(deadline=time.monotonic() + timeout, target=target)
         await tracker.finish_maintenance(timeout=timeout)
-        views = await tracker.update_available_resource(
-            deadline=time.monotonic() + timeout, refresh=True, target=command.guests
+        await asyncio.sleep(pause)
+        second = await tracker.update_available_resource(
+            deadline=time.monotonic() + timeout, refresh=True, target=target
         )
     finally:
         tracker.stop_commands()
-    own.record_load(now=time.time())
-    if command.guests is not None:
-        print_output(_render_guests(views[0], config, command))
-    else:
-        print_output(_render(views, config, own, command.form))
-    return 0 if all(view.is_up for view in views) else 1
+    return first, second
 
 
 def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: str) -> str:
@@ -290,16 +320,17 @@ def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: st
     return render_text(collect_families(views, _list_enabled(config), own)).decode()
 
 
-def _render_guests(view: HostView, config: Config, command: CommandLine) -> str:
+def _render_guests(view: HostView, use: Mapping[str, GuestRate] | None, config: Config, form: str) -> str:
     from exporter.page.document import render_guests_json
     from exporter.page.guest_table import render_guest_table
     from exporter.page.guests import make_guest_list
 
-    (hypervisor,) = (each for each in config.hypervisors if each.target == command.guests)
-    guests = make_guest_list(view, show_owner_names=hypervisor.guests.show_owner_names)
-    if command.form == "json":
-        return render_guests_json(guests, now=time.time())
-    return render_guest_table(guests, _find_medium())
+    (hypervisor,) = (each for each in config.hypervisors if each.target == view.target)
+    show_owner_names = hypervisor.guests.show_owner_names
+    listed = make_guest_list(view, rates=use, show_owner_names=show_owner_names)
+    if form == "json":
+        return render_guests_json(listed, now=time.time())
+    return render_guest_table(listed, _find_medium())
 
 
 def _find_medium() -> Medium:

@@ -65,6 +65,9 @@ def _guest(row: GuestRow) -> dict[str, Any]:
         "claimed_vcpus": row.vcpus,
         "claimed_memory_bytes": row.memory_bytes,
         "claimed_disk_bytes": row.disk_bytes,
+        "used_cpus": _round(row.use.cpus),
+        "waiting_share": _round(row.use.waiting),
+        "responsive": row.is_responsive,
     }
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from exporter.model import DomainState
 from exporter.page.guests import GuestList, GuestRow
-from exporter.page.quantity import NAME_CHARACTERS, UNKNOWN, format_bytes, format_count, printable
+from exporter.page.quantity import (
+    NAME_CHARACTERS,
+    UNKNOWN,
+    format_bytes,
+    format_count,
+    format_cpus,
+    format_share,
+    printable,
+)
 from exporter.page.text_table import Cell, Column, Medium, fit, lay_out, wrap
 from exporter.page.words import describe_guests
 
@@ -17,13 +25,26 @@ def render_guest_table(guests: GuestList, medium: Medium) -> str:
     name = printable(guests.host.name, NAME_CHARACTERS)
     lines = wrap(f"{name}: {headline.text}. {headline.detail}", medium, indent="")
     if guests.rows:
-        lines += ["", *lay_out(fit(_columns(guests.rows), medium), medium)]
+        lines += ["", *lay_out(fit(_columns(guests), medium), medium)]
     if guests.omitted:
         lines += ["", *wrap(f"{format_count(guests.omitted)} more are not listed.", medium, indent="")]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _columns(rows: tuple[GuestRow, ...]) -> list[Column]:
+def _columns(guests: GuestList) -> list[Column]:
+    columns = _claim_columns(guests.rows)
+    if not guests.has_use:
+        return columns
+    cpus = tuple(Cell(text=format_cpus(row.use.cpus)) for row in guests.rows)
+    waits = tuple(Cell(text=format_share(row.use.waiting)) for row in guests.rows)
+    return [
+        *columns,
+        Column(title="CPU USE", cells=cpus, is_right=True),
+        Column(title="WAITS", cells=waits, is_right=True),
+    ]
+
+
+def _claim_columns(rows: tuple[GuestRow, ...]) -> list[Column]:
     states = tuple(
         Cell(text=_describe_state(row), colour="full" if row.fault else _STATE_COLOURS.get(row.state, "high"))
         for row in rows

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.collectors.guests.state_reasons import get_reason
 from exporter.guest_use import GuestsStatistics
@@ -22,6 +22,7 @@ from exporter.model import (
     Resources,
 )
 from exporter.page.fleet import GIB, MIB, HostRow, make_row
+from exporter.page.guest_rates import GuestRate
 from exporter.placement.holders import sum_shut_off
 
 # More guests are counted and not listed: the document stays small, whatever a hypervisor has.
@@ -40,6 +41,7 @@ _FAULTS: Mapping[tuple[DomainState, str], str] = {
 }
 _UNRESPONSIVE = "QEMU does not answer"
 _NOBODY = NovaInstance()
+UNKNOWN_RATE = GuestRate(cpus=None, waiting=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,7 @@ class GuestRow:
     :ivar vcpus: what it claims, pinned ones too; None if that is not known
     :ivar reason: libvirt's word for why it is in its state
     :ivar fault: what is wrong with it, in words
+    :ivar is_responsive: whether its QEMU answers; None if it was not asked
     """
 
     domain: str
@@ -65,6 +68,8 @@ class GuestRow:
     memory_bytes: int | None
     disk_bytes: int | None
     fault: str
+    use: GuestRate = UNKNOWN_RATE
+    is_responsive: bool | None = None
 
     @property
     def project(self) -> str:
@@ -85,6 +90,7 @@ class GuestList:
     :ivar rows: MAX_GUESTS at most
     :ivar count: how many there are
     :ivar shut_off: what those claim that are shut off; empty if it is not known
+    :ivar has_use: whether the collector `guests` reads what guests use
     """
 
     host: HostRow
@@ -94,6 +100,7 @@ class GuestList:
     states: Mapping[DomainState, int]
     faults: Mapping[str, int]
     shut_off: Mapping[AnyResourceClass, int | None]
+    has_use: bool = False
 
     @property
     def omitted(self) -> int:
@@ -101,9 +108,12 @@ class GuestList:
         return self.count - len(self.rows)
 
 
-def make_guest_list(view: HostView, *, show_owner_names: bool = True) -> GuestList:
+def make_guest_list(
+    view: HostView, *, rates: Mapping[str, GuestRate] | None = None, show_owner_names: bool = True
+) -> GuestList:
     """Return the record of a hypervisor's guests.
 
+    :param rates: what they use, by UUID; None where nothing reads it
     :param show_owner_names: whether the names of projects are shown
     """
     host = make_row(view)
@@ -116,6 +126,8 @@ def make_guest_list(view: HostView, *, show_owner_names: bool = True) -> GuestLi
         _make_guest_row(record, resources, show_owner_names=show_owner_names, answers=answers)
         for record in resources.domains.domains
     ]
+    if rates:
+        rows = [replace(row, use=rates.get(row.uuid, UNKNOWN_RATE)) for row in rows]
     rows.sort(key=lambda row: (not row.fault, -(row.memory_bytes or 0), row.domain))
     return GuestList(
         host=host,
@@ -125,6 +137,7 @@ def make_guest_list(view: HostView, *, show_owner_names: bool = True) -> GuestLi
         states=Counter(row.state for row in rows),
         faults=Counter(row.fault for row in rows if row.fault),
         shut_off=sum_shut_off(resources),
+        has_use=rates is not None,
     )
 
 
@@ -151,6 +164,7 @@ def _make_guest_row(
         memory_bytes=_add(claim, ResourceClass.MEMORY_MB, unit=MIB),
         disk_bytes=_add(claim, ResourceClass.DISK_GB, unit=GIB),
         fault=fault,
+        is_responsive=answers.get(record.uuid),
     )
 
 

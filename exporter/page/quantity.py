@@ -33,6 +33,14 @@ def format_count(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
 
 
+def format_cpus(count: float | None) -> str:
+    """Return how many CPUs are busy: "0.04", "1.7", "12"; a dash for None."""
+    if count is None:
+        return UNKNOWN
+    digits = 2 if count < 1 else 1 if count < 9.95 else 0
+    return f"{count:.{digits}f}"
+
+
 def format_of(part: str, whole: str) -> str:
     """Return two amounts as one phrase, the unit once if both have it: "23.4 of 64 GiB", "0 of 3 GiB"."""
     number, _, unit = part.partition(" ")

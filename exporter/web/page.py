@@ -146,6 +146,7 @@ def _environment() -> Environment:
         "left": quantity.format_left,
         "count": quantity.format_count,
         "bytes": quantity.format_bytes,
+        "cpus": quantity.format_cpus,
     }
     environment.filters |= {
         "share": quantity.format_share,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.compute.tracker import ResourceTracker
 from exporter.config.libvirt_uri import quote
@@ -19,6 +19,9 @@ from exporter.web.compression import accepts_gzip, compress
 from exporter.web.messages import BadRequestError, Request, Response, make_plain
 from exporter.web.parameters import get_one, parse_parameters
 from exporter.web.rendering import Renderings
+
+if TYPE_CHECKING:
+    from exporter.page.guest_rates import GuestRates
 
 MAX_VIEWERS = 32
 
@@ -66,6 +69,7 @@ class PageRoute:
         self._tracker = tracker
         self._viewers = viewers
         self._clock = clock
+        self._rates: GuestRates | None = None  # made when somebody looks at guests
         self._audit: asyncio.Task[list[HostView]] | None = None
 
     def configure(self, config: Config) -> None:
@@ -98,9 +102,20 @@ class PageRoute:
         gzipped, show_owner_names = accepts_gzip(request), found[0].guests.show_owner_names
         return await self._viewers.renderings.get(
             ("guests", target, gzipped),
-            partial(_make_guests_response, views[0], show_owner_names=show_owner_names, gzipped=gzipped),
+            partial(self._make_guests_response, views[0], show_owner_names=show_owner_names, gzipped=gzipped),
             in_thread=True,
         )
+
+    def _make_guests_response(self, view: HostView, *, show_owner_names: bool, gzipped: bool) -> Response:
+        # In the one thread of all renderings.
+        from exporter.page.guest_rates import GuestRates
+        from exporter.page.guests import make_guest_list
+        from exporter.web.page import render_guests_page
+
+        self._rates = self._rates or GuestRates()
+        rates = None if view.snapshot is None else self._rates.get(view.snapshot)
+        page = render_guests_page(make_guest_list(view, rates=rates, show_owner_names=show_owner_names))
+        return _respond(page.body, page.headers, gzipped=gzipped)
 
     async def _render_newest(self, request: Request) -> Response:
         views = await self._get_views()
@@ -131,14 +146,6 @@ def _make_response(views: Sequence[HostView], metrics_path: str, address: str, *
     from exporter.web.page import render_page
 
     page = render_page(make_fleet(views), metrics_path=metrics_path, address=address)
-    return _respond(page.body, page.headers, gzipped=gzipped)
-
-
-def _make_guests_response(view: HostView, *, show_owner_names: bool, gzipped: bool) -> Response:
-    from exporter.page.guests import make_guest_list
-    from exporter.web.page import render_guests_page
-
-    page = render_guests_page(make_guest_list(view, show_owner_names=show_owner_names))
     return _respond(page.body, page.headers, gzipped=gzipped)
 
 

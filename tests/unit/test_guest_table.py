@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.page.document import render_guests_json
+from exporter.page.guest_rates import GuestRate
 from exporter.page.guest_table import render_guest_table
 from exporter.page.guests import MAX_GUESTS, GuestList, make_guest_list
 from exporter.page.quantity import UNKNOWN
@@ -58,6 +59,29 @@ def test_what_does_not_fit_is_left_out_the_least_important_first(width: int, tit
     assert head.split() == titles
 
 
+USE = {
+    "00000000-0000-4000-8000-000000000001": GuestRate(cpus=7.96, waiting=0.129),
+    "00000000-0000-4000-8000-000000000002": GuestRate(cpus=0.0, waiting=None),
+}
+
+
+def test_what_guests_use_is_there_where_the_collector_reads_it() -> None:
+    guests = make_guest_list(view(3), rates=USE)
+    lines = render_guest_table(guests, Medium()).splitlines()[2:]
+    assert [line.replace(UNKNOWN, "-")[-32:] for line in lines] == [
+        "  MEMORY    DISK  CPU USE  WAITS",
+        " 128 GiB  40 GiB     0.00      -",
+        "  16 GiB  80 GiB        -      -",
+        "   8 GiB  40 GiB      8.0   12 %",
+    ]
+    document = json.loads(render_guests_json(guests, now=1.75e9))
+    assert [(each["used_cpus"], each["waiting_share"]) for each in document["guests"]] == [
+        (0.0, None),
+        (None, None),
+        (7.96, 0.129),
+    ]
+
+
 def test_a_fault_is_red_and_a_guest_that_runs_green() -> None:
     table = render_guest_table(make_guest_list(view(3)), Medium(has_colours=True))
     assert "\x1b[31mpaused: ioerror" in table
@@ -105,6 +129,9 @@ def test_the_document_has_all_that_is_known() -> None:
         "claimed_vcpus": 16,
         "claimed_memory_bytes": 128 * 2**30,
         "claimed_disk_bytes": 40 * 2**30,
+        "used_cpus": None,
+        "waiting_share": None,
+        "responsive": None,
     }
     unread = document["guests"][-1]
     assert unread["domain"] == "instance-0000000a"

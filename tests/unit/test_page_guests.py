@@ -11,6 +11,7 @@ import pytest
 
 from exporter.guest_use import GuestsStatistics
 from exporter.model import DomainRecord, DomainState, HostView, NovaInstance, Problem, ResourceClass, Severity
+from exporter.page.guest_rates import GuestRate
 from exporter.page.guests import MAX_GUESTS, GuestList, GuestRow, make_guest_list
 from exporter.page.quantity import UNKNOWN
 from exporter.page.words import describe_guests
@@ -122,6 +123,18 @@ def test_a_guest_whose_qemu_does_not_answer_has_a_fault() -> None:
     guests = make_guest_list(view(parts={"guest statistics": statistics}))
     assert [row.fault for row in guests.rows if row.fault].count("QEMU does not answer") == 1
     assert find(guests, "instance-00000006").fault == "QEMU does not answer"
+
+
+def test_what_guests_use_has_columns_where_the_collector_reads_it() -> None:
+    uuid = "00000000-0000-4000-8000-000000000006"
+    rates = {uuid: GuestRate(cpus=14.2, waiting=0.31)}
+    page = render(make_guest_list(view(), rates=rates))
+    cells = page.partition(f"<small>{uuid}</small>")[2].partition("</tr>")[0]
+    assert re.findall(r'class="amount"[^>]*>([^<]*)<', cells)[3:] == ["14", "31 %"]
+    assert "CPU use" in page
+    assert "CPU use" not in render(make_guest_list(view()))
+    first_look = render(make_guest_list(view(), rates={}))
+    assert first_look.count(f'data-label="CPU use" data-v="-1">{UNKNOWN}<') == 24
 
 
 def test_a_guest_that_is_migrating_in_is_told() -> None:

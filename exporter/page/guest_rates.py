@@ -1,0 +1,120 @@
+"""What guests use now: what their counters have grown by since somebody last looked.
+
+The exporter keeps no history. So the page remembers the counters of the last look, of few hypervisors.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.guest_use import GuestsStatistics, GuestsUse
+from exporter.model import Snapshot
+
+# Over a shorter time the numbers would jump, and over a longer one they would not be what is used now.
+MIN_SECONDS = 1.0
+MAX_SECONDS = 120.0
+MAX_HYPERVISORS = 8
+
+_NANOSECONDS = 10**9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuestRate:
+    """What a guest uses. None means not known.
+
+    :ivar cpus: how many of the host's CPUs it keeps busy, QEMU's own threads too
+    :ivar waiting: which share of the time its vCPUs wait for a CPU, on average; 1 is always
+    """
+
+    cpus: float | None
+    waiting: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    at: float  # seconds since the epoch
+    cpu_ns: int | None
+    delay_ns: int | None
+    vcpus: int  # of which the delay is known
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    guests: Mapping[str, _Counters]  # by UUID
+
+
+class GuestRates:
+    """Compares each look at a hypervisor's guests with the one before. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._looks: OrderedDict[str, tuple[_Look, _Look | None]] = OrderedDict()  # the last two, by target
+
+    def get(self, snapshot: Snapshot) -> Mapping[str, GuestRate] | None:
+        """Return what each guest uses, by UUID; None where the collector `guests` reads nothing of it.
+
+        At the first look at a hypervisor nothing is known of any guest.
+        """
+        guests = _read_counters(snapshot)
+        if guests is None:
+            self._looks.pop(snapshot.target, None)
+            return None
+        now = _Look(snapshot.timestamp_seconds, guests)
+        last, before = self._looks.pop(snapshot.target, (None, None))
+        if last is not None and 0 <= now.at - last.at < MIN_SECONDS:
+            now = last
+        elif last is not None and MIN_SECONDS <= now.at - last.at <= MAX_SECONDS:
+            before = last
+        else:
+            before = None
+        self._looks[snapshot.target] = (now, before)
+        if len(self._looks) > MAX_HYPERVISORS:
+            self._looks.popitem(last=False)
+        if before is None:
+            return {}
+        return {
+            uuid: _compare(before.guests[uuid], counters)
+            for uuid, counters in now.guests.items()
+            if uuid in before.guests
+        }
+
+
+def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
+    """Return the counters of the guests: by files of this machine, or by what a remote libvirt told."""
+    use = snapshot.get_part("guest use", GuestsUse)
+    if use is not None:
+        return {
+            uuid: _Counters(
+                snapshot.timestamp_seconds,
+                each.cpu_ns,
+                sum(each.vcpu_delay_ns.values()) if each.vcpu_delay_ns else None,
+                len(each.vcpu_delay_ns),
+            )
+            for uuid, each in use.use.items()
+        }
+    statistics = snapshot.get_part("guest statistics", GuestsStatistics)
+    if statistics is None:
+        return None
+    return {
+        uuid: _Counters(each.read_at, each.cpu_ns, None, 0)
+        for uuid, each in statistics.statistics.items()
+        if each.read_at is not None and each.cpu_ns is not None
+    }
+
+
+def _compare(before: _Counters, now: _Counters) -> GuestRate:
+    seconds = now.at - before.at
+    waited = _grow(before.delay_ns, now.delay_ns, seconds) if now.vcpus == before.vcpus else None
+    return GuestRate(
+        cpus=_grow(before.cpu_ns, now.cpu_ns, seconds),
+        waiting=None if waited is None else min(1.0, waited / now.vcpus),
+    )
+
+
+def _grow(before: int | None, now: int | None, seconds: float) -> float | None:
+    """Return the growth in seconds per second; None if the guest was restarted, so that it counts anew."""
+    if before is None or now is None or now < before or seconds <= 0:
+        return None
+    return (now - before) / _NANOSECONDS / seconds
