@@ -112,7 +112,7 @@ class HostState:
         self._wall_clock = wall_clock
         self._recorder = recorder or Recorder(clock=clock)
         self._needs = needs
-        self._maintenance = Maintenance(driver, target=target, clock=clock)
+        self._maintenance = Maintenance(driver, target=target, clock=clock, followed=places.followed)
         self._is_maintenance_due = False
         self._refresh = Refresh(
             driver,

@@ -12,6 +12,7 @@ from typing import Any
 from exporter.attempt import Failure, Success, attempt, attempt_in_thread
 from exporter.compute.backoff import Backoff
 from exporter.compute.driver import Driver
+from exporter.compute.places import Places, Rank
 from exporter.compute.problems import make_unreadable
 from exporter.compute.source import Job, Source
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError
@@ -50,12 +51,16 @@ class Maintenance:
     A job that fails is run again after a pause. A job that hangs is not started again.
 
     :param clock: monotonic seconds
+    :param followed: bounds at how many hypervisors jobs that follow refreshes are done at once
     :ivar target: the name of the hypervisor, in the log and in the names of threads
     :ivar jobs_done: how many have ended without an error, of those that end the cache of scrapes
     """
 
-    def __init__(self, driver: Driver, *, target: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, driver: Driver, *, target: str, clock: Callable[[], float], followed: Places | None = None
+    ) -> None:
         self._driver = driver
+        self._followed = followed or Places(1)
         self._clock = clock
         self.target = target
         self.jobs_done = 0
@@ -98,7 +103,8 @@ class Maintenance:
         self._failed = {key: job for key, job in self._failed.items() if now - job.failed_at < FORGET_SECONDS}
         for source in sources:
             if source.name not in self._tasks and (jobs := self._list_jobs(source)):
-                self._tasks[source.name] = asyncio.create_task(self._run(source.name, jobs))
+                run = self._run_in_a_place if source.follows_refreshes else self._run
+                self._tasks[source.name] = asyncio.create_task(run(source.name, jobs))
 
     async def finish(self) -> None:
         """Do all due jobs, and wait until all are done or hang."""
@@ -125,6 +131,13 @@ class Maintenance:
         failed = self._failed.get((source, key))
         is_paused = failed is not None and not failed.backoff.may_try(self._clock())
         return not is_paused and (source, key) not in self._hung
+
+    async def _run_in_a_place(self, source: str, jobs: Sequence[Job]) -> None:
+        await self._followed.take(Rank.ANSWERED)
+        try:
+            await self._run(source, jobs)
+        finally:
+            self._followed.give_back()
 
     async def _run(self, source: str, jobs: Sequence[Job]) -> None:
         for job in jobs:

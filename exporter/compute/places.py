@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_REFRESHES = 64
 MAX_OPENINGS = 256
+# Hypervisors whose jobs follow their refreshes at once: each has two threads, as long as its guests answer.
+MAX_FOLLOWED = 32
 # An opening has two descriptors, a socket and an eventfd, and some more for a moment.
 _FILES_PER_OPENING = 10
 _ROOM_INTERVAL_SECONDS = 0.25
@@ -91,6 +93,7 @@ class RefreshPlaces:
     :param make_room: ends at most this number of openings that have had no answer for this number of seconds;
         may take a while
     :param max_files: how many file descriptors the process may have
+    :ivar followed: the places of hypervisors whose jobs follow their refreshes
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class RefreshPlaces:
         self._refreshes = Places(refreshes)
         self._openings = Places(max(1, min(openings, max_files // _FILES_PER_OPENING)))
         self._making_room: asyncio.Task[None] | None = None
+        self.followed = Places(MAX_FOLLOWED)
 
     @asynccontextmanager
     async def take(

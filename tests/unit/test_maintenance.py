@@ -18,6 +18,7 @@ from exporter.compute.maintenance import (
     RETRY_SECONDS,
     Maintenance,
 )
+from exporter.compute.places import Places
 from exporter.compute.source import Job, Source
 from exporter.errors import ConnectError, ConnectionLostError, DeniedError, UnsupportedError
 from exporter.model import Severity
@@ -121,6 +122,31 @@ async def test_only_sources_whose_jobs_follow_refreshes_are_started_then() -> No
     await asyncio.to_thread(wait_until, lambda: follower.begun == ["b"], "the job to begin")
     assert other.begun == []
     maintenance.close()
+
+
+async def test_jobs_that_follow_refreshes_are_done_at_so_many_hypervisors_at_once_as_there_are_places() -> (
+    None
+):
+    """Shows that a fleet does not start two threads for each of its hypervisors after a scrape."""
+
+    class Follower(Guests):
+        name = "follower"
+        follows_refreshes = True
+
+    first, second, places = Follower("a", hanging=["a"]), Follower("b"), Places(1)
+    several = [
+        Maintenance(Driver(each), target="kvm01", clock=time.monotonic, followed=places)
+        for each in (first, second)
+    ]
+    for maintenance in several:
+        maintenance.start_followers()
+    await asyncio.to_thread(wait_until, lambda: first.begun == ["a"], "the job to begin")
+    await asyncio.sleep(0.05)
+    assert second.begun == []
+    first.thawed.set()
+    await asyncio.to_thread(wait_until, lambda: second.begun == ["b"], "the job to begin")
+    for maintenance in several:
+        await maintenance.finish()
 
 
 async def test_few_jobs_of_a_source_may_hang_at_once() -> None:
