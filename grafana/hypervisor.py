@@ -12,6 +12,7 @@ from grafana.board import (
     constant_variable,
     query_variable,
 )
+from grafana.guests import guest_link
 from grafana.overcommit import price_of_one
 from grafana.overview import DETAIL_UID, NO_RULES, class_overrides, series_styles
 from grafana.panels import (
@@ -77,11 +78,12 @@ def make() -> Json:
         annotations=[
             annotation(
                 "Alert fired",
-                f'count by (alertname) (ALERTS{{alertstate="firing",{ONE}}} or ALERTS{{alertstate="firing"}} '
+                f'count by (alertname, domain) (ALERTS{{alertstate="firing",{ONE}}} '
+                'or ALERTS{alertstate="firing"} '
                 f"and on (storage) hypervisor:resource:shared{{{ONE}}})",
                 color=BAD,
                 title="{{alertname}}",
-                text="$hypervisor",
+                text="$hypervisor {{domain}}",
             )
         ],
         sections=[
@@ -160,12 +162,16 @@ def _facts() -> list[Panel]:
         Panel(
             type="stat",
             title="Running guests",
-            description="How many guests are active? From hypervisor_running_vms.",
+            description="How many guests are active? A click shows each. From hypervisor_running_vms.",
             queries=[Query(expr=_single("hypervisor_running_vms"))],
             width=3,
             height=4,
             unit="locale",
-            defaults={"color": fixed(NEUTRAL), "noValue": "-"},
+            defaults={
+                "color": fixed(NEUTRAL),
+                "noValue": "-",
+                "links": [{"title": "Each of them", "url": guest_link("$hypervisor"), "targetBlank": False}],
+            },
             options=stat_options(text_mode="auto", value_size=30),
         ),
         Panel(

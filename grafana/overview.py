@@ -17,6 +17,7 @@ from grafana.board import (
     custom_variable,
     query_variable,
 )
+from grafana.busiest import busiest_guests
 from grafana.overcommit import LONGEST_WAITING, price_of_overcommit
 from grafana.panels import (
     BAD,
@@ -123,11 +124,11 @@ _VARIABLES = [
 _ANNOTATIONS = [
     annotation(
         "Alert fired",
-        "count by (alertname, hypervisor_hostname, storage) "
-        '(ALERTS{alertname=~"(Hypervisor|Cluster).+",alertstate="firing"})',
+        "count by (alertname, hypervisor_hostname, domain, storage) "
+        '(ALERTS{alertname=~"(Hypervisor|Cluster|Guest).+",alertstate="firing"})',
         color=BAD,
         title="{{alertname}}",
-        text="{{hypervisor_hostname}}{{storage}}",
+        text="{{hypervisor_hostname}} {{domain}}{{storage}}",
     ),
     annotation(
         "Hypervisor added",
@@ -180,6 +181,7 @@ def make() -> Json:
                 ],
             ),
             Section(title="The price of over-commit", lines=[price_of_overcommit(_DETAIL_LINK)]),
+            Section(title="Guests", lines=[busiest_guests()]),
             Section(title="Shared storage", lines=[[storages_table()], [sharers_table()]]),
             Section(title="Room for flavors", lines=[[_flavors(), _flavor_slots_over_time()]]),
             Section(title="Exporters", lines=[_exporters()]),

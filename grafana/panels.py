@@ -190,7 +190,7 @@ def reduced(*, rows: bool = False) -> Json:
 def stat_options(
     *,
     color_mode: Literal["value", "background_solid", "none"] = "value",
-    text_mode: Literal["auto", "value_and_name"] = "value_and_name",
+    text_mode: Literal["auto", "name", "value_and_name"] = "value_and_name",
     orientation: Literal["auto", "horizontal", "vertical"] = "auto",
     value_size: int | None = None,
     title_size: int | None = 13,

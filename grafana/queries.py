@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The filters of the two boards. A recording rule has no job and no instance: it describes the hypervisor,
+# The filters of the boards. A recording rule has no job and no instance: it describes the hypervisor,
 # not the exporter that reports it.
 CLUSTER = '$group_label=~"$group"'
 HYPERVISORS = f'{CLUSTER},hypervisor_hostname=~"$hypervisor"'

@@ -1,4 +1,4 @@
-"""Draw docs/images/board-*.png: both boards, dark and light, over a simulated fleet.
+"""Draw docs/images/board-*.png: every board, dark and light, over a simulated fleet.
 
 usage: make board-pictures RENDERER=PATH
 
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.simulated_fleet import SimulatedFleet
+from tests.support.guest_samples import WAITING, domain_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 IMAGES = CHECKOUT / "docs" / "images"
@@ -37,14 +38,15 @@ def main() -> None:
         sys.exit("usage: make board-pictures RENDERER=PATH  (a command that draws a dashboard)")
     hypervisors = int(sys.argv[2]) if len(sys.argv) > 2 else 100
     ends = int(time.time()) // _STEP * _STEP
+    full_number = hypervisors * 3 // 10
     fleet = SimulatedFleet(
         hypervisors=hypervisors,
         ends=ends,
         pinned_every=3,
         down=frozenset({hypervisors // 2}),
-        full=frozenset({hypervisors * 3 // 10}),
+        full=frozenset({full_number}),
         stale=frozenset({hypervisors // 4}),
-        guests_of=frozenset({hypervisors * 3 // 10, hypervisors * 3 // 10 + 1}),
+        guests_of=frozenset({full_number, full_number + 1}),
     )
     prometheus = PrometheusServer(interval="1h")
     try:
@@ -58,6 +60,9 @@ def main() -> None:
             _draw(sys.argv[1], prometheus, ends, "hypervisor-overview", theme)
             name = full["metric"]["hypervisor_hostname"]
             _draw(sys.argv[1], prometheus, ends, "hypervisor-detail", theme, f"hypervisor={name}")
+            guest = domain_of(full_number, WAITING)
+            variables = (f"hypervisor={name}", f"guest={guest}")
+            _draw(sys.argv[1], prometheus, ends, "hypervisor-guests", theme, *variables)
     finally:
         prometheus.__exit__(None, None, None)
 

@@ -97,6 +97,8 @@ def interpolate(text: str, **values: str) -> str:
         "fullest": ".*",
         "waiting": ".*",
         "flavor": "m1.small",
+        "project": ".*",
+        "guest": "instance-00000001",
         "__rate_interval": "1m",
         "__range": "1h",
         **values,

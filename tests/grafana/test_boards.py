@@ -31,7 +31,7 @@ RECORDED = {
 }
 # They say of whom a number is, and are no number that a panel shows.
 ONLY_JOINED = {
-    *("hypervisor:target:info", "hypervisor_up", "hypervisor:resource:shared"),
+    *("guest:info", "hypervisor:target:info", "hypervisor_up", "hypervisor:resource:shared"),
     # What a total has twice, because a storage is shared across groups, is subtracted.
     *(f"storage:resource:{word}" for word in ("physical", "used", "capacity", "claimed", "placeable")),
 }
@@ -52,6 +52,7 @@ def test_the_boards_keep_their_address() -> None:
     assert {uid: (board["uid"], board["version"]) for uid, board in BOARDS.items()} == {
         "hypervisor-overview": ("hypervisor-overview", 4),
         "hypervisor-detail": ("hypervisor-detail", 4),
+        "hypervisor-guests": ("hypervisor-guests", 1),
     }
 
 

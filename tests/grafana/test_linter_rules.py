@@ -19,12 +19,12 @@ each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
 # The units among Grafana's that are of use here.
 UNITS = {
     *("none", "string", "locale", "percentunit", "bool_yes_no"),
-    *("bytes", "mbytes", "gbytes", "s", "cps"),
+    *("bytes", "mbytes", "gbytes", "binBps", "s", "cps", "iops", "pps"),
 }
 
 # A recording rule counts a hypervisor once, whichever job and instance report it, so it has neither label;
 # target:refresh_errors:increase10m, which is about targets, has both.
-HAVE_NO_JOB = re.compile(r"(hypervisor|storage|cluster):")
+HAVE_NO_JOB = re.compile(r"(guest|hypervisor|storage|cluster):")
 
 
 def _variable(board: Json, name: str) -> Json:

@@ -142,7 +142,10 @@ class PrometheusServer(PrometheusApi):
 
 def _recording_rules(directory: Path, level: int) -> list[Path]:
     """Return a file with the recording rules of that level: those that need only what lower levels found."""
-    texts = [(RULES / name).read_text() for name in ("thresholds.yaml", "hypervisor.yaml", "cluster.yaml")]
+    texts = [
+        (RULES / name).read_text()
+        for name in ("thresholds.yaml", "hypervisor.yaml", "guests.yaml", "cluster.yaml")
+    ]
     rules = {"groups": [group for text in texts for group in yaml.safe_load(text)["groups"]]}
     levels: dict[str, int] = {}
     every = [rule for group in rules["groups"] for rule in group["rules"]]
