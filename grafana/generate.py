@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from grafana import guests, hypervisor, overview
+from grafana import guests, hypervisor, overview, right_sizing
 from grafana.board import RUNBOOKS
 from grafana.panels import Json
 
@@ -18,7 +18,7 @@ DIRECTORY = Path(__file__).resolve().parent / "dashboards"
 
 def render_boards() -> dict[str, str]:
     """Return the text of each file, by its name."""
-    boards = [overview.make(), hypervisor.make(), guests.make()]
+    boards = [overview.make(), hypervisor.make(), guests.make(), right_sizing.make()]
     return {f"{board['uid']}.json": _render(board) for board in boards}
 
 

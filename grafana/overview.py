@@ -66,13 +66,12 @@ VERSION = 4
 
 # Numbers of a hypervisor that is refreshed are never older: a scrape interval plus the exporter's cache.
 _STALE_SECONDS = 120
-_DETAIL_LINK = (
+DETAIL_LINK = (
     f"/d/{DETAIL_UID}?${{datasource:queryparam}}&var-hypervisor=${{__data.fields.Hypervisor}}"
     "&${__url_time_range}"
 )
 
-_VARIABLES = [
-    DATASOURCE_VARIABLE,
+GROUP_VARIABLES = [
     custom_variable(
         "group_label",
         "Group by",
@@ -93,6 +92,11 @@ _VARIABLES = [
         description="The hypervisors in the table and the trends. The totals are those of the groups.",
         all_value=".*",
     ),
+]
+
+_VARIABLES = [
+    DATASOURCE_VARIABLE,
+    *GROUP_VARIABLES,
     query_variable(
         "flavor",
         "Flavor",
@@ -180,7 +184,7 @@ def make() -> Json:
                     [_distribution(resource) for resource in RESOURCES],
                 ],
             ),
-            Section(title="The price of over-commit", lines=[price_of_overcommit(_DETAIL_LINK)]),
+            Section(title="The price of over-commit", lines=[price_of_overcommit(DETAIL_LINK)]),
             Section(title="Guests", lines=[busiest_guests()]),
             Section(title="Shared storage", lines=[[storages_table()], [sharers_table()]]),
             Section(title="Room for flavors", lines=[[_flavors(), _flavor_slots_over_time()]]),
@@ -481,7 +485,7 @@ def _table() -> Panel:
             name="Hypervisor",
             properties={
                 "custom.filterable": True,
-                "links": [{"title": "Everything about it", "url": _DETAIL_LINK, "targetBlank": False}],
+                "links": [{"title": "Everything about it", "url": DETAIL_LINK, "targetBlank": False}],
             },
         ),
         Override(
@@ -745,7 +749,7 @@ def _flavors() -> Panel:
             Override(
                 name="Hypervisor",
                 properties={
-                    "links": [{"title": "Everything about it", "url": _DETAIL_LINK, "targetBlank": False}],
+                    "links": [{"title": "Everything about it", "url": DETAIL_LINK, "targetBlank": False}],
                 },
             ),
         ],

@@ -65,16 +65,37 @@ def main() -> None:
             _draw(sys.argv[1], prometheus, ends, "hypervisor-guests", theme, *variables)
     finally:
         prometheus.__exit__(None, None, None)
+    _draw_right_sizing(sys.argv[1])
 
 
-def _fill(prometheus: PrometheusServer, fleet: SimulatedFleet, ends: int) -> None:
+def _draw_right_sizing(renderer: str) -> None:
+    """Draw what guests use of what they claim. It needs a day, so it has a smaller fleet of its own."""
+    step = 2 * _STEP
+    ends = int(time.time()) // step * step
+    fleet = SimulatedFleet(hypervisors=6, ends=ends, guests_of=frozenset(range(6)))
+    prometheus = PrometheusServer(interval="1h")
+    try:
+        _fill(prometheus, fleet, ends, hours=25, step=step)
+        for theme in ("dark", "light"):
+            _draw(renderer, prometheus, ends, "hypervisor-right-sizing", theme)
+    finally:
+        prometheus.__exit__(None, None, None)
+
+
+def _fill(
+    prometheus: PrometheusServer,
+    fleet: SimulatedFleet,
+    ends: int,
+    *,
+    hours: int = _PAST_HOURS,
+    step: int = _STEP,
+) -> None:
     samples = prometheus.root / "samples"
-    fleet.write(samples, seconds=_PAST_HOURS * _HOUR, step=_STEP)
+    fleet.write(samples, seconds=hours * _HOUR, step=step)
     prometheus.fill(samples)
     samples.unlink()
     prometheus.start()
-    start = ends - _PAST_HOURS * _HOUR
-    prometheus.fill_rules(start=start, end=ends, interval=f"{_STEP}s")
+    prometheus.fill_rules(start=ends - hours * _HOUR, end=ends, interval=f"{step}s")
 
 
 def _draw(

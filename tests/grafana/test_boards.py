@@ -31,7 +31,13 @@ RECORDED = {
 }
 # They say of whom a number is, and are no number that a panel shows.
 ONLY_JOINED = {
-    *("guest:info", "hypervisor:target:info", "hypervisor_up", "hypervisor:resource:shared"),
+    *(
+        "guest:info",
+        "guest:home:info",
+        "hypervisor:target:info",
+        "hypervisor_up",
+        "hypervisor:resource:shared",
+    ),
     # What a total has twice, because a storage is shared across groups, is subtracted.
     *(f"storage:resource:{word}" for word in ("physical", "used", "capacity", "claimed", "placeable")),
 }
@@ -53,6 +59,7 @@ def test_the_boards_keep_their_address() -> None:
         "hypervisor-overview": ("hypervisor-overview", 4),
         "hypervisor-detail": ("hypervisor-detail", 4),
         "hypervisor-guests": ("hypervisor-guests", 1),
+        "hypervisor-right-sizing": ("hypervisor-right-sizing", 1),
     }
 
 

@@ -51,7 +51,8 @@ def world() -> Iterator[World]:
         fleet.write(samples, seconds=600, step=_STEP)
         prometheus.fill(samples)
         prometheus.start()
-        prometheus.fill_rules(start=ends - 120, end=ends, interval=f"{_STEP}s")
+        asked = [query["expr"] for board in BOARDS.values() for _, query in queries(board)]
+        prometheus.fill_rules(start=ends - 120, end=ends, interval=f"{_STEP}s", read_by=asked)
         yield World(prometheus, ends)
     finally:
         prometheus.__exit__(None, None, None)
