@@ -98,7 +98,7 @@ def _total(resource: Resource) -> Panel:
         width=9,
         height=4,
         unit=resource.unit,
-        defaults={"color": fixed(NEUTRAL), "noValue": NO_PAST},
+        defaults={"decimals": 0, "color": fixed(NEUTRAL), "noValue": NO_PAST},
         overrides=[Override(name="share", properties={"unit": "percentunit", "decimals": 0})],
         options=stat_options(orientation="vertical", value_size=26),
     )
@@ -228,7 +228,7 @@ def _guests(*, title: str, description: str, chosen: str, first: str | None, res
     columns = {first or "used": named, "claimed": f"{claimed} and on ({_BY}) {chosen}"}
     if first is not None:
         columns["used"] = f"{used} / ({claimed} > 0) and on ({_BY}) {chosen}"
-    unit: Json = {"unit": resource.unit, "decimals": 1, "custom.width": 100}
+    unit: Json = {"unit": resource.unit, "decimals": 1, "custom.width": 85}
     return _table(
         title=title,
         description=description,
@@ -257,7 +257,8 @@ def _guests(*, title: str, description: str, chosen: str, first: str | None, res
             ),
             # The link needs it; the name says enough.
             Override(name="Guest", properties={"custom.hidden": True}),
-            Override(name="/^(project|flavor|Hypervisor)$/", properties={"custom.width": 100}),
+            Override(name="/^(project|flavor)$/", properties={"custom.width": 90}),
+            Override(name="Hypervisor", properties={"custom.width": 95}),
             Override(name="unused", properties=unit),
             Override(name="claimed", properties=unit),
         ],
@@ -294,7 +295,7 @@ def _table(
             *overrides,
             Override(
                 name="/^(CPU |memory )?used$/",
-                properties={**BAR_CELL, "custom.width": 150, "thresholds": _FIT},
+                properties={**BAR_CELL, "custom.width": 130, "thresholds": _FIT},
             ),
         ],
         options={**TABLE_OPTIONS, "sortBy": [{"displayName": sorted_by, "desc": not ascending}]},

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from tests.support.guest_samples import WAITING, domain_of
 from tests.support.prometheus_server import PrometheusServer
 from tests.support.simulated_fleet import SimulatedFleet
-from tests.support.guest_samples import WAITING, domain_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 IMAGES = CHECKOUT / "docs" / "images"
@@ -75,7 +76,9 @@ def _draw_right_sizing(renderer: str) -> None:
     fleet = SimulatedFleet(hypervisors=6, ends=ends, guests_of=frozenset(range(6)))
     prometheus = PrometheusServer(interval="1h")
     try:
-        _fill(prometheus, fleet, ends, hours=25, step=step)
+        board = json.loads((DASHBOARDS / "hypervisor-right-sizing.json").read_text(encoding="utf-8"))
+        asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+        _fill(prometheus, fleet, ends, hours=25, step=step, read_by=asked)
         for theme in ("dark", "light"):
             _draw(renderer, prometheus, ends, "hypervisor-right-sizing", theme)
     finally:
@@ -89,13 +92,14 @@ def _fill(
     *,
     hours: int = _PAST_HOURS,
     step: int = _STEP,
+    read_by: Sequence[str] | None = None,
 ) -> None:
     samples = prometheus.root / "samples"
     fleet.write(samples, seconds=hours * _HOUR, step=step)
     prometheus.fill(samples)
     samples.unlink()
     prometheus.start()
-    prometheus.fill_rules(start=ends - hours * _HOUR, end=ends, interval=f"{step}s")
+    prometheus.fill_rules(start=ends - hours * _HOUR, end=ends, interval=f"{step}s", read_by=read_by)
 
 
 def _draw(
