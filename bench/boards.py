@@ -14,6 +14,7 @@ import statistics
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,12 +32,12 @@ class Asker:
     """Asks as Grafana does.
 
     :param ends: the end of the time range, in seconds since the epoch
-    :param fullest: what the hidden variable of that name found
+    :param chosen: what the hidden variables found: regular expressions, by name
     """
 
     prometheus: PrometheusServer
     ends: int
-    fullest: str
+    chosen: Mapping[str, str]
 
     def measure(self, panel: Json) -> float:
         """Return in how many seconds all queries of the panel are answered."""
@@ -46,9 +47,7 @@ class Asker:
         return time.monotonic() - started
 
     def _ask(self, panel: Json, query: Json) -> None:
-        expr = interpolate(
-            query["expr"], fullest=self.fullest, flavor=next(iter(FLAVORS)), __range=f"{_SECONDS}s"
-        )
+        expr = interpolate(query["expr"], **self.chosen, flavor=next(iter(FLAVORS)), __range=f"{_SECONDS}s")
         if query["instant"]:
             self._send("query", query=expr, time=self.ends)
             return
@@ -80,10 +79,13 @@ def fill(prometheus: PrometheusServer, *, hypervisors: int, ends: int, step: int
 def measure(prometheus: PrometheusServer, *, ends: int, repeat: int) -> None:
     """Print how long each panel takes: at best, when nothing else runs, and in the median."""
     board = BOARDS["hypervisor-overview"]
-    variable = next(each for each in board["templating"]["list"] if each["name"] == "fullest")
-    query = variable["query"]["query"].removeprefix("query_result(").removesuffix(")")
-    found = prometheus.query(interpolate(query), at=ends)
-    asker = Asker(prometheus, ends, "|".join(each["metric"]["hypervisor_hostname"] for each in found))
+    chosen = {}
+    for variable in board["templating"]["list"]:
+        if variable["name"] in ("fullest", "waiting"):
+            query = variable["query"]["query"].removeprefix("query_result(").removesuffix(")")
+            found = prometheus.query(interpolate(query), at=ends)
+            chosen[variable["name"]] = "|".join(each["metric"]["hypervisor_hostname"] for each in found)
+    asker = Asker(prometheus, ends, chosen)
     print("| panel | queries | fastest | median |\n|---|---:|---:|---:|")
     for panel in panels(board):
         seconds = [asker.measure(panel) for _ in range(repeat)]

@@ -27,6 +27,15 @@ RULES_OF_SHARED_STORAGE = (
     *("storage:resource:used", "storage:resource:used_ratio"),
 )
 
+# How the rules begin that have no series where libvirt's test driver runs. It has no guests in a cgroup, and
+# its CPU times stand still. The collectors guests and projects are off.
+RULES_OF_GUESTS = (
+    *("guest:", "hypervisor:guests_", "hypervisor:cpu:", "hypervisor:cpu_ratio:"),
+    *("hypervisor:flavor_guests:", "cluster:flavor_guests:"),
+    *("hypervisor:project_claimed:", "cluster:project_claimed:"),
+    *("hypervisor:flavor_claimed:", "cluster:flavor_claimed:"),
+)
+
 _RECORDED = re.compile(r"\b(?:guest|hypervisor|storage|cluster|target):\w+:\w+")
 
 
