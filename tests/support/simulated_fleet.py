@@ -152,7 +152,7 @@ class SimulatedFleet:
         )
         totals = {"VCPU": cpus, "MEMORY_MB": memory_mb, "DISK_GB": disk_gb}
         # Some are full by their CPU ratio.
-        ratios = {"VCPU": 1.0 if number % 7 == 3 else 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
+        ratios = {"VCPU": 1.6 if number % 7 == 3 else 4.0, "MEMORY_MB": 1.0, "DISK_GB": 1.0}
         reserved = {"VCPU": 0, "MEMORY_MB": 4096, "DISK_GB": 0}
         capacity = {each: int((totals[each] - reserved[each]) * ratios[each]) for each in totals}
         if number in self.full:
