@@ -51,7 +51,8 @@ class GuestTraffic:
     def _shares_hosts_view(self, interface: Interface) -> bool:
         """Whether what the device received is what the guest received: that of macvtap, and no tap.
 
-        libvirt goes by the type alone (virDomainNetTypeSharesHostView): for it, each `ethernet` is a macvtap.
+        libvirt goes by the type alone (virDomainNetTypeSharesHostView). But a device that others made for an
+        interface of type `ethernet` may be either.
         """
         if interface.type != "ethernet":
             return interface.type == "direct"

@@ -380,7 +380,7 @@ def test_groups_and_devices_that_are_not_seen_are_notes(tmp_path: Path) -> None:
     reader = Reader(Tree(tmp_path).sandbox)
     assert reader.read(choose(3, interfaces=(interface,))) == {"web": GuestUse()}
     assert [note.rpartition(". ")[2] for note in reader.notes] == [
-        "Mount /sys/fs/cgroup",
+        "See cgroup_controllers in /etc/libvirt/qemu.conf",
         "Run the exporter in the host's network (--network=host, hostNetwork: true)",
     ]
 

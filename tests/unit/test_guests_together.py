@@ -119,10 +119,21 @@ def test_the_hosts_groups_count_beside_a_containers_own(tmp_path: Path) -> None:
     assert (use and use.cpu_ns, notes) == (7_000_000_000, [])
 
 
+def test_a_tree_that_is_mounted_twice_counts_once(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.use(USE)
+    tree.add_guest(1, "web1")
+    (tmp_path / "host").symlink_to(tree.trees[0])
+    with (tmp_path / "proc/self/mountinfo").open("a") as mountinfo:
+        mountinfo.write("90 25 0:31 / /host ro - cgroup2 cgroup2 rw\n")
+    use, notes = read(tree.sandbox, list_domains(1))
+    assert (use and use.cpu_ns, notes) == (7_000_000_000, [])
+
+
 def test_without_the_group_of_guests_that_run_nothing_is_known(tmp_path: Path) -> None:
     use, (note,) = read(Tree(tmp_path).sandbox, list_domains(2))
     assert use is None
-    assert "there is none, and 2 guests are active. See cgroup_controllers" in note
+    assert "not there, though 2 guests are active. See cgroup_controllers" in note
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from exporter.model import DomainRecord
 from exporter.virt.cgroups.roots import TREES, Roots
@@ -127,11 +128,18 @@ class GroupFinder:
 
 
 def list_partitions(roots: tuple[str, ...], partition: str = DEFAULT_PARTITION) -> Iterator[Partition]:
-    """Yield the folders of a partition that there are, below any of these roots."""
+    """Yield the groups that a partition has below these roots. The same tree may be mounted twice."""
+    seen: set[tuple[int, int]] = set()
     for root in roots:
         for below in list_partition_folders(partition):
-            found = read_partition(f"{root}/{below}")
-            if found is not None:
+            folder = Path(root, below)
+            try:
+                status = folder.stat()
+            except OSError:
+                continue
+            found = read_partition(str(folder))
+            if found is not None and (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
                 yield found
 
 

@@ -74,7 +74,7 @@ class GuestFiles:
         self._has_looked = False
         self._reads_until_look = self._reads_between_looks = 0
         self.is_gone = False
-        self.are_threads_hidden = self.has_silent_threads = False
+        self.are_threads_hidden = self.has_silent_threads = self._have_threads_no_names = False
 
     def close(self) -> None:
         """Close all of them."""
@@ -117,6 +117,7 @@ class GuestFiles:
         self._reads_between_looks = min(2 * self._reads_between_looks + 1, _MAX_READS_BETWEEN_LOOKS)
         found = find_threads(self._group, self._proc)
         self.are_threads_hidden = found.are_hidden
+        self._have_threads_no_names = found.have_no_names
         self._vcpus = {
             vcpu: KeptFile(f"{self._proc}/{tid}/schedstat", self._files, is_first=True)
             for vcpu, tid in sorted(found.tids.items())
@@ -154,7 +155,7 @@ class GuestFiles:
             times = parse_schedstat(file.read())
             if times is not None:
                 run[vcpu], delay[vcpu] = times
-        self.has_silent_threads = bool(self._vcpus) and not run
+        self.has_silent_threads = not run and (bool(self._vcpus) or self._have_threads_no_names)
         return run, delay
 
     def _read_pressure(self) -> tuple[dict[str, int], dict[str, int]]:

@@ -61,6 +61,17 @@ def read_roots(root: Path) -> Roots:
     return Roots(folders={tree: tuple(found) for tree, found in folders.items()})
 
 
+def explain_missing(roots: Roots, sandbox: Sandbox, *, active: int) -> tuple[str, str]:
+    """Return why guests have no groups here, and the cure: libvirt made none, or they are not seen.
+
+    :param active: how many guests are active
+    """
+    if any(map(roots.has_hosts, TREES)):
+        message = f"the guests' control groups are not there, though {active} guests are active"
+        return message, "See cgroup_controllers in /etc/libvirt/qemu.conf"
+    return explain_hidden(sandbox)
+
+
 def explain_hidden(sandbox: Sandbox) -> tuple[str, str]:
     """Return that the host's groups are not seen, and the cure."""
     message = "the host's control groups are not seen here, so that it is not known what guests use"

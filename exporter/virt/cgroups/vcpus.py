@@ -23,10 +23,12 @@ class Threads(NamedTuple):
 
     :ivar tids: the thread of each vCPU, by its number
     :ivar are_hidden: whether the kernel tells this process no numbers of the threads, as in a container
+    :ivar have_no_names: whether it tells their numbers, and no name of a vCPU, where one is needed
     """
 
     tids: dict[int, int]
     are_hidden: bool
+    have_no_names: bool = False
 
 
 def find_below(group: str) -> str:
@@ -52,7 +54,8 @@ def find_threads(group: str, proc: str) -> Threads:
     groups = [(name, found[1]) for name in _list(below) if (found := _VCPU.fullmatch(name)) is not None]
     if not groups:
         listed = [tid for folder in {group, below, f"{below}/emulator"} for tid in _list_threads(folder)]
-        return Threads(dict(_find_named(listed, proc)), bool(listed) and not any(listed))
+        named = dict(_find_named(listed, proc))
+        return Threads(named, bool(listed) and not any(listed), any(listed) and not named)
     threads = {int(number): _list_threads(f"{below}/{name}") for name, number in groups}
     tids = {vcpu: found[0] for vcpu, found in threads.items() if found and found[0]}
     return Threads(tids, not tids)

@@ -16,7 +16,7 @@ from exporter.virt.cgroups.groups import GroupFinder
 from exporter.virt.cgroups.guest_files import NOTHING, GuestFiles
 from exporter.virt.cgroups.kept_files import KeptFiles
 from exporter.virt.cgroups.notes import explain_threads, make_note
-from exporter.virt.cgroups.roots import Roots, explain_hidden, read_roots
+from exporter.virt.cgroups.roots import Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_traffic import GuestTraffic, list_devices
 from exporter.virt.masks import Sandbox
@@ -145,8 +145,10 @@ class GuestUseFiles(Source):
     def _list_notes(self, active: Sequence[ChosenGuest], use: Mapping[str, GuestUse]) -> Iterator[Problem]:
         if not active:
             return
-        if not self._guests:
-            yield make_note("guests together", *explain_hidden(self._sandbox))
+        if not self._guests and self._roots is not None:
+            # The subject is that of another source, which says the same.
+            why = explain_missing(self._roots, self._sandbox, active=len(active))
+            yield make_note("guests together", *why)
         elif not any(each.vcpu_delay_ns for each in use.values()):
             files = self._guests.values()
             if any(each.are_threads_hidden or each.has_silent_threads for each in files):

@@ -16,7 +16,7 @@ from exporter.virt.cgroups.contents import RESOURCES, find_number, find_total_us
 from exporter.virt.cgroups.files import read_file
 from exporter.virt.cgroups.groups import DEFAULT_PARTITION, Partition, is_in_default, list_partitions
 from exporter.virt.cgroups.notes import make_note
-from exporter.virt.cgroups.roots import CPUACCT, UNIFIED, Roots, explain_hidden, read_roots
+from exporter.virt.cgroups.roots import CPUACCT, UNIFIED, Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
@@ -109,7 +109,7 @@ class CommonGroup(Source):
             is_whole = roots.has_hosts(CPUACCT) or roots.has_hosts(UNIFIED)
             if is_whole and not asked.active:
                 return _Found(_make_zeros(roots, self._sandbox), ())
-            note = _note_missing(asked) if is_whole else make_note(self.name, *explain_hidden(self._sandbox))
+            note = make_note(self.name, *explain_missing(roots, self._sandbox, active=asked.active))
         if note is not None:
             return _Found(None, [note])
         use = GuestsTogether(
@@ -145,11 +145,6 @@ def _find_mistake(trees: Mapping[str, Sequence[Partition]]) -> Problem | None:
             why = f"guests are in {folders}, as systemd-machined came while some ran"
             return make_note(CommonGroup.name, f"{_UNKNOWN}: {why}", "It is known when those are restarted")
     return None
-
-
-def _note_missing(asked: _Asked) -> Problem:
-    message = f"{_UNKNOWN}: there is none, and {asked.active} guests are active"
-    return make_note(CommonGroup.name, message, "See cgroup_controllers in /etc/libvirt/qemu.conf")
 
 
 def _make_zeros(roots: Roots, sandbox: Sandbox) -> GuestsTogether:
