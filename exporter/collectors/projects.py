@@ -7,8 +7,9 @@ hypervisor_flavor_claimed{hypervisor_hostname="kvm01",flavor="m1.large",resource
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 from exporter.guest_use import ChosenGuests
 from exporter.label import make_label_value
@@ -77,16 +78,19 @@ def _get_project(guest: Guest) -> str:
 
 
 def _get_flavor(guest: Guest) -> str:
-    return "" if guest.nova_flavor is None else make_label_value(guest.nova_flavor.name)
+    return "" if guest.nova_flavor is None else _clean(guest.nova_flavor.name)
+
+
+# Many guests have the same flavor.
+_clean = lru_cache(maxsize=1024)(make_label_value)
 
 
 def _find_project_names(domains: DomainsReading) -> dict[str, str]:
     """Return the name of each project. If it was renamed, the one that most of its guests have."""
-    seen: dict[str, Counter[str]] = {}
+    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for guest in domains.known_guests:
         if guest.nova_instance.project_id:
-            names = seen.setdefault(guest.nova_instance.project_id, Counter())
-            names[guest.nova_instance.project_name] += 1
+            seen[guest.nova_instance.project_id][guest.nova_instance.project_name] += 1
     return {project: max(names, key=lambda name: (names[name], name)) for project, names in seen.items()}
 
 
