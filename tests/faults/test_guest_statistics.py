@@ -161,6 +161,36 @@ def test_what_libvirt_tells_is_what_the_guest_has_done(libvirtd: LibvirtDaemon) 
     hypervisor.close()
 
 
+def test_another_machines_guests_have_what_libvirt_tells_of_them(libvirtd: LibvirtDaemon) -> None:
+    """Shows CPU time and interfaces without any file; a frozen guest's are the last ones, others go on."""
+    for name in ("frozen", "well"):
+        sector = boot_sector(writes=1, goes_on=True)
+        disk = file_disk(make_boot_disk(libvirtd.images / name, sector), format="raw")
+        libvirtd.start_guest(guest_xml(name, disks=[disk], interfaces=[tap_interface()]))
+    libvirtd.define_pool("images", libvirtd.images)
+    settings = {"cache_ttl": "0s", "hypervisors": [{"name": "kvm", "uri": libvirtd.uri_tcp}]}
+    with serve(settings, flags=["--collector.guests"]) as exporter:
+        before = _wait_for_all(exporter, 2)
+        cpu, sent = "hypervisor_guest_cpu_seconds_total", "hypervisor_guest_network_transmit_bytes_total"
+        names = {labels["domain"] for labels, value in before.series(cpu) if value > 0}
+        assert names == {labels["domain"] for labels, _ in before.series(sent)} == {"frozen", "well"}
+        with frozen(libvirtd, "frozen"):
+            frozen_at = time.time()
+            taken = _watch_until(
+                exporter,
+                libvirtd,
+                lambda scrape: (
+                    scrape.get(_RESPONSIVE, domain="frozen") == 0
+                    and _is_read_after(scrape, frozen_at, "well")
+                ),
+            )
+            check_whole(taken, before)
+            assert slow(taken) == []
+            last = taken[-1].scrape
+            assert last.value(cpu, domain="well") > before.value(cpu, domain="well")
+            assert last.value(cpu, domain="frozen") >= before.value(cpu, domain="frozen")
+
+
 def test_the_first_scrape_and_once_have_the_statistics(libvirtd: LibvirtDaemon) -> None:
     _start_guests(libvirtd, "a", "b")
     with _serve(libvirtd) as exporter:
