@@ -33,7 +33,7 @@ _END = "<!-- Up to here: bench.guests. -->"
 
 OFF = "this exporter"
 ON = "this exporter, with guests"
-_FLAGS = ("--collector.guests",)
+_FLAGS = ("--collector.guests", "--collector.projects")
 _INTERVAL_SECONDS = 30
 _FROZEN_INTERVAL_SECONDS = 0.5
 _BALLOON = "<memballoon model='virtio'><stats period='10'/></memballoon>"
