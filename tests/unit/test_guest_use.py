@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,16 @@ import pytest
 
 from exporter.guest_use import ChosenGuest, ChosenGuests, GuestUse, InterfaceCounters
 from exporter.model import DomainRecord, DomainState, GuestNumaCell, Interface
-from exporter.virt.cgroups.kept_files import KeptFiles
+from exporter.virt.cgroups.kept_files import KeptFile, KeptFiles
 from exporter.virt.files import HungReads
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.sources.guest_use import GuestUseFiles
 from tests.support.cgroup_trees import NET_DEV, Kind, Tree, Use
+from tests.support.holding import Hold
 from tests.support.hosts import Clock, make_settings
 from tests.support.records import make_guest, make_uuid
+from tests.support.waiting import wait_until
 
 USE = Use(cpu_us=7_000, vcpus={0: (500, 50), 1: (600, 60)}, anon=4096, shmem=100)
 
@@ -463,3 +466,52 @@ def test_a_guest_that_is_shut_off_uses_nothing(tmp_path: Path) -> None:
     reader = Reader(tree.sandbox)
     assert reader.read(off) == {}
     assert reader.notes == []
+
+
+class SlowFiles(KeptFiles):
+    """Files of which one does not answer when it is opened."""
+
+    def __init__(self, hold: Hold, *, hangs_at: int) -> None:
+        super().__init__(lambda: 1024)
+        self._hold, self._hangs_at, self._opened = hold, hangs_at, 0
+
+    def note_open(self, file: KeptFile) -> None:
+        super().note_open(file)
+        self._opened += 1
+        if self._opened == self._hangs_at:
+            self._hold.enter()
+            self._hold.wait()
+
+
+def test_guests_that_were_read_are_shown_though_the_kernel_does_not_answer_for_a_later_one(
+    tmp_path: Path,
+) -> None:
+    """They are read in chunks of 16. All are there when it answers again."""
+    tree = Tree(tmp_path)
+    guests = [choose(number, f"web{number}") for number in range(1, 41)]
+    for number in range(1, 41):
+        tree.add_guest(number, f"web{number}", USE)
+    hold = Hold()
+    settings = make_settings(uri="qemu:///system")
+    files = SlowFiles(hold, hangs_at=20 * 7)
+    source = GuestUseFiles(HungReads(), settings, clock=time.monotonic, sandbox=tree.sandbox, files=files)
+
+    def read() -> set[str]:
+        source.read(ChosenGuests(guests=tuple(guests), omitted=0), RefreshTimeout(clock=time.monotonic))
+        part = source.get_part()
+        return set() if part is None else set(part.use)
+
+    try:
+        uuids = [each.record.uuid for each in guests]
+        shown = read()
+        assert shown
+        assert shown <= set(uuids)
+        assert uuids[-1] not in shown
+        assert [each.subject for each in source.get_problems()] == ["guest use"]
+        assert read() == set(), "it is not read beside the read that hangs"
+    finally:
+        hold.let_go()
+        hold.join()
+    wait_until(lambda: read() == set(uuids), "all guests to be read again")
+    assert source.get_problems() == []
+    source.close()
