@@ -54,6 +54,8 @@ class GuestUse:
     """What a running guest uses, as the host counts it. No call to the guest is needed for it."""
 
     cpu_ns: int | None = None  # of all its threads: vCPUs, QEMU's own, and vhost
+    # How long all vCPUs were runnable and waited for a CPU, those too that were unplugged. None if one is not known.
+    delay_ns: int | None = None
     throttled_ns: int | None = None  # kept from its CPUs by a quota; None without one
     vcpu_run_ns: Mapping[int, int] = field(default_factory=dict)  # by vCPU
     vcpu_delay_ns: Mapping[int, int] = field(default_factory=dict)  # runnable, and waiting for a CPU

@@ -81,6 +81,7 @@ def test_a_guest_is_read_wherever_its_group_is(tmp_path: Path, kind: Kind, machi
         pressure = {} if kind == "v1" else {"cpu": (40, 4), "io": (50, 5), "memory": (60, 6)}
         assert use == GuestUse(
             cpu_ns=7_000_000,
+            delay_ns=110,
             throttled_ns=None,
             vcpu_run_ns={0: 500, 1: 600},
             vcpu_delay_ns={0: 50, 1: 60},
@@ -143,6 +144,37 @@ def test_a_vcpu_that_is_plugged_in_later_is_found(tmp_path: Path) -> None:
     tree.add_guest(3, "web", USE)
     assert reader.read(one)["web"].vcpu_delay_ns == {0: 50}
     assert reader.read(choose(3))["web"].vcpu_delay_ns == {0: 50, 1: 60}
+
+
+def test_the_sum_of_delays_is_not_known_while_one_vcpu_is_missing(tmp_path: Path) -> None:
+    """Prometheus would take the smaller sum for a restart, and the next one for a burst."""
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    reader = Reader(tree.sandbox)
+    assert reader.read(choose(3))["web"].delay_ns == 110
+    schedstat = tmp_path / f"proc/{tree.tids[3][1]}/schedstat"
+    schedstat.write_text("")
+    assert reader.read(choose(3))["web"].delay_ns is None
+    schedstat.write_text("600 65 12\n")
+    assert reader.read(choose(3))["web"].delay_ns == 115
+
+
+@pytest.mark.parametrize("kind", ["v2", "v1"])
+def test_sums_over_vcpus_do_not_step_back_when_one_is_unplugged(tmp_path: Path, kind: Kind) -> None:
+    """`rate()` would take it for a restart, and all that the others have counted for new."""
+    tree = Tree(tmp_path, kind)
+    tree.add_guest(3, "web", replace(USE, throttled_us=2_000))
+    reader = Reader(tree.sandbox)
+    two, one = choose(3, has_cpu_quota=True), choose(3, has_cpu_quota=True, vcpus=1)
+    before = reader.read(two)["web"]
+    assert (before.delay_ns, before.throttled_ns) == (110, 4_000_000)
+    for group in list(tmp_path.rglob("vcpu0")):
+        shutil.rmtree(group)
+    after = reader.read(one)["web"]
+    assert (after.delay_ns, after.throttled_ns) == (110, 4_000_000)
+    tree.add_guest(3, "web", replace(USE, throttled_us=3_000, vcpus={0: (0, 0), 1: (600, 65)}))
+    again = reader.read(two)["web"]
+    assert (again.delay_ns, again.throttled_ns) == (115, 5_000_000)
 
 
 def test_threads_of_a_guest_that_starts_are_found_within_some_reads(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def collect(used: list[tuple[Row, GuestUse]], *, per_vcpu: bool) -> Iterator[Ser
     :param used: the guests that run, and what they use
     """
     yield from CPU_SECONDS_TOTAL.series((row.labels, _seconds(use.cpu_ns)) for row, use in used)
-    yield from DELAY_SECONDS_TOTAL.series((row.labels, _seconds(_sum_delays(row, use))) for row, use in used)
+    yield from DELAY_SECONDS_TOTAL.series((row.labels, _seconds(use.delay_ns)) for row, use in used)
     yield from THROTTLED_SECONDS_TOTAL.series((row.labels, _seconds(use.throttled_ns)) for row, use in used)
     yield from WAITING_SECONDS_TOTAL.series(
         (row.extend(("resource", name)), total / _MICROSECONDS)
@@ -105,13 +105,6 @@ def collect(used: list[tuple[Row, GuestUse]], *, per_vcpu: bool) -> Iterator[Ser
         yield from ONE_VCPU_DELAY_SECONDS_TOTAL.series(
             each for row, use in used for each in _list_vcpus(row, use.vcpu_delay_ns)
         )
-
-
-def _sum_delays(row: Row, use: GuestUse) -> int | None:
-    """Return the delays of all vCPUs together; None if one is not known: a sum without it would step back."""
-    delays = use.vcpu_delay_ns
-    is_whole = row.guest is not None and 0 < row.guest.vcpus <= len(delays)
-    return sum(delays.values()) if is_whole else None
 
 
 def _list_vcpus(row: Row, times: Mapping[int, int]) -> Iterator[tuple[LabelSet, float]]:

@@ -19,12 +19,14 @@ from exporter.virt.cgroups.contents import (
 from exporter.virt.cgroups.kept_files import KeptFile, KeptFiles
 from exporter.virt.cgroups.roots import CPU, CPUACCT, MEMORY, UNIFIED
 from exporter.virt.cgroups.vcpus import find_threads, list_parts
+from exporter.virt.lasting_sum import LastingSum
 
 
 class Measured(NamedTuple):
     """What the files say; None, or a missing key, if they do not."""
 
     cpu_ns: int | None
+    delay_ns: int | None
     throttled_ns: int | None
     vcpu_run_ns: Mapping[int, int]
     vcpu_delay_ns: Mapping[int, int]
@@ -33,7 +35,7 @@ class Measured(NamedTuple):
     resident_bytes: int | None
 
 
-NOTHING = Measured(None, None, {}, {}, {}, {}, None)
+NOTHING = Measured(None, None, None, {}, {}, {}, {}, None)
 # The threads of a guest that starts are found within some scrapes. Those that are hidden cost little.
 _MAX_READS_BETWEEN_LOOKS = 31
 
@@ -67,7 +69,9 @@ class GuestFiles:
         in_memory = groups.get(MEMORY) or groups.get(UNIFIED)
         self._memory = None if in_memory is None else KeptFile(f"{in_memory}/memory.stat", files)
         self._throttle_group = groups.get(CPU) or groups.get(UNIFIED)
-        self._throttled: list[KeptFile] = []
+        self._throttled: dict[str, KeptFile] = {}
+        # vCPUs may be unplugged: their threads and groups are gone then.
+        self._throttled_sum, self._delay_sum = LastingSum(), LastingSum()
         self._vcpus: dict[int, KeptFile] = {}
         self._status: KeptFile | None = None
         self._guest: Guest | None = None
@@ -79,7 +83,7 @@ class GuestFiles:
     def close(self) -> None:
         """Close all of them."""
         kept = (self._cpu, self._memory, self._status, *self._pressure.values())
-        for file in (*kept, *self._throttled, *self._vcpus.values()):
+        for file in (*kept, *self._throttled.values(), *self._vcpus.values()):
             if file is not None:
                 file.close()
 
@@ -95,7 +99,16 @@ class GuestFiles:
             self._look(guest)
         run, delay = self._read_vcpus()
         waiting, stalled = self._read_pressure()
-        return Measured(cpu_ns, self._read_throttled(), run, delay, waiting, stalled, self._read_resident())
+        return Measured(
+            cpu_ns,
+            self._sum_delays(guest, delay),
+            self._read_throttled(),
+            run,
+            delay,
+            waiting,
+            stalled,
+            self._read_resident(),
+        )
 
     def _must_look(self, guest: Guest | None) -> bool:
         """Whether its vCPUs have to be found: its XML changed, or one is missing, as while it starts."""
@@ -109,7 +122,7 @@ class GuestFiles:
         return self._reads_until_look < 0
 
     def _look(self, guest: Guest | None) -> None:
-        for file in (*self._vcpus.values(), *self._throttled):
+        for file in (*self._vcpus.values(), *self._throttled.values()):
             file.close()
         self._guest, self._has_looked = guest, True
         # Where they are hidden, they stay so.
@@ -122,10 +135,10 @@ class GuestFiles:
             vcpu: KeptFile(f"{self._proc}/{tid}/schedstat", self._files, is_first=True)
             for vcpu, tid in sorted(found.tids.items())
         }
-        self._throttled = []
+        self._throttled = {}
         if guest is not None and guest.has_cpu_quota and self._throttle_group is not None:
             parts = list_parts(self._throttle_group)
-            self._throttled = [KeptFile(f"{part}/cpu.stat", self._files) for part in parts]
+            self._throttled = {part: KeptFile(f"{part}/cpu.stat", self._files) for part in parts}
         if self._status is not None:
             self._status.close()
         has_huge_pages = guest is not None and any(cell.page_size_kib for cell in guest.numa_cells)
@@ -144,9 +157,14 @@ class GuestFiles:
 
     def _read_throttled(self) -> int | None:
         """Return how long a quota kept it from its CPUs: the sum of all its groups, or not known."""
-        times = [parse_throttled(file.read()) for file in self._throttled]
-        known = [each for each in times if each is not None]
-        return sum(known) if known and len(known) == len(times) else None
+        times = {part: parse_throttled(file.read()) for part, file in self._throttled.items()}
+        known = {part: each for part, each in times.items() if each is not None}
+        return self._throttled_sum.add(known) if known and len(known) == len(times) else None
+
+    def _sum_delays(self, guest: Guest | None, delay: Mapping[int, int]) -> int | None:
+        """Return the delays of all vCPUs together; not known if one of them is not."""
+        is_whole = guest is not None and 0 < guest.vcpus <= len(delay)
+        return self._delay_sum.add(delay) if is_whole else None
 
     def _read_vcpus(self) -> tuple[dict[int, int], dict[int, int]]:
         run: dict[int, int] = {}
