@@ -81,6 +81,11 @@ class LibvirtUri:
         return self.driver in _DRIVERS_WITH_GROUPS and self.path in ("", "/", "/system")
 
     @property
+    def has_process_files(self) -> bool:
+        """Whether libvirtd writes its guests' processes to /run/libvirt/qemu: not those of a session."""
+        return self.driver == "qemu" and self.has_control_groups
+
+    @property
     def is_local(self) -> bool:
         """Whether it names neither a host nor a transport over a network: connecting uses none.
 

@@ -276,6 +276,26 @@ def test_the_processes_of_another_machine_are_not_looked_at(tmp_path: Path) -> N
     assert bench.scrape(1) == [1]
 
 
+@pytest.mark.parametrize("uri", ["qemu:///session", "lxc:///", "qemu:///embed?root=/srv"])
+def test_the_process_of_another_daemons_guest_with_the_same_name_does_not_count(
+    tmp_path: Path, uri: str
+) -> None:
+    bench = Bench(tmp_path, uri=uri)
+    bench.put_process(1, "T")
+    assert bench.scrape(1) == [1]
+    assert responsive(bench.show(1)) == {1: True}
+
+
+def test_another_run_of_a_stopped_guest_is_not_said_to_be_stopped(tmp_path: Path) -> None:
+    """It is destroyed and started again between two rounds: nothing is known of the new one."""
+    bench = Bench(tmp_path)
+    bench.put_process(1, "T")
+    bench.put_process(2, "S")
+    bench.scrape(1, 2)
+    assert responsive(bench.show(1, 2)) == {1: False, 2: True}
+    assert responsive(bench.show(choose(1, id=7), 2)) == {2: True}
+
+
 def test_what_cannot_be_read_of_processes_keeps_no_guest_from_being_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.put_process(1, "")

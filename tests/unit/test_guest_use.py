@@ -410,6 +410,17 @@ def test_a_kernel_that_does_not_count_delays_is_a_note(tmp_path: Path) -> None:
     assert reader.notes[0].endswith("(sysctl kernel.task_delayacct=1)")
 
 
+def test_a_guest_that_is_about_to_end_is_no_note(tmp_path: Path) -> None:
+    """Its threads are gone a moment before its control group: the kernel needs no option for that."""
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    for tid in (3000, 3001):
+        shutil.rmtree(tmp_path / f"proc/{tid}")
+    reader = Reader(tree.sandbox)
+    assert reader.read(choose(3))["web"].vcpu_delay_ns == {}
+    assert reader.notes == []
+
+
 def test_groups_and_devices_that_are_not_seen_are_notes(tmp_path: Path) -> None:
     interface = Interface(target="tap0", type="bridge", mac="", bridge="", port_id="")
     reader = Reader(Tree(tmp_path).sandbox)

@@ -48,7 +48,8 @@ class GuestFiles:
     :param files: keeps them open
     :ivar is_gone: whether its control group is gone: then it has ended
     :ivar are_threads_hidden: whether this process is not told the numbers of its threads
-    :ivar has_silent_threads: whether its vCPUs' threads are known, but not what the kernel counts of them
+    :ivar has_unread_threads: whether its vCPUs' threads are known, but not what the kernel counts of them
+    :ivar has_silent_threads: whether this is so though they are there
     """
 
     def __init__(self, groups: Mapping[str, str], *, proc: str, files: KeptFiles) -> None:
@@ -78,7 +79,8 @@ class GuestFiles:
         self._has_looked = False
         self._reads_until_look = self._reads_between_looks = 0
         self.is_gone = False
-        self.are_threads_hidden = self.has_silent_threads = self._have_threads_no_names = False
+        self.are_threads_hidden = self._have_threads_no_names = False
+        self.has_unread_threads = self.has_silent_threads = False
 
     def close(self) -> None:
         """Close all of them."""
@@ -173,7 +175,8 @@ class GuestFiles:
             times = parse_schedstat(file.read())
             if times is not None:
                 run[vcpu], delay[vcpu] = times
-        self.has_silent_threads = not run and (bool(self._vcpus) or self._have_threads_no_names)
+        self.has_unread_threads = not run and (bool(self._vcpus) or self._have_threads_no_names)
+        self.has_silent_threads = not run and any(each.exists for each in self._vcpus.values())
         return run, delay
 
     def _read_pressure(self) -> tuple[dict[str, int], dict[str, int]]:

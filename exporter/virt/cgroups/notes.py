@@ -16,10 +16,11 @@ def make_note(subject: str, message: str, advice: str = "") -> Problem:
     return Problem(severity=Severity.NOTE, reason=REASON, subject=subject, message=message, advice=advice)
 
 
-def explain_threads(sandbox: Sandbox, *, are_hidden: bool) -> tuple[str, str]:
-    """Return that it is not known how long vCPUs wait for CPUs, and the cure.
+def explain_threads(sandbox: Sandbox, *, are_hidden: bool, are_silent: bool) -> tuple[str, str] | None:
+    """Return that it is not known how long vCPUs wait for CPUs, and the cure; None if guests just end.
 
     :param are_hidden: whether their threads have no numbers here: a container has its own
+    :param are_silent: whether a thread is seen, and the kernel tells nothing of it
     """
     message = (
         "how long the guests' vCPUs wait for CPUs is not known, as this process does not see their threads"
@@ -33,5 +34,7 @@ def explain_threads(sandbox: Sandbox, *, are_hidden: bool) -> tuple[str, str]:
                 "Install the drop-in guests/unit.conf (docs/guests.md): the unit hides them (ProtectProc=)",
             )
         return message, "Mount /proc without hidepid"
+    if not are_silent:
+        return None
     message = "how long the guests' vCPUs wait for CPUs is not known, as the kernel does not count it"
     return message, "Set the kernel's option task_delayacct (sysctl kernel.task_delayacct=1)"

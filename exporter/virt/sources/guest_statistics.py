@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from exporter.compute.source import Job, Settings, Source
+from exporter.config.libvirt_uri import LibvirtUri
 from exporter.errors import (
     ConnectionLostError,
     GoneError,
@@ -121,7 +122,8 @@ class GuestStatisticsRounds(Source):
         """Use these times, and ask the host itself where its files cannot be read, from now on."""
         self._stale_grace = settings.stale_grace
         hypervisor = settings.hypervisor
-        self._is_local = hypervisor.is_local
+        uri = LibvirtUri.parse(hypervisor.uri)
+        self._sees_processes = hypervisor.is_local and uri.has_process_files
         self._asks_host = not hypervisor.is_local and not hypervisor.is_embedded
 
     def note_reconnected(self) -> None:
@@ -137,15 +139,18 @@ class GuestStatisticsRounds(Source):
         """
         guests = {} if chosen is None else {each.record.uuid: each for each in chosen.guests}
         with self._lock:
+            before = self._wanted
             self._wanted = {uuid: each for uuid, each in guests.items() if _may_be_asked(each.record)}
             if chosen is not None:
+                is_same = {uuid for uuid, each in before.items() if self._is_wanted(each.record)}
                 self._known = {
                     uuid: known
                     for uuid, known in self._known.items()
                     if uuid in guests and guests[uuid].record.id == known.id
                 }
                 self._errors = {uuid: error for uuid, error in self._errors.items() if uuid in self._wanted}
-                self._busy &= self._wanted.keys()
+                self._stopped &= is_same
+                self._busy &= is_same
             is_time = not self._is_under_way and self._clock() >= self._next_at
             self._is_due = bool(self._wanted) and (self._is_due or is_time) and self._unsupported is None
 
@@ -210,7 +215,9 @@ class GuestStatisticsRounds(Source):
 
     def _look_at_processes(self, wanted: Sequence[ChosenGuest]) -> frozenset[str]:
         """Return the UUIDs of guests that are seen not to answer."""
-        names = self._processes.find_stopped(each.record.name for each in wanted) if self._is_local else ()
+        names = (
+            self._processes.find_stopped(each.record.name for each in wanted) if self._sees_processes else ()
+        )
         stopped = frozenset(each.record.uuid for each in wanted if each.record.name in names)
         with self._lock:
             self._stopped = stopped

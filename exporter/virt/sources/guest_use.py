@@ -183,9 +183,12 @@ class GuestUseFiles(Source):
             yield make_note("guests together", *why)
         elif not any(each.vcpu_delay_ns for each in use.values()):
             files = self._guests.values()
-            if any(each.are_threads_hidden or each.has_silent_threads for each in files):
+            if any(each.are_threads_hidden or each.has_unread_threads for each in files):
                 are_hidden = all(each.are_threads_hidden for each in files)
-                yield make_note("vCPUs", *explain_threads(self._sandbox, are_hidden=are_hidden))
+                are_silent = any(each.has_silent_threads for each in files)
+                cause = explain_threads(self._sandbox, are_hidden=are_hidden, are_silent=are_silent)
+                if cause is not None:
+                    yield make_note("vCPUs", *cause)
         devices = [each for one in active if one.guest is not None for each in list_devices(one.guest)]
         if devices and not any(each.interfaces for each in use.values()):
             yield make_note(
