@@ -11,6 +11,9 @@ from typing import Any
 
 from exporter.model import DomainRecord, Guest
 
+# A guest with more disks or interfaces shows the first ones; the counters of the others are summed up.
+MAX_DEVICES = 32
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenGuest:
@@ -54,7 +57,7 @@ class GuestUse:
     """What a running guest uses, as the host counts it. No call to the guest is needed for it."""
 
     cpu_ns: int | None = None  # of all its threads: vCPUs, QEMU's own, and vhost
-    # How long all vCPUs were runnable and waited for a CPU, those too that were unplugged. None if one is not known.
+    # How long all vCPUs, unplugged ones too, were runnable and waited for a CPU; None if one is not known.
     delay_ns: int | None = None
     throttled_ns: int | None = None  # kept from its CPUs by a quota; None without one
     vcpu_run_ns: Mapping[int, int] = field(default_factory=dict)  # by vCPU
@@ -63,6 +66,7 @@ class GuestUse:
     stalled_us: Mapping[str, int] = field(default_factory=dict)  # PSI "full", by resource
     resident_bytes: int | None = None  # memory of the host that it has, without the page cache
     interfaces: Mapping[str, InterfaceCounters] = field(default_factory=dict)  # by the host's device: "tap0"
+    other_interfaces: InterfaceCounters | None = None  # those beyond MAX_DEVICES together, if there are any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,10 +128,12 @@ class GuestStatistics:
 
     read_at: float | None = None  # seconds since the epoch; None while QEMU has told nothing
     disks: Mapping[str, DiskCounters] = field(default_factory=dict)  # by target device: "vda"
+    other_disks: DiskCounters | None = None  # those beyond MAX_DEVICES together, if there are any
     memory: MemoryStatistics | None = None
     # Only of a remote hypervisor, whose files cannot be read.
     cpu_ns: int | None = None
     interfaces: Mapping[str, InterfaceCounters] = field(default_factory=dict)
+    other_interfaces: InterfaceCounters | None = None
 
 
 # The last one is the time after which a guest counts as not responsive.

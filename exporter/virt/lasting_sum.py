@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
 
 
-class LastingSum:
+class LastingSum(Generic[Key]):
     """Adds up counters to one that never steps back.
 
-    If one of them ends, what it has counted stays: `rate()` would take a smaller sum for a restart, and the rest
-    of it for new. One that comes later counts from when it is first seen, as it may have counted elsewhere before.
+    If one of them ends, what it has counted stays: `rate()` would take a smaller sum for a restart, and all
+    of it for new. One that comes later counts from when it is first seen: it may have counted elsewhere.
     """
 
     def __init__(self) -> None:
         self._total = 0
-        self._last: dict[Hashable, int] | None = None
+        self._last: dict[Key, int] | None = None
 
-    def add(self, counters: Mapping[Hashable, int]) -> int:
+    def add(self, counters: Mapping[Key, int]) -> int:
         """Return the sum.
 
         :param counters: all that are there now; one that is smaller than before has begun anew

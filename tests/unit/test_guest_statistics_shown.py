@@ -130,7 +130,8 @@ def test_more_disks_than_32_are_one() -> None:
     disks = {f"vd{number}": DISK for number in range(34)}
     disks["vd34"] = DiskCounters(read_bytes=100, written_bytes=None)
     name, other = "hypervisor_guest_disk_read_bytes_total", "hypervisor_guest_disk_written_bytes_total"
-    found = read_series(show(GuestStatistics(read_at=1.0, disks=disks)), name, other)
+    others = DiskCounters(read_bytes=102, written_bytes=None)
+    found = read_series(show(GuestStatistics(read_at=1.0, disks=disks, other_disks=others)), name, other)
     assert [labels["device"] for labels, _ in found[name]] == [*(f"vd{n}" for n in range(32)), "other"]
     assert found[name][-1][1] == 102
     assert len(found[other]) == 32, "a sum of which a part is not known is not known"

@@ -53,7 +53,12 @@ def _list_used(
             if row.uuid in use.use:
                 yield row, use.use[row.uuid]
         elif statistics is not None and (told := statistics.statistics.get(row.uuid)) is not None:
-            yield row, GuestUse(cpu_ns=told.cpu_ns, interfaces=told.interfaces)
+            yield (
+                row,
+                GuestUse(
+                    cpu_ns=told.cpu_ns, interfaces=told.interfaces, other_interfaces=told.other_interfaces
+                ),
+            )
 
 
 COLLECTOR = Collector(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-from exporter.collectors.guests.rows import COMMON_LABELS, MAX_DEVICES, OTHER_DEVICES, Row
-from exporter.guest_use import DiskCounters, GuestStatistics
+from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row
+from exporter.guest_use import MAX_DEVICES, DiskCounters, GuestStatistics
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 
@@ -72,20 +72,19 @@ def collect(rows: list[Row], statistics: Mapping[str, GuestStatistics]) -> Itera
         (row.extend(("device", device)), disk)
         for row in rows
         if row.uuid in statistics
-        for device, disk in list_disks(statistics[row.uuid].disks).items()
+        for device, disk in list_disks(statistics[row.uuid]).items()
     ]
     for metric, value in _VALUES:
         yield from metric.series(_list_values(disks, value))
 
 
-def list_disks(disks: Mapping[str, DiskCounters]) -> dict[str, DiskCounters]:
+def list_disks(statistics: GuestStatistics) -> dict[str, DiskCounters]:
     """Return the first disks by device, and the sum of the others. A name that is cut may be there twice."""
     shown: dict[str, DiskCounters] = {}
-    for device, disk in islice(disks.items(), MAX_DEVICES):
+    for device, disk in islice(statistics.disks.items(), MAX_DEVICES):
         shown.setdefault(make_label_value(device), disk)
-    others = list(islice(disks.values(), MAX_DEVICES, None))
-    if others:
-        shown[OTHER_DEVICES] = _sum(others)
+    if statistics.other_disks is not None:
+        shown[OTHER_DEVICES] = statistics.other_disks
     return shown
 
 
@@ -93,31 +92,6 @@ def _list_values(
     disks: list[tuple[LabelSet, DiskCounters]], value: Callable[[DiskCounters], float | None]
 ) -> list[tuple[LabelSet, float | None]]:
     return [(labels, value(disk)) for labels, disk in disks]
-
-
-def _sum(disks: list[DiskCounters]) -> DiskCounters:
-    """Return what disks have done together. What is not known of one of them is not known of the sum."""
-    return DiskCounters(
-        read_bytes=_add(disk.read_bytes for disk in disks),
-        read_requests=_add(disk.read_requests for disk in disks),
-        read_ns=_add(disk.read_ns for disk in disks),
-        written_bytes=_add(disk.written_bytes for disk in disks),
-        write_requests=_add(disk.write_requests for disk in disks),
-        write_ns=_add(disk.write_ns for disk in disks),
-        flush_requests=_add(disk.flush_requests for disk in disks),
-        flush_ns=_add(disk.flush_ns for disk in disks),
-        size_bytes=_add(disk.size_bytes for disk in disks),
-        allocated_bytes=_add(disk.allocated_bytes for disk in disks),
-    )
-
-
-def _add(values: Iterator[int | None]) -> int | None:
-    total = 0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
 
 
 def _to_seconds(nanoseconds: int | None) -> float | None:

@@ -8,12 +8,12 @@ from itertools import islice
 from exporter.collectors.guests.rows import (
     COMMON_LABELS,
     IDENTITY,
-    MAX_DEVICES,
     Row,
     describe,
     list_active,
 )
 from exporter.collectors.guests.state_reasons import get_reason
+from exporter.guest_use import MAX_DEVICES
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 from exporter.model import Disk, Guest

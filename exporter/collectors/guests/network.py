@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 
-from exporter.collectors.guests.rows import COMMON_LABELS, MAX_DEVICES, OTHER_DEVICES, Row
-from exporter.guest_use import GuestUse, InterfaceCounters
+from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row
+from exporter.guest_use import MAX_DEVICES, GuestUse, InterfaceCounters
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 
@@ -47,29 +47,20 @@ def collect(used: list[tuple[Row, GuestUse]]) -> Iterator[Series]:
 
     :param used: the guests that run, and what they use
     """
-    shown = [
-        (labels, each)
-        for row, use in used
-        if use.interfaces
-        for labels, each in _list_shown(row, use.interfaces)
-    ]
+    shown = [(labels, each) for row, use in used for labels, each in _list_shown(row, use)]
     for metric, get in _COUNTERS:
-        yield from metric.series(
-            (labels, sum(map(get, each)) if isinstance(each, list) else get(each)) for labels, each in shown
-        )
+        yield from metric.series((labels, get(each)) for labels, each in shown)
 
 
-def _list_shown(
-    row: Row, interfaces: Mapping[str, InterfaceCounters]
-) -> Iterator[tuple[LabelSet, InterfaceCounters | list[InterfaceCounters]]]:
+def _list_shown(row: Row, use: GuestUse) -> Iterator[tuple[LabelSet, InterfaceCounters]]:
     """Yield each interface that has series of its own, and the others together."""
-    devices = row.keep(_list_devices)
-    for name, labels in devices.items():
-        if name in interfaces:
-            yield labels, interfaces[name]
-    if row.guest is not None and len(row.guest.interfaces) > MAX_DEVICES:
-        others = [counters for name, counters in interfaces.items() if name not in devices]
-        yield row.extend(("device", OTHER_DEVICES)), others
+    if not use.interfaces:
+        return
+    for name, labels in row.keep(_list_devices).items():
+        if name in use.interfaces:
+            yield labels, use.interfaces[name]
+    if use.other_interfaces is not None:
+        yield row.extend(("device", OTHER_DEVICES)), use.other_interfaces
 
 
 def _list_devices(row: Row) -> Mapping[str, LabelSet]:

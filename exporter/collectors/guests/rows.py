@@ -11,8 +11,6 @@ from exporter.metric import LabelSet
 from exporter.model import DomainRecord, Guest, Snapshot
 
 COMMON_LABELS = ("hypervisor_hostname", "domain")
-# A guest with more disks or interfaces shows the first ones; the counters of the others are summed up.
-MAX_DEVICES = 32
 OTHER_DEVICES = "other"
 IDENTITY = (
     "uuid",

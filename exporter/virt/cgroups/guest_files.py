@@ -72,7 +72,7 @@ class GuestFiles:
         self._throttle_group = groups.get(CPU) or groups.get(UNIFIED)
         self._throttled: dict[str, KeptFile] = {}
         # vCPUs may be unplugged: their threads and groups are gone then.
-        self._throttled_sum, self._delay_sum = LastingSum(), LastingSum()
+        self._throttled_sum, self._delay_sum = LastingSum[str](), LastingSum[int]()
         self._vcpus: dict[int, KeptFile] = {}
         self._status: KeptFile | None = None
         self._guest: Guest | None = None

@@ -45,6 +45,7 @@ from exporter.virt.calls import StatisticsGroup, WaitingHypervisor
 from exporter.virt.guest_calls import GuestCalls, GuestJob
 from exporter.virt.guest_processes import GuestProcesses
 from exporter.virt.guest_statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
+from exporter.virt.other_devices import OtherDevices
 
 NAME = "guest statistics"
 ANSWER_SECONDS = 2.0
@@ -75,6 +76,7 @@ class _Known:
     told_at: float = -math.inf
     host_told_at: float = -math.inf
     silent_since: float | None = None  # its balloon tells nothing since then
+    others: OtherDevices = field(default_factory=OtherDevices)
 
 
 class GuestStatisticsRounds(Source):
@@ -247,7 +249,7 @@ class GuestStatisticsRounds(Source):
                 if self._is_wanted(guest.record):
                     self._errors[uuid] = error
             return
-        self._keep(guest.record, statistics, cpu_ns, is_told=is_told, seconds=self._clock() - began_at)
+        self._keep(guest, statistics, cpu_ns, is_told=is_told, seconds=self._clock() - began_at)
         with self._lock:
             self._busy = self._busy | {uuid} if is_busy else self._busy - {uuid}
 
@@ -261,7 +263,7 @@ class GuestStatisticsRounds(Source):
 
     def _keep(
         self,
-        record: DomainRecord,
+        guest: ChosenGuest,
         statistics: Mapping[str, object],
         cpu_ns: int | None,
         *,
@@ -269,7 +271,8 @@ class GuestStatisticsRounds(Source):
         seconds: float,
     ) -> None:
         """Keep an answer. If the guest is not shown any more, or has begun anew, `want` forgets it."""
-        now, interfaces = self._clock(), parse_interfaces(statistics)
+        record, now, interfaces = guest.record, self._clock(), parse_interfaces(statistics)
+        targets = () if guest.guest is None else [each.target for each in guest.guest.interfaces]
         disks, memory = parse_disks(statistics), parse_memory(statistics)
         with self._lock:
             self._errors.pop(record.uuid, None)
@@ -280,10 +283,19 @@ class GuestStatisticsRounds(Source):
             if known is None or known.id != record.id:
                 known = _Known(record.id)
             if self._asks_host:
-                told = replace(known.statistics, cpu_ns=cpu_ns, interfaces=interfaces)
+                others = known.others.sum_interfaces(interfaces, targets)
+                told = replace(
+                    known.statistics, cpu_ns=cpu_ns, interfaces=interfaces, other_interfaces=others
+                )
                 known = replace(known, statistics=told, host_told_at=now)
             if is_told:
-                told = replace(known.statistics, read_at=self._wall_clock(), disks=disks, memory=memory)
+                told = replace(
+                    known.statistics,
+                    read_at=self._wall_clock(),
+                    disks=disks,
+                    other_disks=known.others.sum_disks(disks),
+                    memory=memory,
+                )
                 is_silent = memory is None or memory.updated_at is None
                 silent_since = (known.silent_since or now) if is_silent else None
                 known = replace(known, statistics=told, told_at=now, silent_since=silent_since)
@@ -304,9 +316,9 @@ class GuestStatisticsRounds(Source):
         """Return what counts still."""
         statistics = known.statistics
         if not self._counts_still(known.told_at):
-            statistics = replace(statistics, disks={}, memory=None)
+            statistics = replace(statistics, disks={}, other_disks=None, memory=None)
         if statistics.cpu_ns is not None and not self._counts_still(known.host_told_at):
-            statistics = replace(statistics, cpu_ns=None, interfaces={})
+            statistics = replace(statistics, cpu_ns=None, interfaces={}, other_interfaces=None)
         return statistics
 
     def _list_suspended(self) -> Sequence[Problem]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
 from exporter.config.libvirt_uri import LibvirtUri
-from exporter.guest_use import ChosenGuest, ChosenGuests, GuestsUse, GuestUse
+from exporter.guest_use import MAX_DEVICES, ChosenGuest, ChosenGuests, GuestsUse, GuestUse
 from exporter.model import Problem
 from exporter.virt.cgroups.groups import GroupFinder
 from exporter.virt.cgroups.guest_files import NOTHING, GuestFiles
@@ -21,6 +21,7 @@ from exporter.virt.cgroups.roots import Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guest_traffic import GuestTraffic, list_devices
 from exporter.virt.masks import Sandbox
+from exporter.virt.other_devices import OtherDevices
 from exporter.virt.refresh_timeout import RefreshTimeout
 
 _FOLDER = "/sys/fs/cgroup"
@@ -75,6 +76,7 @@ class GuestUseFiles(Source):
         self._roots: Roots | None = None
         self._files = KeptFiles() if files is None else files
         self._guests: dict[tuple[str, int], GuestFiles] = {}
+        self._others: dict[tuple[str, int], OtherDevices] = {}
         self._use: GuestsUse | None = None
         self._notes: Sequence[Problem] = ()
         self._lock = threading.Lock()
@@ -156,10 +158,14 @@ class GuestUseFiles(Source):
         if files is not None and files.is_gone:
             files.close()
             del self._guests[key]
-        return GuestUse(
-            **measured._asdict(),
-            interfaces={} if each.guest is None else self._traffic.get(each.guest),
-        )
+        if each.guest is None:
+            return GuestUse(**measured._asdict())
+        interfaces = self._traffic.get(each.guest)
+        others = None
+        if len(each.guest.interfaces) > MAX_DEVICES:
+            targets = [interface.target for interface in each.guest.interfaces]
+            others = self._others.setdefault(key, OtherDevices()).sum_interfaces(interfaces, targets)
+        return GuestUse(**measured._asdict(), interfaces=interfaces, other_interfaces=others)
 
     def _make_finder(self, active: Sequence[ChosenGuest]) -> GroupFinder | None:
         """Return what finds the groups of new guests, if there are any."""
@@ -173,6 +179,8 @@ class GuestUseFiles(Source):
         keys = {(each.record.uuid, each.record.id) for each in active}
         for key in self._guests.keys() - keys:
             self._guests.pop(key).close()
+        for key in self._others.keys() - keys:
+            del self._others[key]
 
     def _list_notes(self, active: Sequence[ChosenGuest], use: Mapping[str, GuestUse]) -> Iterator[Problem]:
         if not active:
