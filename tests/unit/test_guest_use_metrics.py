@@ -115,6 +115,28 @@ def test_devices_beyond_32_are_summed_up() -> None:
     assert len(received) == 32
 
 
+def test_no_two_interfaces_have_the_same_series() -> None:
+    """Prometheus takes one of two only. Names that cannot be printed look the same; one may be `other`."""
+    targets = ("a\u200b", "a\u200c", "other", *(f"tap{number}" for number in range(40)))
+    interfaces = tuple(
+        Interface(target=each, type="bridge", mac="", bridge="", port_id="") for each in targets
+    )
+    row = ChosenGuest(record=make_domain(1), guest=make_guest(1, interfaces=interfaces))
+    use = GuestUse(interfaces={each: count(10) for each in targets}, other_interfaces=count(20))
+    parts = {
+        "chosen guests": ChosenGuests(guests=(row,), omitted=0),
+        "guest use": GuestsUse(use={row.record.uuid: use}),
+    }
+    devices = [
+        dict(labels)["device"]
+        for each in guests.COLLECTOR.collect(make_snapshot(parts=parts))
+        if isinstance(each, Series) and each.metric.name.endswith(("receive_bytes_total", "network_info"))
+        for labels, _ in each.rows
+    ]
+    shown = ["a\ufffd", *(f"tap{number}" for number in range(29))]
+    assert sorted(devices) == sorted([*shown, *shown, "other"])
+
+
 def test_what_is_not_known_has_no_sample() -> None:
     assert show(GuestUse()) == {}
     assert show(None) == {}

@@ -11,6 +11,7 @@ from exporter.collectors.guests.rows import (
     Row,
     describe,
     list_active,
+    list_interfaces,
 )
 from exporter.collectors.guests.state_reasons import get_reason
 from exporter.guest_use import MAX_DEVICES
@@ -173,16 +174,14 @@ def _list_disks_of(row: Row) -> list[Disk]:
 
 
 def _describe_interfaces(row: Row) -> list[LabelSet]:
-    interfaces = () if row.guest is None else row.guest.interfaces
-    by_target = {each.target: each for each in reversed(interfaces) if each.target}
+    shown = {} if row.guest is None else list_interfaces(row.guest)
     return [
         row.extend(
-            ("device", make_label_value(each.target)),
+            ("device", value),
             ("mac", make_label_value(each.mac)),
             ("bridge", make_label_value(each.bridge)),
             ("port_id", make_label_value(each.port_id)),
             ("type", each.type),
         )
-        for each in islice(interfaces, MAX_DEVICES)
-        if by_target.get(each.target) is each
+        for value, each in shown.values()
     ]

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 
-from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row
-from exporter.guest_use import MAX_DEVICES, GuestUse, InterfaceCounters
-from exporter.label import make_label_value
+from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row, list_interfaces
+from exporter.guest_use import GuestUse, InterfaceCounters
 from exporter.metric import LabelSet, Metric, Series
 
 # The metric's part of the name, its help, and the counter of an interface.
@@ -65,9 +64,5 @@ def _list_shown(row: Row, use: GuestUse) -> Iterator[tuple[LabelSet, InterfaceCo
 
 def _list_devices(row: Row) -> Mapping[str, LabelSet]:
     """Return the labels of the devices that are shown one by one: those of hypervisor_guest_network_info."""
-    interfaces = () if row.guest is None else row.guest.interfaces[:MAX_DEVICES]
-    return {
-        each.target: row.extend(("device", make_label_value(each.target)))
-        for each in interfaces
-        if each.target
-    }
+    shown = {} if row.guest is None else list_interfaces(row.guest)
+    return {target: row.extend(("device", value)) for target, (value, _) in shown.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from exporter.guest_use import ChosenGuest, ChosenGuests
+from exporter.guest_use import MAX_DEVICES, ChosenGuest, ChosenGuests
 from exporter.label import make_label_value
 from exporter.metric import LabelSet
-from exporter.model import DomainRecord, Guest, Snapshot
+from exporter.model import DomainRecord, Guest, Interface, Snapshot
 
 COMMON_LABELS = ("hypervisor_hostname", "domain")
 OTHER_DEVICES = "other"
@@ -77,6 +77,21 @@ def list_rows(snapshot: Snapshot, chosen: ChosenGuests) -> list[Row]:
     hostname = snapshot.resources.hypervisor_hostname
     key = ("rows", hostname, chosen.series_labels, chosen.show_owner_names)
     return [_get_row(each, key, hostname, chosen) for each in chosen.guests]
+
+
+def list_interfaces(guest: Guest) -> dict[str, tuple[str, Interface]]:
+    """Return the interfaces that have series of their own, by target, with their label value.
+
+    No two have the same label value: of names that look the same, only the first is shown.
+    """
+    taken = {OTHER_DEVICES} if len(guest.interfaces) > MAX_DEVICES else set()
+    shown: dict[str, tuple[str, Interface]] = {}
+    for each in guest.interfaces[:MAX_DEVICES]:
+        value = make_label_value(each.target)
+        if each.target and value not in taken:
+            taken.add(value)
+            shown[each.target] = value, each
+    return shown
 
 
 def list_active(rows: list[Row]) -> list[tuple[Row, Guest]]:
