@@ -97,6 +97,8 @@ def parse_interfaces(statistics: Mapping[str, object]) -> dict[str, InterfaceCou
     return interfaces
 
 
+# A driver's -1 for "not known" comes as 2^64 - 1 where libvirt's type has no sign.
+_MAX_COUNT = 2**63 - 1
 _INTERFACE_FIELDS = ("bytes", "pkts", "errs", "drop")
 
 
@@ -113,4 +115,4 @@ def _group(statistics: Mapping[str, object], kind: str) -> list[dict[str, object
 
 def _count(fields: Mapping[str, object], name: str) -> int | None:
     value = fields.get(name)
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None

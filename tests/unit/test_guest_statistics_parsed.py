@@ -52,6 +52,15 @@ def test_a_balloon_that_tells_nothing_has_no_account_of_the_guest() -> None:
     assert parse_memory({"block.count": 1}) is None
 
 
+@pytest.mark.parametrize("odd", [-1, 2**64 - 1, 2**63, "7", 7.5, None])
+def test_a_number_that_makes_no_sense_is_not_known(odd: object) -> None:
+    """A driver's -1 comes as 2^64 - 1 where libvirt's type has no sign."""
+    statistics = {"block.0.name": "vda", "block.0.rd.reqs": 7, "block.0.rd.bytes": odd}
+    assert parse_disks(statistics) == {"vda": DiskCounters(read_requests=7)}
+    statistics = {"balloon.current": 1, "balloon.last-update": 5, "balloon.usable": odd}
+    assert parse_memory(statistics) == MemoryStatistics(balloon_kib=1, updated_at=5)
+
+
 def test_an_interface_that_nobody_counts_for_is_left_out() -> None:
     assert parse_interfaces({"net.count": 1, "net.0.name": "vhu1", "net.0.rx.bytes": 7}) == {}
 

@@ -253,7 +253,13 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("spoil", [_empty, _garble], ids=["empty", "garbage"])
+def _underflow(file: Path) -> None:
+    """A counter of the kernel that went below 0."""
+    odd = 2**64 - 5
+    file.write_text(f"usage_usec {odd}\nsome total={odd}\nfull total={odd}\nanon {odd}\nshmem 1\n")
+
+
+@pytest.mark.parametrize("spoil", [_empty, _garble, _underflow], ids=["empty", "garbage", "below 0"])
 @pytest.mark.parametrize(("name", "lost"), ODD, ids=[name for name, _ in ODD])
 def test_an_odd_file_costs_that_number_of_that_guest(
     tmp_path: Path, name: str, lost: dict[str, Any], spoil: Callable[[Path], None]

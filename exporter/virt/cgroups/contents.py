@@ -10,14 +10,18 @@ from collections.abc import Mapping
 RESOURCES = ("cpu", "io", "memory")
 # What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
 MAX_BYTES = 4096
-# The kernel's counters have 64 bits.
+# The kernel's counters have 64 bits. One in the upper half is a negative number, which makes no sense.
 _MAX_DIGITS = 20
+_MAX_NUMBER = 2**63 - 1
 
 
 def parse_number(text: bytes) -> int | None:
     """Parse a whole number, as cpuacct.usage has it: b"5120\\n"."""
     digits = text.strip()
-    return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else None
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return None
+    number = int(digits)
+    return number if number <= _MAX_NUMBER else None
 
 
 def find_number(content: bytes, key: bytes) -> int | None:
