@@ -259,6 +259,7 @@ class Guest:
         ""  # resource/partition: its place in the host's cgroups, as "/machine"; else libvirt's default
     )
     has_cpu_quota: bool = False  # cputune/quota and its like: whether CPU time of its threads is limited
+    has_balloon: bool = True  # devices/memballoon: whether it has one by which it may tell of its memory
     is_read: bool = True  # whether libvirt gave its XML
     is_placement_known: bool = True  # whether its cells and pins could be read
     odd_parts: str = ""  # the parts of its XML that could not be read, in one line; they are left out

@@ -79,6 +79,7 @@ def parse_guest(xml: str, info: DomainInfo | None = None) -> Guest:
         arch=_attribute(domain, "os/type", "arch"),
         machine=_attribute(domain, "os/type", "machine"),
         has_cpu_quota=any(_is_quota(domain.findtext(f"cputune/{name}")) for name in _QUOTAS),
+        has_balloon=_attribute(domain, "devices/memballoon", "model") != "none",
         partition=(domain.findtext("resource/partition") or "").strip(),
         is_placement_known=not odd_placement,
         odd_parts="; ".join(each.describe() for each in (odd, odd_placement, odd_devices) if each),

@@ -550,6 +550,18 @@ def test_a_guest_without_balloon_statistics_has_no_account_of_its_own() -> None:
     assert bench.list_problems() == []
 
 
+def test_a_guest_that_was_made_without_a_balloon_is_not_said_to_be_silent() -> None:
+    bench = Bench()
+    without = make_guest(1, has_balloon=False)
+    guests = [ChosenGuest(record=make_domain(1), guest=without), choose(2)]
+    for number in (1, 2):
+        bench.libvirt.statistics[make_uuid(number)] = {**STATISTICS, "balloon.last-update": 0}
+    bench.scrape(*guests)
+    bench.scrape(*guests, after=SILENT_SECONDS)
+    ((_, _, message),) = bench.list_problems()
+    assert message == "1 guests do not tell how they use their memory: guest2"
+
+
 def test_a_remote_hypervisor_tells_cpu_time_and_interfaces_itself() -> None:
     bench = Bench(uri=REMOTE)
     bench.libvirt.info[make_uuid(1)] = INFO

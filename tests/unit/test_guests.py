@@ -239,6 +239,15 @@ def test_a_balloon_tells_the_memory_that_a_guest_has_now() -> None:
     assert parse_guest(domain_xml(memory=memory)).memory_kib == 512 * 2**10
 
 
+@pytest.mark.parametrize(
+    ("element", "has_balloon"),
+    [("", True), ("<memballoon model='virtio'/>", True), ("<memballoon model='none'/>", False)],
+)
+def test_a_guest_may_be_made_without_a_balloon(element: str, has_balloon: bool) -> None:
+    """Without the element, libvirt gives it one."""
+    assert parse_guest(domain_xml(disks=element)).has_balloon is has_balloon
+
+
 def test_without_a_balloons_size_a_guest_has_all_of_its_memory() -> None:
     assert parse_guest(domain_xml(memory="<memory unit='GiB'>8</memory>")).memory_kib == 8 * 2**20
 

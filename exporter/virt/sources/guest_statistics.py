@@ -358,7 +358,7 @@ class GuestStatisticsRounds(Source):
         )
 
     def _list_silent(self) -> Sequence[Problem]:
-        """Return one problem for all guests whose balloon tells nothing."""
+        """Return one problem for all guests that have a balloon which tells nothing."""
         now = self._clock()
         with self._lock:
             names = sorted(
@@ -367,7 +367,7 @@ class GuestStatisticsRounds(Source):
                 if known.silent_since is not None
                 and now - known.silent_since >= SILENT_SECONDS
                 and uuid in self._wanted
-                and self._wanted[uuid].record.state is DomainState.RUNNING
+                and _may_tell_its_memory(self._wanted[uuid])
             )
         if not names:
             return ()
@@ -396,6 +396,11 @@ def _is_busy(uuid: str, hypervisor: WaitingHypervisor) -> bool:
         raise
     except HypervisorError:
         return False  # the driver has no such call
+
+
+def _may_tell_its_memory(guest: ChosenGuest) -> bool:
+    """Whether it runs, and was not made without a balloon."""
+    return guest.record.state is DomainState.RUNNING and (guest.guest is None or guest.guest.has_balloon)
 
 
 def _may_be_asked(record: DomainRecord) -> bool:
