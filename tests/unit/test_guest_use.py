@@ -135,6 +135,21 @@ def test_where_libvirt_makes_no_groups_for_vcpus_their_threads_are_known_by_name
     assert Reader(tree.sandbox).read(choose(3))["web"].vcpu_delay_ns == {0: 50, 1: 60}
 
 
+def test_a_guest_may_have_more_threads_than_a_page_lists(tmp_path: Path) -> None:
+    """QEMU has hundreds for volumes of Ceph. A number that is cut off would be another guest's thread."""
+    tree = Tree(tmp_path, machined=False)
+    (group,) = tree.add_guest(3, "web", USE)
+    for part in ("vcpu0", "vcpu1", "emulator"):
+        shutil.rmtree(group / part)
+    others = [str(number) for number in range(1_000_000, 1_000_900)]
+    (group / "cgroup.threads").write_text("\n".join([*others, "3000", "3001", "4000"]))
+    for tid, name in ((3000, "CPU 0/KVM"), (3001, "CPU 1/KVM"), (4000, "CPU 2/KVM")):
+        (tmp_path / f"proc/{tid}").mkdir(exist_ok=True)
+        (tmp_path / f"proc/{tid}/comm").write_text(f"{name}\n")
+        (tmp_path / f"proc/{tid}/schedstat").write_text("600 60 12\n")
+    assert Reader(tree.sandbox).read(choose(3))["web"].vcpu_delay_ns == {0: 60, 1: 60}
+
+
 def test_a_vcpu_that_is_plugged_in_later_is_found(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.add_guest(3, "web", replace(USE, vcpus={0: (500, 50)}))

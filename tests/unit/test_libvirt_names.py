@@ -223,6 +223,13 @@ def test_every_metric_that_is_declared_is_in_such_a_text(names: str) -> None:
 
 
 @pytest.mark.parametrize("names", COLLECTORS)
+def test_what_stands_for_a_metric_has_the_same_unit(names: str) -> None:
+    for metric in COLLECTORS[names].metrics:
+        if metric.name.endswith("_bytes") and metric.source.startswith("hypervisor_guest_"):
+            assert "bytes" in metric.source, metric.name
+
+
+@pytest.mark.parametrize("names", COLLECTORS)
 def test_the_text_is_also_openmetrics(names: str) -> None:
     """Two of inovex' gauges have names that end as a counter's."""
     view = make_names_view()

@@ -51,10 +51,12 @@ _LIMITS = {
     "size_iops_sec": "size_iops_bytes",
 }
 _SHOWN = {"bytes_sec": "bytes", "iops_sec": "ops"}
+_DIRECTIONS = ("total", "read", "write")
 
 
 def _limit(key: str, end: str) -> Column[DomainDisk]:
-    kind = _SHOWN.get(key.partition("_")[2])
+    direction, _, what = key.partition("_")
+    kind = _SHOWN.get(what) if direction in _DIRECTIONS else None
     own = f"virDomainGetXMLDesc (disk/iotune/{key})"
     same_as = own if kind is None else f"hypervisor_guest_disk_limit_{kind}_per_second"
     get: Callable[[DomainDisk], float | None] = lambda disk: disk.limits.get(key)  # noqa: E731

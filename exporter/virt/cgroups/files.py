@@ -6,6 +6,9 @@ import os
 
 from exporter.virt.cgroups.contents import MAX_BYTES
 
+# More than Linux lets all processes together have (PID_MAX_LIMIT), with 7 digits each.
+_MAX_READS = 2**22 * 8 // MAX_BYTES
+
 
 def read_file(folder: str, name: str) -> bytes:
     """Return a file's content; nothing if it cannot be read, as while its group is being removed."""
@@ -19,3 +22,23 @@ def read_file(folder: str, name: str) -> bytes:
         return b""
     finally:
         os.close(descriptor)
+
+
+def read_lines(folder: str, name: str) -> list[bytes]:
+    """Return the lines of a file of any length, such as a list of threads; nothing if it cannot be read.
+
+    The kernel gives a page with each read. A line that is cut off is left out: it would be another number.
+    """
+    parts = []
+    try:
+        descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        while len(parts) < _MAX_READS and (part := os.read(descriptor, MAX_BYTES)):
+            parts.append(part)
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).split(b"\n")[:-1]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from exporter.virt.cgroups.contents import parse_number
-from exporter.virt.cgroups.files import read_file
+from exporter.virt.cgroups.files import read_file, read_lines
 
 _VCPU = re.compile(r"vcpu(\d{1,5})", re.ASCII)
 # QEMU calls its threads so, as libvirt asks it to (-name debug-threads=on): "CPU 0/KVM", "CPU 1/TCG".
@@ -71,9 +71,9 @@ def _find_named(tids: list[int], proc: str) -> Iterator[tuple[int, int]]:
 def _list_threads(folder: str) -> list[int]:
     """Return the threads of a group; 0 for one of which this process does not know the number."""
     for name in _THREAD_LISTS:
-        content = read_file(folder, name)
-        if content:
-            return [tid for line in content.splitlines() if (tid := parse_number(line)) is not None]
+        lines = read_lines(folder, name)
+        if lines:
+            return [tid for line in lines if (tid := parse_number(line)) is not None]
     return []
 
 
