@@ -45,7 +45,7 @@ class OtherDevices:
     def sum_interfaces(
         self, interfaces: Mapping[str, InterfaceCounters], targets: Collection[str]
     ) -> InterfaceCounters | None:
-        """Return what the interfaces beyond the first ones have done; None if there are none.
+        """Return what the interfaces beyond the first ones have done; None if none was ever counted.
 
         :param interfaces: those that are counted, by the host's device
         :param targets: the devices of all of the guest's interfaces, in the order of its XML
@@ -54,6 +54,8 @@ class OtherDevices:
             return None
         first = set(islice(targets, MAX_DEVICES))
         others = {device: counters for device, counters in interfaces.items() if device not in first}
+        if not others and not self._sums:
+            return None
         names = (each.name for each in fields(InterfaceCounters))
         return InterfaceCounters(
             **{

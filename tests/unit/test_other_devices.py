@@ -55,6 +55,13 @@ def test_counters_and_sizes_of_the_others_are_added_up() -> None:
     assert interfaces == count(16)
 
 
+def test_interfaces_that_nobody_counts_have_no_sum_of_0() -> None:
+    others = OtherDevices()
+    assert others.sum_interfaces({each: count(2) for each in TARGETS[:32]}, TARGETS) is None
+    assert others.sum_interfaces({each: count(2) for each in TARGETS}, TARGETS) == count(16)
+    assert others.sum_interfaces({each: count(2) for each in TARGETS[:32]}, TARGETS) == count(16)
+
+
 def test_what_is_not_known_of_one_is_not_known_of_the_sum_and_not_lost() -> None:
     others = OtherDevices()
     disks = make_disks(dict.fromkeys(range(34), 5))

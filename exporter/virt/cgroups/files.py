@@ -29,7 +29,7 @@ def read_lines(folder: str, name: str) -> list[bytes]:
 
     The kernel gives a page with each read. A line that is cut off is left out: it would be another number.
     """
-    parts = []
+    parts: list[bytes] = []
     try:
         descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
