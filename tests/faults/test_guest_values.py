@@ -107,8 +107,9 @@ def test_cpu_time_and_frames_are_what_was_done_and_what_libvirt_says(
     assert burnt["sleeps"] < burnt["spins"] / 4
     delay = last.value("hypervisor_guest_vcpu_delay_seconds_total", domain="spins") * 1e9
     assert before["spins"]["vcpu.0.delay"] - 1000 <= delay <= after["spins"]["vcpu.0.delay"] + 1000
-    together = last.value("hypervisor_guests_cpu_seconds_total")
-    assert together >= sum(last.value("hypervisor_guest_cpu_seconds_total", domain=guest) for guest in before)
+    together = last.value("hypervisor_guests_cpu_seconds_total") * 1e9
+    each = [last.value("hypervisor_guest_cpu_seconds_total", domain=guest) * 1e9 for guest in before]
+    assert together >= sum(each) - 1000, "of version 1 it may be the very same number, but for rounding"
 
 
 def test_a_disks_numbers_are_what_was_written_and_what_libvirt_says(libvirtd: LibvirtDaemon) -> None:
