@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from exporter.errors import ExporterError
 from exporter.model import PciDevice
+from exporter.patterns import compile_pattern
 
 _ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]+):([0-9a-f]+)\.([0-9a-f]+)")
 _FIELDS = ("domain", "bus", "slot", "function")
@@ -230,8 +231,8 @@ def _parse_regex(address: Mapping[str, Any]) -> _Regex:
 
 def _compile(name: str, pattern: Any) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
+        return compile_pattern(pattern)
+    except (ValueError, TypeError) as error:
         raise DeviceSpecError(f"address {name} {pattern!r} is no regular expression: {error}") from error
 
 

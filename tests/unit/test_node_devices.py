@@ -97,6 +97,10 @@ def test_a_channel_device_of_s390_has_mdev_types_too() -> None:
         ('{"address": "0:0:0:0.0"}', "address '0:0:0:0.0' has too many fields"),
         ('{"address": "0:0:20.0"}', "address slot '20' is above 1F"),
         ('{"address": "0:0:0.8"}', "address function '8' is above 7"),
+        (
+            '{"address": {"bus": "a{99999999999999999999}"}}',
+            "address bus 'a{99999999999999999999}' is no reg",
+        ),
         ('{"address": {"bus": "["}}', "address bus '[' is no regular expression"),
         ('{"address": {"bus": 2}}', "address bus 2 is no regular expression"),
         ('{"address": "0:0:0.0", "devname": "eth0"}', "devname and address exclude each other"),
