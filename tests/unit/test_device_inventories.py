@@ -213,6 +213,7 @@ def test_the_whole_way_from_guests_to_series() -> None:
         "capacity": 4,
         "claimed": 1,
         "shut_off_claimed": 1,
+        "migrating_in_claimed": 0,
     }
 
 
