@@ -257,6 +257,12 @@ def _empty(file: Path) -> None:
     file.write_text("")
 
 
+def _refuse(file: Path) -> None:
+    """Let it be there, and reading fail, as without PSI or descriptors."""
+    file.unlink()
+    file.mkdir()
+
+
 def _garble(file: Path) -> None:
     file.write_text("usage_usec x\nsome avg10=1.00 total=\nanon -5\nshmem 1\n\x00")
 
@@ -274,7 +280,9 @@ def _underflow(file: Path) -> None:
     file.write_text(f"usage_usec {odd}\nsome total={odd}\nfull total={odd}\nanon {odd}\nshmem 1\n")
 
 
-@pytest.mark.parametrize("spoil", [_empty, _garble, _underflow], ids=["empty", "garbage", "below 0"])
+@pytest.mark.parametrize(
+    "spoil", [_empty, _garble, _underflow, _refuse], ids=["empty", "garbage", "below 0", "refused"]
+)
 @pytest.mark.parametrize(("name", "lost"), ODD, ids=[name for name, _ in ODD])
 def test_an_odd_file_costs_that_number_of_that_guest(
     tmp_path: Path, name: str, lost: dict[str, Any], spoil: Callable[[Path], None]
@@ -285,6 +293,7 @@ def test_an_odd_file_costs_that_number_of_that_guest(
     reader = Reader(tree.sandbox)
     guests = (choose(3), choose(4, "db"))
     before = reader.read(*guests)
+    reader.files.close()
     spoil(group / name)
     assert reader.read(*guests) == {"web": replace(before["web"], **lost), "db": before["db"]}
     (tmp_path / "proc/3001/schedstat").write_text("12 x 3\n")

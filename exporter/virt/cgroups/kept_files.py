@@ -7,6 +7,7 @@ another one that has got the same path or process id.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,9 @@ from contextlib import suppress
 from exporter.descriptors import get_limit
 from exporter.virt.cgroups.contents import MAX_BYTES
 
+# What the kernel says of a file whose group or thread has ended. Other errors end nothing: no descriptor is
+# left, it may not be read, there is no PSI.
+_ENDED = (errno.ENOENT, errno.ENODEV, errno.ESRCH)
 # How often files are read without being kept, after others needed their descriptors.
 _READS_OF_A_PAUSE = 60
 
@@ -77,7 +81,7 @@ class KeptFile:
     :param path: of it
     :param is_first: whether another guest may get its path later. So it is kept open rather than others, and
         not opened again when it is gone
-    :ivar exists: whether the last read found it
+    :ivar exists: whether the last read found it, or at least not that it is gone
     """
 
     __slots__ = ("_descriptor", "_files", "_is_first", "_path", "exists")
@@ -97,8 +101,8 @@ class KeptFile:
             if self._descriptor >= 0:
                 return os.pread(self._descriptor, MAX_BYTES, 0)
             return self._open_and_read()
-        except OSError:
-            self.exists = False
+        except OSError as error:
+            self.exists = error.errno not in _ENDED
             self.close()
             return b""
 
