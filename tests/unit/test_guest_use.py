@@ -430,6 +430,19 @@ def test_what_a_sandbox_hides_is_one_note_that_names_the_cure(tmp_path: Path) ->
     assert reader.notes[0].endswith("(--pid=host, hostPID: true)")
 
 
+def test_processes_that_are_there_and_may_not_be_entered_are_hidden(tmp_path: Path) -> None:
+    """So it is with hidepid=1 and ProtectProc=noaccess."""
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    for tid in (3000, 3001):
+        _refuse(tmp_path / f"proc/{tid}/schedstat")
+    (tmp_path / "proc/1").rmdir()
+    (tmp_path / "proc/1").touch(mode=0o600)
+    reader = Reader(tree.sandbox)
+    assert reader.read(choose(3))["web"].vcpu_delay_ns == {}
+    assert [note.rpartition(". ")[2] for note in reader.notes] == ["Mount /proc without hidepid"]
+
+
 def test_a_kernel_that_does_not_count_delays_is_a_note(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.add_guest(3, "web", USE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from exporter.model import Problem, Severity
 from exporter.virt.masks import Sandbox
 
@@ -27,7 +29,8 @@ def explain_threads(sandbox: Sandbox, *, are_hidden: bool, are_silent: bool) -> 
     )
     if are_hidden:
         return message, "Run the container with the host's processes (--pid=host, hostPID: true)"
-    if not (sandbox.root / "proc/1").exists():
+    # Others' processes are not there (hidepid=2), or may not be entered (hidepid=1).
+    if not os.access(sandbox.root / "proc/1", os.X_OK):
         if sandbox.is_service:
             return (
                 message,
