@@ -47,17 +47,23 @@ def parse_disks(statistics: Mapping[str, object]) -> dict[str, DiskCounters]:
 
 
 def parse_memory(statistics: Mapping[str, object]) -> MemoryStatistics | None:
-    """Return what the balloon tells; None if nothing. Without its driver, the guest's own account is None."""
+    """Return what the balloon tells; None if nothing. Without its driver, the guest's own account is None.
+
+    A guest may tell anything. What is more memory than it has, or than it says to have, is not known.
+    """
     updated_at = _count(statistics, "balloon.last-update") or None
     own = statistics if updated_at is not None else {}
+    maximum = _count(statistics, "balloon.maximum")
+    available = _up_to(maximum, _count(own, "balloon.available"))
+    most = maximum if available is None else available
     memory = MemoryStatistics(
         balloon_kib=_count(statistics, "balloon.current"),
-        maximum_kib=_count(statistics, "balloon.maximum"),
+        maximum_kib=maximum,
         rss_kib=_count(statistics, "balloon.rss"),
-        available_kib=_count(own, "balloon.available"),
-        usable_kib=_count(own, "balloon.usable"),
-        unused_kib=_count(own, "balloon.unused"),
-        disk_caches_kib=_count(own, "balloon.disk_caches"),
+        available_kib=available,
+        usable_kib=_up_to(most, _count(own, "balloon.usable")),
+        unused_kib=_up_to(most, _count(own, "balloon.unused")),
+        disk_caches_kib=_up_to(most, _count(own, "balloon.disk_caches")),
         swap_in_kib=_count(own, "balloon.swap_in"),
         swap_out_kib=_count(own, "balloon.swap_out"),
         major_faults=_count(own, "balloon.major_fault"),
@@ -116,3 +122,7 @@ def _group(statistics: Mapping[str, object], kind: str) -> list[dict[str, object
 def _count(fields: Mapping[str, object], name: str) -> int | None:
     value = fields.get(name)
     return value if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None
+
+
+def _up_to(most: int | None, amount: int | None) -> int | None:
+    return None if amount is not None and most is not None and amount > most else amount

@@ -61,6 +61,25 @@ def test_a_number_that_makes_no_sense_is_not_known(odd: object) -> None:
     assert parse_memory(statistics) == MemoryStatistics(balloon_kib=1, updated_at=5)
 
 
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ({"available": 10, "usable": 10, "unused": 9, "disk_caches": 8}, (10, 10, 9, 8)),
+        ({"available": 10, "usable": 11, "unused": 12, "disk_caches": 13}, (10, None, None, None)),
+        ({"available": 2**60, "usable": 5, "unused": 21, "disk_caches": 1}, (None, 5, None, 1)),
+    ],
+    ids=["sound", "more than it says to have", "more than it has"],
+)
+def test_a_guest_that_tells_more_memory_than_it_has_is_not_believed(
+    told: dict[str, int], known: tuple[int | None, ...]
+) -> None:
+    """Else it uses less than nothing, or all that its flavor's guests use together is what it says."""
+    statistics: dict[str, object] = {f"balloon.{name}": value for name, value in told.items()}
+    memory = parse_memory({"balloon.maximum": 20, "balloon.last-update": 5, **statistics})
+    assert memory is not None
+    assert (memory.available_kib, memory.usable_kib, memory.unused_kib, memory.disk_caches_kib) == known
+
+
 def test_an_interface_that_nobody_counts_for_is_left_out() -> None:
     assert parse_interfaces({"net.count": 1, "net.0.name": "vhu1", "net.0.rx.bytes": 7}) == {}
 
