@@ -202,7 +202,7 @@ def _disk(element: ElementTree.Element) -> Disk:
         driver_name=_attribute(element, "driver", "name"),
         protocol=_attribute(element, "source", "protocol"),
         network_name=_attribute(element, "source", "name"),
-        limits=tuple(_list_limits(element)),
+        limits=tuple(dict(_list_limits(element)).items()),  # two of a name would be one series
     )
 
 

@@ -360,6 +360,13 @@ def test_an_odd_limit_of_a_disk_is_none(amount: str) -> None:
     assert disk.limits == (("total_iops_sec", 7),)
 
 
+def test_of_two_limits_of_a_name_one_counts() -> None:
+    """Two would be two samples of one series."""
+    tune = "<iotune><read_bytes_sec>5</read_bytes_sec><read_bytes_sec>7</read_bytes_sec></iotune>"
+    (disk,) = parse_guest(domain_xml(disks=disk_xml("<source file='/i/a'/>", more=tune))).disks
+    assert disk.limits == (("read_bytes_sec", 7),)
+
+
 def test_a_backing_file_is_no_disk_of_its_own() -> None:
     backing = "<backingStore type='file'><format type='qcow2'/><source file='/i/base'/></backingStore>"
     (disk,) = parse_guest(domain_xml(disks=disk_xml("<source file='/i/a'/>", more=backing))).disks
