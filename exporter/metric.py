@@ -101,6 +101,7 @@ class Family:
 
     :ivar name: without the ending `_total` or `_info` of its samples
     :ivar unit: the base unit at the end of the name, or empty
+    :ivar rows: more samples, with labels that are kept (`Series`); all have the name `row_name`
     """
 
     name: str
@@ -108,6 +109,8 @@ class Family:
     type: str
     unit: str = ""
     samples: list[Line] = field(default_factory=list)
+    row_name: str = ""
+    rows: list[tuple[LabelSet, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,13 @@ class Metric:
 
     def make_family(self) -> Family:
         """Return a family of this metric, without samples yet."""
-        return Family(name=self._stem, documentation=self.documentation, type=self.type, unit=self._stem_unit)
+        return Family(
+            name=self._stem,
+            documentation=self.documentation,
+            type=self.type,
+            unit=self._stem_unit,
+            row_name=self.name,
+        )
 
     def samples(self, value: float | None, **labels: str) -> tuple[Sample, ...]:
         """Return one sample with the declared labels, or none for a value that is not known.

@@ -95,11 +95,11 @@ def _group(samples: Iterable[AnySample]) -> list[Family]:
         name = metric.name
         if name not in families:
             families[name] = metric.make_family()
-        lines = families[name].samples
-        if isinstance(sample, HistogramSample):
-            lines += sample.list_lines()
-        elif isinstance(sample, Series):
-            lines += [(name, labels, value) for labels, value in sample.rows]
+        family = families[name]
+        if isinstance(sample, Series):
+            family.rows += sample.rows
+        elif isinstance(sample, HistogramSample):
+            family.samples += sample.list_lines()
         else:
-            lines.append((name, sample.labels, sample.value))
+            family.samples.append((name, sample.labels, sample.value))
     return list(families.values())

@@ -38,7 +38,7 @@ def render_text(families: Iterable[Family]) -> bytes:
     """
     lines: list[str] = []
     for family in families:
-        ending = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        ending = _ENDINGS.get(family.type, "")
         kind = "gauge" if family.type == "info" else family.type
         help_text = family.documentation.replace("\\", r"\\").replace("\n", r"\n")
         lines.append(f"# HELP {family.name}{ending} {help_text}\n# TYPE {family.name}{ending} {kind}\n")
@@ -66,6 +66,7 @@ def render_openmetrics(families: Iterable[Family]) -> bytes:
 
 
 _LABELS_KEPT = 2**13  # enough for the names of 1,000 hypervisors
+_ENDINGS = {"counter": "_total", "info": "_info"}  # of the samples' names
 _MAX_DIGITS = 6
 _WITHOUT_EXPONENT = 10**_MAX_DIGITS
 _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
@@ -81,14 +82,20 @@ OPENMETRICS = Format("application/openmetrics-text; version=1.0.0; charset=utf-8
 
 
 def _sample_lines(family: Family) -> list[str]:
-    return [f"{name}{_labels(labels)} {format_number(value)}\n" for name, labels, value in family.samples]
+    lines = [
+        f"{name}{_write_labels(labels)} {format_number(value)}\n" for name, labels, value in family.samples
+    ]
+    if family.rows:
+        name = family.row_name
+        lines += [
+            f"{name}{labels.text or _keep_text(labels)} {format_number(value)}\n"
+            for labels, value in family.rows
+        ]
+    return lines
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    if type(labels) is not LabelSet:
-        return _write_labels(labels)
-    if labels.text is None:
-        labels.text = _write_labels(labels)
+def _keep_text(labels: LabelSet) -> str:
+    labels.text = _write_labels(labels)
     return labels.text
 
 

@@ -163,5 +163,5 @@ def _render(
     response = Response(
         body=body, content_type=exposition.content_type, headers={"vary": "accept, accept-encoding"}
     )
-    samples = sum(len(family.samples) for family in families)
+    samples = sum(len(family.samples) + len(family.rows) for family in families)
     return (compress(response) if gzipped else response), samples

@@ -80,7 +80,7 @@ def test_labels_that_are_kept_are_exposed_as_others_are() -> None:
         Metric(name="hypervisor_x", help="X.", labels=("b", "target"), source="t"),
     )
     family, other = metric.make_family(), metric.make_family()
-    family.samples += [(metric.name, kept, 1)]
+    family.rows += [(kept, 1)]
     other.samples += [(metric.name, dict(pairs), 1)]
     assert render_text([family]) == render_text([family]) == render_text([other])
 

@@ -5,6 +5,7 @@ They are read on every scrape, for each guest. So a number is looked for in the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 RESOURCES = ("cpu", "io", "memory")
@@ -13,6 +14,7 @@ MAX_BYTES = 4096
 # The kernel's counters have 64 bits. One in the upper half is a negative number, which makes no sense.
 _MAX_DIGITS = 20
 _MAX_NUMBER = 2**63 - 1
+_TOTALS = re.compile(rb"^(some|full) [^\n]*total=(\d{1,20})\s*\n", re.MULTILINE)
 
 
 def parse_number(text: bytes) -> int | None:
@@ -38,19 +40,15 @@ def find_number(content: bytes, key: bytes) -> int | None:
     return None if end < 0 else parse_number(content[begin:end])
 
 
-def find_total_us(content: bytes, kind: bytes) -> int | None:
-    """Return the microseconds of a line of a *.pressure file: b"some avg10=0.00 … total=5120\\n".
+def parse_pressure(content: bytes) -> Mapping[bytes, int]:
+    """Return the microseconds of a *.pressure file, by b"some" (a task waited) and b"full" (all of them did).
 
-    :param kind: b"some" (at least one task waited) or b"full" (all of them did)
+    Its lines are b"some avg10=0.00 … total=5120\\n".
     """
-    begin = 0 if content.startswith(kind) else content.find(b"\n" + kind) + 1
-    if begin == 0 and not content.startswith(kind):
-        return None
-    end = content.find(b"\n", begin)
-    if end < 0:
-        return None
-    _, equals, number = content[begin:end].partition(b"total=")
-    return parse_number(number) if equals else None
+    found = {kind: int(total) for kind, total in _TOTALS.findall(content)}
+    if any(total > _MAX_NUMBER for total in found.values()):
+        return {kind: total for kind, total in found.items() if total <= _MAX_NUMBER}
+    return found
 
 
 def parse_schedstat(content: bytes) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from exporter.model import DomainRecord
@@ -78,6 +79,12 @@ def read_partition(folder: str) -> Partition | None:
         names = os.listdir(folder)  # noqa: PTH208 # Path.iterdir() takes three times as long
     except OSError:
         return None
+    return _make_partition(folder, tuple(names))
+
+
+@lru_cache(maxsize=len(TREES))
+def _make_partition(folder: str, names: tuple[str, ...]) -> Partition:
+    """Return what these names are. They are rarely others than in the last refresh."""
     guests, foreign = [], ""
     for name in names:
         group = parse_group(name)

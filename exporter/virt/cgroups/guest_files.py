@@ -9,9 +9,9 @@ from exporter.model import Guest
 from exporter.virt.cgroups.contents import (
     RESOURCES,
     find_number,
-    find_total_us,
     parse_huge_pages,
     parse_number,
+    parse_pressure,
     parse_resident,
     parse_schedstat,
     parse_throttled,
@@ -183,11 +183,8 @@ class GuestFiles:
         waiting: dict[str, int] = {}
         stalled: dict[str, int] = {}
         for resource, file in self._pressure.items():
-            content = file.read()
-            for kind, totals in ((b"some", waiting), (b"full", stalled)):
-                total = find_total_us(content, kind)
-                if total is not None:
-                    totals[resource] = total
+            for kind, total in parse_pressure(file.read()).items():
+                (waiting if kind == b"some" else stalled)[resource] = total
         return waiting, stalled
 
     def _read_resident(self) -> int | None:

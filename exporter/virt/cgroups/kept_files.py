@@ -20,6 +20,8 @@ from exporter.virt.cgroups.contents import MAX_BYTES
 _ENDED = (errno.ENOENT, errno.ENODEV, errno.ESRCH)
 # How often files are read without being kept, after others needed their descriptors.
 _READS_OF_A_PAUSE = 60
+# How often a file that is not there is not looked for, such as memory.stat where that controller is off.
+_READS_WITHOUT = 10
 
 
 class KeptFiles:
@@ -84,18 +86,20 @@ class KeptFile:
     :ivar exists: whether the last read found it, or at least not that it is gone
     """
 
-    __slots__ = ("_descriptor", "_files", "_is_first", "_path", "exists")
+    __slots__ = ("_descriptor", "_files", "_is_first", "_path", "_reads_until_retry", "exists")
 
     def __init__(self, path: str, files: KeptFiles, *, is_first: bool = False) -> None:
         self._path = path
         self._files = files
         self._is_first = is_first
         self._descriptor = -1
+        self._reads_until_retry = 0
         self.exists = True
 
     def read(self) -> bytes:
         """Return its content, at most MAX_BYTES; nothing if it cannot be read, as after its guest's end."""
-        if self._is_first and not self.exists:
+        if not self.exists and (self._is_first or self._reads_until_retry > 0):
+            self._reads_until_retry -= 1
             return b""
         try:
             if self._descriptor >= 0:
@@ -103,6 +107,7 @@ class KeptFile:
             return self._open_and_read()
         except OSError as error:
             self.exists = error.errno not in _ENDED
+            self._reads_until_retry = _READS_WITHOUT
             self.close()
             return b""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from exporter.virt.masks import Sandbox
@@ -45,12 +46,18 @@ def read_roots(root: Path) -> Roots:
 
     :param root: where /proc and /sys are
     """
-    folders: dict[str, list[str]] = {}
     try:
-        mountinfo = os.fsdecode((root / "proc/self/mountinfo").read_bytes())
+        mountinfo = (root / "proc/self/mountinfo").read_bytes()
     except OSError:
-        mountinfo = ""
-    for mount in list_file_systems(mountinfo):
+        mountinfo = b""
+    return _find_roots(root, mountinfo)
+
+
+@lru_cache(maxsize=1)
+def _find_roots(root: Path, mountinfo: bytes) -> Roots:
+    """Return the trees. Mounts rarely change from one refresh to the next, and there may be thousands."""
+    folders: dict[str, list[str]] = {}
+    for mount in list_file_systems(os.fsdecode(mountinfo)):
         folder = str(root / mount.point.lstrip("/"))
         if mount.type == "cgroup2":
             folders.setdefault(UNIFIED, []).append(folder)

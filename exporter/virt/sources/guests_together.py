@@ -12,7 +12,7 @@ from exporter.compute.source import Settings, Source
 from exporter.config.libvirt_uri import LibvirtUri
 from exporter.guest_use import GuestsTogether
 from exporter.model import DomainsReading, Problem
-from exporter.virt.cgroups.contents import RESOURCES, find_number, find_total_us, parse_number
+from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
 from exporter.virt.cgroups.files import read_file
 from exporter.virt.cgroups.groups import DEFAULT_PARTITION, Partition, is_in_default, list_partitions
 from exporter.virt.cgroups.notes import make_note
@@ -112,10 +112,11 @@ class CommonGroup(Source):
             note = make_note(self.name, *explain_missing(roots, self._sandbox, active=asked.active))
         if note is not None:
             return _Found(None, [note])
+        pressure = _read_pressure(groups.get(UNIFIED))
         use = GuestsTogether(
             cpu_ns=_read_cpu(groups),
-            waiting_us=dict(_read_pressure(groups.get(UNIFIED), b"some")),
-            stalled_us=dict(_read_pressure(groups.get(UNIFIED), b"full")),
+            waiting_us={name: each[b"some"] for name, each in pressure.items() if b"some" in each},
+            stalled_us={name: each[b"full"] for name, each in pressure.items() if b"full" in each},
         )
         return _Found(use, list(_list_notes(use, asked, is_unified=UNIFIED in groups)))
 
@@ -162,13 +163,10 @@ def _read_cpu(groups: Mapping[str, str]) -> int | None:
     return None if microseconds is None else microseconds * 1000
 
 
-def _read_pressure(folder: str | None, kind: bytes) -> Iterator[tuple[str, int]]:
+def _read_pressure(folder: str | None) -> Mapping[str, Mapping[bytes, int]]:
     if folder is None:
-        return
-    for resource in RESOURCES:
-        total = find_total_us(read_file(folder, f"{resource}.pressure"), kind)
-        if total is not None:
-            yield resource, total
+        return {}
+    return {name: parse_pressure(read_file(folder, f"{name}.pressure")) for name in RESOURCES}
 
 
 def _list_notes(use: GuestsTogether, asked: _Asked, *, is_unified: bool) -> Iterator[Problem]:
