@@ -26,7 +26,7 @@ PAGE = FOLDER / "docs" / "mutants.md"
 # What is changed, and how many percent of the mutants have to be noticed.
 GOALS = {
     "exporter/placement": 90,
-    "exporter/virt/contribution.py": 90,
+    "exporter/virt/guests/contribution.py": 90,
     "exporter/virt/resources.py": 90,
     "exporter/compute": 90,
     "exporter/config": 90,

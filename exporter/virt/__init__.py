@@ -2,7 +2,7 @@
 
 driver.py             LibvirtDriver: a connection, and a list of sources
 sources/              what is read, a file for each source
-resources.py          what was read becomes Nova's resource dictionary; contribution.py: what one guest adds
+resources.py          what was read becomes Nova's resource dictionary
 
 Connections and calls:
 hypervisor.py         one connection to libvirt; the only module that imports it
@@ -13,22 +13,18 @@ connections.py        lends connections to calls that may wait
 slow_calls.py         calls that each refresh makes, and whose last answer counts while there is no new one
 failed_calls.py       calls that fail: what they cost, and the problem
 call_source.py        a source of one such call: a new number is often one
-guest_calls.py        calls about one guest, which may be frozen
 refresh_timeout.py    the second that one refresh has for all that hangs
 files.py, mounts.py   reads of files on mounts that may hang; masks.py: paths that a sandbox hides
 commands.py           runs commands that may hang
 
 What the sources are made of:
-guests                guest_cache.py: guests, kept in step with the list of domains
-                      guests.py: a domain's XML; parts of it: guest_numa.py, guest_devices.py,
-                      nova_metadata.py, memory_units.py
-images                disks.py: images' headers
-                      liveness.py: which guests are seen to run, and may be asked
+guests                guests/: their XML, what they add to the host's numbers, calls about them, what they use
+                      cgroups/: what the kernel counts of them
 storage               storage/: how large it is, and which storage it is
 capabilities, NUMA    capabilities.py: the host's capabilities; numa.py: Nova's NUMA topology
                       cpu_cells.py: the cells of offline CPUs
 node devices          node_devices.py; vital_product_data.py: a part of it that libvirt may write wrongly
-all                   libvirt_xml.py: what all parsers of libvirt's XML share
+all                   libvirt_xml.py: what all parsers of libvirt's XML share; memory_units.py
 
 The host itself:
 host_ip.py            its address

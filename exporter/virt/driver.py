@@ -32,10 +32,10 @@ from exporter.virt.calls import (
     WaitingHypervisor,
 )
 from exporter.virt.connections import MAX_STORAGE_CONNECTIONS, RETRY_SECONDS, Connections
-from exporter.virt.contribution import Contributions
 from exporter.virt.failed_calls import make_failed_call
 from exporter.virt.files import HungReads
-from exporter.virt.guest_calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
+from exporter.virt.guests.calls import REMOTE_TIMEOUT_SECONDS, TIMEOUT_SECONDS, GuestCalls
+from exporter.virt.guests.contribution import Contributions
 from exporter.virt.identity import Identity
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout

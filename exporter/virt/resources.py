@@ -38,7 +38,7 @@ from exporter.placement.devices import (
 from exporter.placement.flavors import get_flavor_slots, learn_flavors
 from exporter.placement.holders import DeviceClaims, GuestClaim, make_guest_claim
 from exporter.placement.inventory import get_inventories
-from exporter.virt.contribution import Contribution, Contributions
+from exporter.virt.guests.contribution import Contribution, Contributions
 from exporter.virt.numa import get_host_numa_topology, has_numa_support
 
 GIB = 2**30

@@ -19,7 +19,7 @@ from exporter.model import Flavor, FlavorCell, HostNumaCell, MemoryPages, Resour
 from exporter.placement.cells import get_cell_rooms
 from exporter.placement.claims import claim_of
 from exporter.placement.flavors import get_flavor_slots
-from exporter.virt.guests import parse_guest
+from exporter.virt.guests.guest_xml import parse_guest
 from tests.conformance.scenarios import ALL_ONLINE, ONLINE
 from tests.support.exporter_process import RunningExporter, Scrape, serve
 from tests.support.guests import GIB, block_disk, file_disk, guest_xml, make_qcow2, make_raw, nova_metadata

@@ -27,8 +27,8 @@ from exporter.own import OwnMetrics
 from exporter.recorder import Recorder, Recording
 from exporter.reload import Loaded, Reloader
 from exporter.virt.capabilities import parse_capabilities
-from exporter.virt.disks import ImageReader
-from exporter.virt.guests import GuestXmlError, parse_guest
+from exporter.virt.guests.disks import ImageReader
+from exporter.virt.guests.guest_xml import GuestXmlError, parse_guest
 from exporter.virt.node_devices import parse_node_devices
 from exporter.virt.storage.back_ends import parse_ceph_usage, parse_volume_group
 from exporter.virt.storage.file_system import StorageError

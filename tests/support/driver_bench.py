@@ -16,7 +16,7 @@ from exporter.model import NodeInfo, NodeMemory, Resources
 from exporter.recorder import Recorder
 from exporter.virt.calls import OnEvent
 from exporter.virt.driver import LibvirtDriver
-from exporter.virt.guest_events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG
+from exporter.virt.guests.events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG
 from exporter.virt.masks import Sandbox
 from tests.support.cgroup_trees import Tree, Use
 from tests.support.hosts import WALL_CLOCK_SECONDS, Clock

@@ -39,7 +39,7 @@ from exporter.model import (
     StoragePool,
     UnsizedImage,
 )
-from exporter.virt.guests import is_image
+from exporter.virt.guests.guest_xml import is_image
 
 KIB = 2**10
 MIB = 2**20

@@ -11,7 +11,7 @@ from exporter.collectors import capacity
 from exporter.config.settings import HypervisorConfig
 from exporter.model import DomainRecord, DomainState, HostView
 from exporter.page.fleet import make_fleet
-from exporter.virt.arriving import ArrivingGuests
+from exporter.virt.guests.arriving import ArrivingGuests
 from exporter.virt.resources import get_available_resource
 from tests.support.driver_bench import Bench
 from tests.support.records import (

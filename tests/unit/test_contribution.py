@@ -25,8 +25,8 @@ from exporter.model import (
     ResourceClass,
     UnsizedImage,
 )
-from exporter.virt.contribution import Contributions
-from exporter.virt.guests import make_unread_guest
+from exporter.virt.guests.contribution import Contributions
+from exporter.virt.guests.guest_xml import make_unread_guest
 from exporter.virt.resources import get_available_resource
 from tests.support.records import (
     GIB,

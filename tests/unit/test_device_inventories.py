@@ -32,7 +32,7 @@ from exporter.model import (
 )
 from exporter.placement.devices import get_device_inventories, list_held_addresses
 from exporter.placement.pci import find_free, get_pci_view
-from exporter.virt.guests import make_unread_guest, parse_guest
+from exporter.virt.guests.guest_xml import make_unread_guest, parse_guest
 from exporter.virt.node_devices import parse_node_devices
 from exporter.virt.resources import get_available_resource
 from tests.support.guests import guest_xml

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.model import ImageSize, UnsizedImage
-from exporter.virt.disks import ImageReader, UnopenedImage, overcommitted_bytes
+from exporter.virt.guests.disks import ImageReader, UnopenedImage, overcommitted_bytes
 from tests.support.records import GIB, MIB, make_disk
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from exporter.errors import BusyError, ConnectionLostError, GoneError, HypervisorError
 from exporter.model import DomainInfo, DomainRecord, DomainState, Problem, Severity
-from exporter.virt.guest_cache import MIN_AGE_SECONDS, RETRY_SECONDS, GuestCache
-from exporter.virt.guest_calls import GuestCalls
-from exporter.virt.guests import parse_guest
+from exporter.virt.guests.cache import MIN_AGE_SECONDS, RETRY_SECONDS, GuestCache
+from exporter.virt.guests.calls import GuestCalls
+from exporter.virt.guests.guest_xml import parse_guest
 from tests.support.hosts import Clock
 from tests.support.records import make_domain, make_uuid
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob, Unanswered
+from exporter.virt.guests.calls import MAX_WAITING, GuestCalls, GuestJob, Unanswered
 from tests.support.hosts import Clock
 from tests.support.waiting_libvirt import WaitingLibvirt
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from exporter.collectors import domains
-from exporter.virt.guest_events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG, GuestEvents
+from exporter.virt.guests.events import IO_ERROR_REASON, LIFECYCLE, WATCHDOG, GuestEvents
 from tests.support.driver_bench import Bench
 from tests.support.records import make_snapshot
 

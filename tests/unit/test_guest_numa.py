@@ -8,7 +8,7 @@ import pytest
 
 from exporter.cpu_spec import CpuSpecs
 from exporter.model import LARGE_PAGES, GuestNumaCell
-from exporter.virt.guest_numa import parse_guest_numa_cells
+from exporter.virt.guests.numa import parse_guest_numa_cells
 
 TWO_CELLS = """<cpu><numa>
   <cell id='0' cpus='0-1' memory='2097152' unit='KiB'/><cell id='1' cpus='2' memory='1' unit='GiB'/>

@@ -17,8 +17,8 @@ from exporter.config.settings import GuestsConfig
 from exporter.errors import ConnectionLostError, DeniedError, GoneError, HypervisorError, UnsupportedError
 from exporter.guest_use import ChosenGuest, ChosenGuests, DiskCounters, GuestsStatistics, InterfaceCounters
 from exporter.model import DomainInfo, DomainState, Interface, Severity
-from exporter.virt.guest_calls import MAX_WAITING, GuestCalls, GuestJob
-from exporter.virt.guest_processes import GuestProcesses
+from exporter.virt.guests.calls import MAX_WAITING, GuestCalls, GuestJob
+from exporter.virt.guests.processes import GuestProcesses
 from exporter.virt.sources.guest_statistics import (
     ANSWER_SECONDS,
     MIN_INTERVAL_SECONDS,

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.model import Disk, Guest, Interface, NovaFlavor, NovaInstance
-from exporter.virt.guests import GuestXmlError, is_volume_backed, parse_guest
+from exporter.virt.guests.guest_xml import GuestXmlError, is_volume_backed, parse_guest
 from tests.support.records import make_disk, make_uuid
 
 NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"

@@ -6,8 +6,8 @@ import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.model import DomainInfo, ImageSize, UnsizedImage
-from exporter.virt.disks import UnopenedImage
-from exporter.virt.guest_calls import GuestCalls, GuestJob
+from exporter.virt.guests.calls import GuestCalls, GuestJob
+from exporter.virt.guests.disks import UnopenedImage
 from exporter.virt.sources.images import (
     ASK_GUEST_AGAIN_SECONDS,
     LOOK_AGAIN_SECONDS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.virt.lasting_sum import LastingSum
+from exporter.virt.guests.lasting_sum import LastingSum
 
 
 def test_it_begins_with_what_all_have_counted_and_follows_them() -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from exporter.model import NovaFlavor, NovaInstance, ResourceClass
-from exporter.virt.nova_metadata import NovaMetadata, parse_nova_metadata
+from exporter.virt.guests.nova_metadata import NovaMetadata, parse_nova_metadata
 
 NOVA_1_0 = "http://openstack.org/xmlns/libvirt/nova/1.0"
 NOVA_1_1 = "http://openstack.org/xmlns/libvirt/nova/1.1"

@@ -14,7 +14,7 @@ import pytest
 
 from exporter.compute.resource_view import verify_resources
 from exporter.model import DomainInfo, Flavor, Guest, Resources, Storage
-from exporter.virt.guests import parse_guest
+from exporter.virt.guests.guest_xml import parse_guest
 from exporter.virt.mounts import Mounts, find_file_system, find_file_system_at
 from exporter.virt.storage.back_ends import parse_ceph_usage
 from exporter.virt.storage.file_system import StorageError

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.guest_use import DiskCounters, GuestUse, InterfaceCounters
 from exporter.model import Interface
-from exporter.virt.other_devices import OtherDevices
+from exporter.virt.guests.other_devices import OtherDevices
 from tests.support.cgroup_trees import NET_DEV, Tree
 from tests.support.records import make_uuid
 from tests.support.waiting_libvirt import STATISTICS

@@ -19,7 +19,7 @@ from exporter.virt.cgroups.contents import (
 from exporter.virt.cgroups.kept_files import KeptFile, KeptFiles
 from exporter.virt.cgroups.roots import CPU, CPUACCT, MEMORY, UNIFIED
 from exporter.virt.cgroups.vcpus import find_threads, list_parts
-from exporter.virt.lasting_sum import LastingSum
+from exporter.virt.guests.lasting_sum import LastingSum
 
 
 class Measured(NamedTuple):

@@ -7,8 +7,8 @@ follows each refresh, and asks one guest after the other over a connection that 
 
 - A guest whose process is seen to be stopped is not asked.
 - A guest that takes longer than ANSWER_SECONDS is left waiting, and not asked again before that call is over.
-- No more than `exporter.virt.guest_calls.MAX_WAITING` calls may wait, with those for XML and for images. Then
-  no guest is asked any more until one of them answers: libvirtd's workers are for Nova.
+- No more than `exporter.virt.guests.calls.MAX_WAITING` calls may wait, with those for XML and for images.
+  Then no guest is asked any more until one of them answers: libvirtd's workers are for Nova.
 - An answer without what the monitor tells changes nothing: another client has the guest's job.
 
 What was read counts for `stale_grace`. If nobody scrapes, nobody is asked.
@@ -42,10 +42,10 @@ from exporter.guest_use import (
 )
 from exporter.model import DomainRecord, DomainState, Problem, Severity
 from exporter.virt.calls import StatisticsGroup, WaitingHypervisor
-from exporter.virt.guest_calls import GuestCalls, GuestJob
-from exporter.virt.guest_processes import GuestProcesses
-from exporter.virt.guest_statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
-from exporter.virt.other_devices import OtherDevices
+from exporter.virt.guests.calls import GuestCalls, GuestJob
+from exporter.virt.guests.other_devices import OtherDevices
+from exporter.virt.guests.processes import GuestProcesses
+from exporter.virt.guests.statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
 
 NAME = "guest statistics"
 ANSWER_SECONDS = 2.0

@@ -19,9 +19,9 @@ from exporter.virt.cgroups.kept_files import KeptFiles
 from exporter.virt.cgroups.notes import explain_threads, make_note
 from exporter.virt.cgroups.roots import Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
-from exporter.virt.guest_traffic import GuestTraffic, list_devices
+from exporter.virt.guests.other_devices import OtherDevices
+from exporter.virt.guests.traffic import GuestTraffic, list_devices
 from exporter.virt.masks import Sandbox
-from exporter.virt.other_devices import OtherDevices
 from exporter.virt.refresh_timeout import RefreshTimeout
 
 _FOLDER = "/sys/fs/cgroup"

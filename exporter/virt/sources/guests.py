@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import ConnectError, ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import DomainRecord, DomainsReading, Problem, Severity
-from exporter.virt.arriving import ArrivingGuests
 from exporter.virt.calls import WaitingHypervisor
 from exporter.virt.connections import Connections
-from exporter.virt.guest_cache import GuestCache
-from exporter.virt.guest_calls import GuestCalls
-from exporter.virt.guest_events import GuestEvents
+from exporter.virt.guests.arriving import ArrivingGuests
+from exporter.virt.guests.cache import GuestCache
+from exporter.virt.guests.calls import GuestCalls
+from exporter.virt.guests.events import GuestEvents
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.slow_calls import Answer, SlowCall
 

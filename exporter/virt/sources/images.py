@@ -7,7 +7,7 @@ image, the guest is asked (virDomainGetBlockInfo). That takes its job and asks i
 for each image, again if the file or the guest's disk changes, and every hour. A frozen guest does not answer
 until it continues. Until then the call holds the guest's job, even after this process has ended. So only a
 few guests may hang at once, whichever client asked them. If a size is known already, only a guest that is
-seen to run is asked (exporter.virt.liveness).
+seen to run is asked (exporter.virt.guests.liveness).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from exporter.compute.source import Job, Settings, Source
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.model import Disk, Guest, ImageSize, UnsizedImage
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.disks import ImageReader, UnopenedImage
 from exporter.virt.files import FileReader, Hung, HungReads
-from exporter.virt.guest_calls import GuestCalls, GuestJob
-from exporter.virt.liveness import Liveness
+from exporter.virt.guests.calls import GuestCalls, GuestJob
+from exporter.virt.guests.disks import ImageReader, UnopenedImage
+from exporter.virt.guests.liveness import Liveness
 from exporter.virt.masks import find_mask
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.storage.volumes import VolumeSizes

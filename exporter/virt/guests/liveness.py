@@ -14,7 +14,7 @@ from functools import partial
 
 from exporter.errors import ConnectionLostError, HypervisorError, NoAnswerError
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.guest_calls import GuestCalls, GuestJob
+from exporter.virt.guests.calls import GuestCalls, GuestJob
 
 LOOK_SECONDS = 60.0
 # If two looks are further apart, they show that the guest ran in between, but not that it runs now.

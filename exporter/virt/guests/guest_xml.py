@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 from exporter.cpu_spec import CpuSpecs
 from exporter.errors import ExporterError
 from exporter.model import Disk, DomainInfo, DomainRecord, Guest, GuestDevices, NovaInstance
-from exporter.virt.guest_devices import parse_guest_devices
-from exporter.virt.guest_interfaces import parse_interface
-from exporter.virt.guest_numa import parse_guest_numa_cells
+from exporter.virt.guests.devices import parse_guest_devices
+from exporter.virt.guests.interfaces import parse_interface
+from exporter.virt.guests.nova_metadata import parse_nova_metadata
+from exporter.virt.guests.numa import parse_guest_numa_cells
 from exporter.virt.libvirt_xml import OddParts, XmlError, parse_xml, whole_number
 from exporter.virt.memory_units import to_kib
-from exporter.virt.nova_metadata import parse_nova_metadata
 
 # libvirt keeps an alias with this prefix as it was written. Nova writes one for volumes only.
 _USER_ALIAS = "ua-"

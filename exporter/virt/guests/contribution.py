@@ -29,7 +29,7 @@ from exporter.placement.claims import (
     find_isolated_emulator_cpus,
 )
 from exporter.placement.flavors import flavor_of
-from exporter.virt.disks import overcommitted_bytes
+from exporter.virt.guests.disks import overcommitted_bytes
 
 Images = Sequence[ImageSize | UnsizedImage]
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from itertools import islice
 
 from exporter.guest_use import MAX_DEVICES, DiskCounters, InterfaceCounters
-from exporter.virt.lasting_sum import LastingSum
+from exporter.virt.guests.lasting_sum import LastingSum
 
 _GAUGES = ("size_bytes", "allocated_bytes")
 

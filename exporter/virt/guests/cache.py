@@ -16,11 +16,11 @@ from functools import partial
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, Guest, Problem, Severity
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.guest_calls import GuestCalls, GuestJob
-from exporter.virt.guests import GuestXmlError, make_unread_guest, parse_guest
+from exporter.virt.guests.calls import GuestCalls, GuestJob
+from exporter.virt.guests.guest_xml import GuestXmlError, make_unread_guest, parse_guest
 
 # A refresh reads guests that answer for this long. The others are read between scrapes. (For guests that do
-# not answer it waits only a moment, and only for a few: exporter.virt.guest_calls.)
+# not answer it waits only a moment, and only for a few: exporter.virt.guests.calls.)
 REFRESH_SECONDS = 30.0
 # Between scrapes there is more time. But a guest that does not answer is not asked again at once.
 MAINTENANCE_SECONDS = 60.0
