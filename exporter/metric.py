@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -42,16 +41,6 @@ class LabelSet(dict[str, str]):
         super().__init__(pairs)
         self.names = frozenset(self)
         self.text: str | None = None
-
-
-# Of 1,000 guests each has about ten: its own, and those of its devices and resources.
-_LABEL_SETS_KEPT = 2**14
-
-
-@lru_cache(maxsize=_LABEL_SETS_KEPT)
-def keep_labels(*pairs: tuple[str, str]) -> LabelSet:
-    """Return these labels: the same object each time, as long as it is used now and then."""
-    return LabelSet(pairs)
 
 
 class Series(NamedTuple):
@@ -194,7 +183,7 @@ class Metric:
     def series(self, rows: Iterable[tuple[LabelSet, float | None]]) -> tuple[Series, ...]:
         """Return these values as one series, without those that are not known; none if no value is.
 
-        :param rows: the labels, from `keep_labels`, and value of each
+        :param rows: the labels and value of each; the labels are kept for the next scrape
         :raises ValueError: if a label is missing or was not declared
         """
         known = [(labels, value) for labels, value in rows if value is not None]

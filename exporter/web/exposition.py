@@ -88,7 +88,7 @@ def _sample_lines(family: Family) -> list[str]:
     if family.rows:
         name = family.row_name
         lines += [
-            f"{name}{labels.text or _keep_text(labels)} {format_number(value)}\n"
+            f"{name}{labels.text or _keep_text(labels)} {_format_kept(value)}\n"
             for labels, value in family.rows
         ]
     return lines
@@ -126,6 +126,10 @@ def format_number(value: float) -> str:
         return text
     mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0.")
     return f"{mantissa}e+{len(whole) - 1:02d}"
+
+
+# Of the numbers of guests, most are as in the last scrape: sizes, 0, counters of what does nothing.
+_format_kept = lru_cache(maxsize=2**11)(format_number)
 
 
 def _escape(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.deprecation import Deprecation
-from exporter.metric import Metric, Sample, Series, keep_labels
+from exporter.metric import LabelSet, Metric, Sample, Series
 from exporter.web.exposition import render_text
 from scripts.generate_docs import render_section
 
@@ -65,8 +65,7 @@ def test_a_deprecated_metric_says_so_first_and_names_what_takes_its_place() -> N
 
 def test_a_series_has_the_values_that_are_known_with_the_declared_labels() -> None:
     metric = Metric(name="hypervisor_x", help="X.", labels=("target",), source="a test")
-    a, b, wrong = (keep_labels((name, "v")) for name in ("target", "target", "other"))
-    assert a is b, "labels are made once"
+    a, b, wrong = (LabelSet([(name, "v")]) for name in ("target", "target", "other"))
     assert metric.series([(a, 1), (b, None)]) == (Series(metric, [(a, 1)]),)
     assert metric.series([(a, None)]) == ()
     with pytest.raises(ValueError, match="hypervisor_x has the labels"):
@@ -76,7 +75,7 @@ def test_a_series_has_the_values_that_are_known_with_the_declared_labels() -> No
 def test_labels_that_are_kept_are_exposed_as_others_are() -> None:
     pairs = (("target", 'a"\\\n'), ("b", "é"))
     kept, metric = (
-        keep_labels(*pairs),
+        LabelSet(pairs),
         Metric(name="hypervisor_x", help="X.", labels=("b", "target"), source="t"),
     )
     family, other = metric.make_family(), metric.make_family()

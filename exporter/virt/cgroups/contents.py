@@ -6,7 +6,7 @@ They are read on every scrape, for each guest. So a number is looked for in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 RESOURCES = ("cpu", "io", "memory")
 # What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
@@ -45,10 +45,7 @@ def parse_pressure(content: bytes) -> Mapping[bytes, int]:
 
     Its lines are b"some avg10=0.00 … total=5120\\n".
     """
-    found = {kind: int(total) for kind, total in _TOTALS.findall(content)}
-    if any(total > _MAX_NUMBER for total in found.values()):
-        return {kind: total for kind, total in found.items() if total <= _MAX_NUMBER}
-    return found
+    return {kind: total for kind, digits in _TOTALS.findall(content) if (total := int(digits)) <= _MAX_NUMBER}
 
 
 def parse_schedstat(content: bytes) -> tuple[int, int] | None:
@@ -99,6 +96,15 @@ def parse_huge_pages(status: bytes) -> int | None:
             kib = parse_number(words[1]) if len(words) == 3 else None
             return None if kib is None else kib * 1024
     return None
+
+
+def parse_numbers(fields: Iterable[bytes]) -> list[int] | None:
+    """Parse whole numbers; None if one of them is odd."""
+    try:
+        numbers = [int(field) for field in fields if field.isdigit()]
+    except ValueError:  # more digits than int() takes
+        return None
+    return numbers if max(numbers, default=0) <= _MAX_NUMBER else None
 
 
 def parse_net_dev(content: bytes) -> Mapping[bytes, bytes]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from exporter.guest_use import InterfaceCounters
 from exporter.model import Guest, Interface
-from exporter.virt.cgroups.contents import parse_net_dev, parse_number
+from exporter.virt.cgroups.contents import parse_net_dev, parse_numbers
 
 # Their packets pass no device of the host's kernel.
 _WITHOUT_DEVICE = ("vhostuser", "hostdev", "vdpa", "user")
-_COLUMNS = (0, 1, 2, 3, 8, 9, 10, 11)  # bytes, packets, errs, drop: received, and transmitted
+_COUNTERS = 8
 
 
 class GuestTraffic:
@@ -78,9 +78,8 @@ def list_devices(guest: Guest) -> Iterator[Interface]:
 def _parse(line: bytes, *, swap: bool) -> InterfaceCounters | None:
     """Parse a line without its name; None if it is odd."""
     fields = line.split()
-    numbers = [parse_number(fields[column]) for column in _COLUMNS] if len(fields) > _COLUMNS[-1] else []
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(_COLUMNS):
+    known = parse_numbers([*fields[:4], *fields[8:12]])  # bytes, packets, errs, drop: received, transmitted
+    if known is None or len(known) < _COUNTERS:
         return None
     to_host, from_host = known[:4], known[4:]
     received, transmitted = (from_host, to_host) if swap else (to_host, from_host)
