@@ -289,8 +289,6 @@ class LibvirtDriver:
             node_memory = self._ask(_MEMORY_STATISTICS, self._hypervisor.get_node_memory, failed)
             capabilities = self._capabilities.get(node) if needs(self._capabilities) else None
             free_numa_memory = self._read_numa_memory(capabilities)
-        for source in self._call_sources:
-            source.begin(refresh_timeout)  # libvirtd answers while the files are read
         domains = self._read_domains(refresh_timeout)
         if needs(self._guest_choice):
             chosen = self._guest_choice.choose(domains)
