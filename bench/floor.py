@@ -81,6 +81,8 @@ def _prepare(connection: Any, instances_path: str) -> Callable[[], int]:
     def read_once() -> int:
         connection.getInfo()
         connection.getCPUMap()
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.getCPUStats(libvirt.VIR_NODE_CPU_STATS_ALL_CPUS)
         domains = [
             (domain.UUIDString(), domain.name(), domain.ID(), stats["state.state"])
             for domain, stats in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)

@@ -110,9 +110,17 @@ def _start_libvirtd() -> Iterator[LibvirtDaemon]:
     try:
         daemon = LibvirtDaemon(images_bytes=2**30, cache=_LIBVIRT_CACHE, cgroups="v2")
     except SandboxError:
-        daemon = LibvirtDaemon(images_bytes=2**30, cache=_LIBVIRT_CACHE, cgroups="v1")
+        daemon = _start_libvirtd_with_v1()
     with daemon:
         yield daemon
+
+
+def _start_libvirtd_with_v1() -> LibvirtDaemon:
+    """Start one with control groups of version 1; with none where this machine has none either."""
+    try:
+        return LibvirtDaemon(images_bytes=2**30, cache=_LIBVIRT_CACHE, cgroups="v1")
+    except SandboxError:
+        return LibvirtDaemon(images_bytes=2**30, cache=_LIBVIRT_CACHE)
 
 
 def _measure(libvirtd: LibvirtDaemon, measured: Measured, flags: argparse.Namespace) -> None:

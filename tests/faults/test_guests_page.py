@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
+
+import pytest
 
 from exporter.page.quantity import UNKNOWN
 from tests.support.boot_sectors import boot_sector
 from tests.support.exporter_process import RunningExporter
 from tests.support.libvirtd import LibvirtDaemon
+from tests.support.sandbox import SandboxError
 from tests.support.working_guests import serve_guests, start_guest
 
 _LOOK_SECONDS = 4
@@ -19,7 +23,11 @@ def test_a_guest_that_spins_uses_a_cpu_or_waits_for_one_and_one_that_sleeps_does
     libvirt_cache: Path,
 ) -> None:
     """However busy the machine is, its vCPU always runs or waits. The first look knows nothing of it yet."""
-    with LibvirtDaemon(cache=libvirt_cache, cgroups="v2") as libvirtd:
+    with contextlib.ExitStack() as stack:
+        try:
+            libvirtd = stack.enter_context(LibvirtDaemon(cache=libvirt_cache, cgroups="v2"))
+        except SandboxError as error:
+            pytest.skip(f"nothing counts what guests use: {error}")
         start_guest(libvirtd, "spins", boot_sector(spins=True))
         start_guest(libvirtd, "sleeps", boot_sector())
         with serve_guests(libvirtd) as exporter:
