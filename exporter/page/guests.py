@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from exporter.collectors.guests.state_reasons import get_reason
 from exporter.guest_use import GuestsStatistics
 from exporter.model import (
     AnyResourceClass,
@@ -24,6 +23,7 @@ from exporter.model import (
 from exporter.page.fleet import GIB, MIB, HostRow, make_row
 from exporter.page.guest_rates import GuestRate
 from exporter.placement.holders import sum_shut_off
+from exporter.state_reasons import get_reason
 
 # More guests are counted and not listed: the document stays small, whatever a hypervisor has.
 MAX_GUESTS = 1000

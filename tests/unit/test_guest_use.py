@@ -386,6 +386,23 @@ def test_traffic_is_as_the_guest_sees_it(
     }
 
 
+def test_a_device_of_another_kind_under_a_name_that_was_free_meanwhile_is_seen_as_what_it_is(
+    tmp_path: Path,
+) -> None:
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    devices, folder = tmp_path / "proc/self/net/dev", tmp_path / "sys/class/net/tap0"
+    interface = Interface(target="tap0", type="ethernet", mac="", bridge="", port_id="")
+    reader, guest = Reader(tree.sandbox), choose(3, interfaces=(interface,))
+    folder.mkdir(parents=True)
+    found = []
+    for lines in (NET_DEV + TAP, NET_DEV, NET_DEV + TAP):
+        devices.write_text(lines)
+        found.append(reader.read(guest)["web"].interfaces)
+        (folder / "tun_flags").touch()
+    assert found == [{"tap0": SAME}, {}, {"tap0": SWAPPED}]
+
+
 @pytest.mark.parametrize(
     ("target", "kind", "line"),
     [

@@ -13,11 +13,11 @@ from exporter.collectors.guests.rows import (
     list_active,
     list_interfaces,
 )
-from exporter.collectors.guests.state_reasons import get_reason
 from exporter.guest_use import MAX_DEVICES
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 from exporter.model import Disk, Guest
+from exporter.state_reasons import get_reason
 
 _KIB = 1024
 _XML = "virDomainGetXMLDesc"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exporter.model import DomainRecord, DomainState
+from exporter.state_reasons import get_reason
 
-# libvirt's virDomainPausedReason and virDomainRunningReason.
-_PAUSED_MIGRATION, _PAUSED_STARTING_UP = 2, 11
-_RUNNING_POSTCOPY, _RUNNING_POSTCOPY_FAILED = 10, 11
+_STARTS = (DomainState.PAUSED, "starting_up")
+_WAITS = (DomainState.PAUSED, "migration")
+_IN_POSTCOPY = ((DomainState.RUNNING, "postcopy"), (DomainState.RUNNING, "postcopy_failed"))
 
 
 class ArrivingGuests:
@@ -26,29 +27,16 @@ class ArrivingGuests:
 
     def find(self, domains: Iterable[DomainRecord]) -> frozenset[str]:
         """Return the UUIDs of the guests that are migrating in. Call it with each new list, in order."""
-        active = [domain for domain in domains if domain.is_active]
-        settled = self._settled.intersection((domain.uuid, domain.id) for domain in active)
-        self._settled = settled.union((domain.uuid, domain.id) for domain in active if _is_settled(domain))
+        active = {
+            (domain.uuid, domain.id): (domain.state, get_reason(domain.state, domain.reason))
+            for domain in domains
+            if domain.is_active
+        }
+        # A guest that is migrating in is never in another state than these.
+        settled = {run for run, state in active.items() if state not in (_STARTS, _WAITS, *_IN_POSTCOPY)}
+        self._settled = (self._settled & active.keys()) | settled
         return frozenset(
-            domain.uuid
-            for domain in active
-            if _is_in_postcopy(domain)
-            or (_is_waiting(domain) and (domain.uuid, domain.id) not in self._settled)
+            run[0]
+            for run, state in active.items()
+            if state in _IN_POSTCOPY or (state == _WAITS and run not in self._settled)
         )
-
-
-def _is_settled(domain: DomainRecord) -> bool:
-    """Whether a guest that is migrating in is never like this."""
-    is_starting = domain.state is DomainState.PAUSED and domain.reason == _PAUSED_STARTING_UP
-    return not (is_starting or _is_waiting(domain) or _is_in_postcopy(domain))
-
-
-def _is_waiting(domain: DomainRecord) -> bool:
-    return domain.state is DomainState.PAUSED and domain.reason == _PAUSED_MIGRATION
-
-
-def _is_in_postcopy(domain: DomainRecord) -> bool:
-    return domain.state is DomainState.RUNNING and domain.reason in (
-        _RUNNING_POSTCOPY,
-        _RUNNING_POSTCOPY_FAILED,
-    )

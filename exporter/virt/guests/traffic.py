@@ -37,6 +37,10 @@ class GuestTraffic:
         except OSError:
             content = b""
         self._lines = parse_net_dev(content)
+        # A device that comes later under the name of one that is gone may be of another kind.
+        self._shares_view = {
+            name: shares for name, shares in self._shares_view.items() if os.fsencode(name) in self._lines
+        }
 
     def get(self, guest: Guest) -> Mapping[str, InterfaceCounters]:
         """Return the counters of a guest's interfaces by the host's device: of those that it has."""
@@ -61,11 +65,6 @@ class GuestTraffic:
             device = self._root / "sys/class/net" / name
             self._shares_view[name] = device.exists() and not (device / "tun_flags").exists()
         return self._shares_view[name]
-
-    def forget_all_but(self, names: set[str]) -> None:
-        """Forget devices that no guest has any more."""
-        if len(self._shares_view) > 2 * len(names):
-            self._shares_view = {name: self._shares_view[name] for name in names & self._shares_view.keys()}
 
 
 def list_devices(guest: Guest) -> Iterator[Interface]:

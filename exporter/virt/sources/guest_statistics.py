@@ -41,6 +41,7 @@ from exporter.guest_use import (
     GuestStatistics,
 )
 from exporter.model import DomainRecord, DomainState, Problem, Severity
+from exporter.state_reasons import get_reason
 from exporter.virt.calls import StatisticsGroup, WaitingHypervisor
 from exporter.virt.guests.calls import GuestCalls, GuestJob
 from exporter.virt.guests.other_devices import OtherDevices
@@ -59,8 +60,8 @@ ROUND_SECONDS = 60.0
 SILENT_SECONDS = 300.0
 _KIND = "statistics"
 _NAMED_GUESTS = 3
-# virDomainPausedReason: the guest migrates in (another client has its job all the time), or starts.
-_PAUSED_FOR_MIGRATION, _PAUSED_STARTING_UP = 2, 11
+# A guest that is paused so migrates in, and another client has its job all the time; or it starts.
+_REASONS_TO_WAIT = ("migration", "starting_up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,8 +406,5 @@ def _may_tell_its_memory(guest: ChosenGuest) -> bool:
 
 def _may_be_asked(record: DomainRecord) -> bool:
     """Whether a guest's monitor may answer: not while it migrates in or starts, and not if it is shut off."""
-    is_waited_for = record.state is DomainState.PAUSED and record.reason in (
-        _PAUSED_FOR_MIGRATION,
-        _PAUSED_STARTING_UP,
-    )
-    return record.is_active and not is_waited_for
+    reason = get_reason(record.state, record.reason)
+    return record.is_active and not (record.state is DomainState.PAUSED and reason in _REASONS_TO_WAIT)
