@@ -324,6 +324,16 @@ class HypervisorConfig:
         return uri.is_local if self.local is None else self.local
 
     @property
+    def has_control_groups(self) -> bool:
+        """Whether its guests have control groups, and they are this machine's."""
+        return self.is_local and LibvirtUri.parse(self.uri).has_control_groups
+
+    @property
+    def has_process_files(self) -> bool:
+        """Whether this machine's files name the processes of its guests."""
+        return self.is_local and LibvirtUri.parse(self.uri).has_process_files
+
+    @property
     def is_remote(self) -> bool:
         """Whether connecting uses the network, to another machine or to this one."""
         uri = LibvirtUri.parse(self.uri)

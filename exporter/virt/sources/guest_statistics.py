@@ -24,7 +24,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from exporter.compute.source import Job, Settings, Source
-from exporter.config.libvirt_uri import LibvirtUri
 from exporter.errors import (
     ConnectionLostError,
     GoneError,
@@ -125,8 +124,7 @@ class GuestStatisticsRounds(Source):
         """Use these times, and ask the host itself where its files cannot be read, from now on."""
         self._stale_grace = settings.stale_grace
         hypervisor = settings.hypervisor
-        uri = LibvirtUri.parse(hypervisor.uri)
-        self._sees_processes = hypervisor.is_local and uri.has_process_files
+        self._sees_processes = hypervisor.has_process_files
         self._asks_host = not hypervisor.is_local and not hypervisor.is_embedded
 
     def note_reconnected(self) -> None:

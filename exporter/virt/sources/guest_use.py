@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
-from exporter.config.libvirt_uri import LibvirtUri
 from exporter.guest_use import MAX_DEVICES, ChosenGuest, ChosenGuests, GuestsUse, GuestUse
 from exporter.model import Problem
 from exporter.virt.cgroups.groups import GroupFinder
@@ -70,7 +69,7 @@ class GuestUseFiles(Source):
     ) -> None:
         self._sandbox = sandbox
         self._proc = str(sandbox.root / "proc")
-        self._is_wanted = _is_wanted(settings)
+        self._is_wanted = settings.hypervisor.has_control_groups
         self._reader = FileReader(self._read_chunk, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
         self._traffic = GuestTraffic(sandbox.root)
         self._roots: Roots | None = None
@@ -84,7 +83,7 @@ class GuestUseFiles(Source):
 
     def configure(self, settings: Settings) -> None:
         """Read the guests of these settings' hypervisor from now on."""
-        self._is_wanted = _is_wanted(settings)
+        self._is_wanted = settings.hypervisor.has_control_groups
 
     def get_part(self) -> GuestsUse | None:
         """Return what was read; None if nothing can be, as of another machine."""
@@ -204,8 +203,3 @@ class GuestUseFiles(Source):
                 "the network devices of guests are not seen here, so that their traffic is not known",
                 "Run the exporter in the host's network (--network=host, hostNetwork: true)",
             )
-
-
-def _is_wanted(settings: Settings) -> bool:
-    config = settings.hypervisor
-    return config.is_local and LibvirtUri.parse(config.uri).has_control_groups

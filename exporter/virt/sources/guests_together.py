@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
-from exporter.config.libvirt_uri import LibvirtUri
 from exporter.guest_use import GuestsTogether
 from exporter.model import DomainsReading, Problem
 from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
@@ -63,13 +62,13 @@ class CommonGroup(Source):
         sandbox: Sandbox,
     ) -> None:
         self._sandbox = sandbox
-        self._is_wanted = _has_groups(settings)
+        self._is_wanted = settings.hypervisor.has_control_groups
         self._reader = FileReader(self._look, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
         self._found = _Found(None, ())
 
     def configure(self, settings: Settings) -> None:
         """Read the groups of these settings' hypervisor from now on."""
-        self._is_wanted = _has_groups(settings)
+        self._is_wanted = settings.hypervisor.has_control_groups
 
     def get_part(self) -> GuestsTogether | None:
         """Return what was read; None if nothing is known."""
@@ -119,11 +118,6 @@ class CommonGroup(Source):
             stalled_us={name: each[b"full"] for name, each in pressure.items() if b"full" in each},
         )
         return _Found(use, list(_list_notes(use, asked, is_unified=UNIFIED in groups)))
-
-
-def _has_groups(settings: Settings) -> bool:
-    config = settings.hypervisor
-    return config.is_local and LibvirtUri.parse(config.uri).has_control_groups
 
 
 def _choose(found: Sequence[Partition]) -> str | None:
