@@ -16,25 +16,11 @@ from exporter.page.text_table import Medium
 from tests.support.browser import visit
 from tests.support.exporter_process import Scrape, serve
 from tests.support.guests import file_disk, guest_xml, make_qcow2
+from tests.support.hostile_names import HOSTILE
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.records import make_domain, make_domains_reading, make_guest, make_snapshot, make_view
 from tests.support.served_fleet import ServedFleet, serve_fleet
 from tests.support.simulated_hypervisors import make_hypervisor
-
-HOSTILE = {
-    "script": "<script>document.title='owned'</script>",
-    "attribute": "\" onmouseover=alert(1) x='",
-    "image": "<img src=x onerror=alert(1)>",
-    "template": "{{ 7 * 7 }}{% raw %}",
-    "entity": "&lt;b&gt;&#x27;",
-    "line": "first\nsecond\r\nthird",
-    "terminal": "\x1b[2J\x1b]0;owned\x07",
-    "direction": "abc\u202egnp.exe",
-    "long": "x" * 10_000,
-    "not UTF-8": "caf\udce9",
-    "nothing": " ",
-    "query": "a&target=b#c?d=/../..",
-}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from exporter.page.guest_table import render_guest_table
 from exporter.page.guests import MAX_GUESTS, GuestList, make_guest_list
 from exporter.page.quantity import UNKNOWN
 from exporter.page.text_table import Medium
-from tests.page.test_hostile_names import HOSTILE
+from tests.support.hostile_names import HOSTILE
 from tests.unit.test_page_guests import view
 
 
