@@ -5,7 +5,8 @@ take n times the parts of a guest, with at most n parts in each cell. Such parts
 guests so that none has two in one cell (König's theorem: a bipartite graph of degree n has n colours).
 
 So the cells are added up one by one, for all parts that they can take together. This is exact for two kinds
-of parts and up to `_MAX_PARTS` of the first kind, and for more kinds if few guests fit. Above that, the work
+of parts and up to `_MAX_PARTS` of the first kind, and for more kinds while few guests fit: with one part of
+each kind up to 9 guests of three kinds, 4 of four, 2 of five or six, 1 of up to nine. Above that, the work
 would be too much: the owners of guests choose their shape. Then the result may be too small, but it is never
 too large.
 """
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 UNLIMITED = 2**31
 _MAX_PARTS = 512
-_MAX_COMBINATIONS = 400
+_MAX_COMBINATIONS = 1000
 
 
 class Limit(NamedTuple):
@@ -51,9 +52,11 @@ def _count_guests(parts: tuple[int, ...], cells: tuple[Cell, ...]) -> int:
         return most
     if len(parts) == 2:
         return _count_two_kinds(most, parts, cells)
-    if math.prod(number * most + 1 for number in parts) <= _MAX_COMBINATIONS:
-        return _search(_is_room_for, most, parts, cells)
-    return max(_count_guests(*_merge(parts, cells, first=first)) for first in range(1, len(parts)))
+    few = _count_exactly_countable(most, parts)
+    found = _search(_is_room_for, few, parts, cells)
+    if found < few or few == most:
+        return found
+    return max(found, *(_count_guests(*_merge(parts, cells, first=first)) for first in range(1, len(parts))))
 
 
 def count_equal_parts(counts: Sequence[int], parts: int) -> int:
@@ -103,6 +106,14 @@ def _count_two_kinds(most: int, parts: tuple[int, ...], cells: Sequence[Cell]) -
 _IsRoomFor = Callable[[int, Sequence[int], Sequence[Cell]], bool]
 
 
+def _count_exactly_countable(most: int, parts: Sequence[int]) -> int:
+    """Return how many guests of three kinds of parts, or more, are few enough to be counted exactly."""
+    few = 0
+    while few < most and math.prod(number * (few + 1) + 1 for number in parts) <= _MAX_COMBINATIONS:
+        few += 1
+    return few
+
+
 def _search(is_room_for: _IsRoomFor, most: int, parts: Sequence[int], cells: Sequence[Cell]) -> int:
     if is_room_for(most, parts, cells):
         return most
@@ -131,14 +142,17 @@ def _is_room_for_two_kinds(guests: int, parts: Sequence[int], cells: Sequence[Ce
 
 
 def _is_room_for(guests: int, parts: Sequence[int], cells: Sequence[Cell]) -> bool:
-    wanted = tuple(number * guests for number in parts)
-    sums = {(0,) * len(parts)}
+    *wanted, last = (number * guests for number in parts)
+    # By number of parts of all kinds but the last that the cells take: how many of the last beside them.
+    beside = {(0,) * len(wanted): 0}
     for cell in cells:
-        fitting = {each for way in cell for each in _list_combinations(way, guests, wanted)}
-        sums = {
-            tuple(map(min, map(int.__add__, total, each), wanted)) for total, each in product(sums, fitting)
-        }
-    return wanted in sums
+        fitting = {each for way in cell for each in _list_combinations(way, guests, (*wanted, last))}
+        sums: dict[tuple[int, ...], int] = {}
+        for (total, taken), (*each, more) in product(beside.items(), fitting):
+            together = tuple(map(min, map(int.__add__, total, each), wanted))
+            sums[together] = max(sums.get(together, 0), taken + more)
+        beside = sums
+    return beside.get(tuple(wanted), 0) >= last
 
 
 def _list_combinations(way: Sequence[Limit], guests: int, wanted: Sequence[int]) -> list[tuple[int, ...]]:

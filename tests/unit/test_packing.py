@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.placement.packing import (
@@ -55,6 +55,7 @@ def hosts(draw: st.DrawFn) -> tuple[Amounts, tuple[Amounts, ...], list[Amounts]]
 
 @settings(max_examples=300, deadline=None)
 @given(hosts())
+@example(((1, 1, 1), ((0, 1), (0, 2), (1, 1)), [(0, 1), (0, 9), (0, 9), (7, 9)]))  # no resource alone says: 6
 def test_as_many_fit_as_can_be_put_there_in_the_best_way(
     host: tuple[Amounts, tuple[Amounts, ...], list[Amounts]],
 ) -> None:
