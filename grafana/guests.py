@@ -30,6 +30,8 @@ from grafana.panels import (
     Section,
     bar_options,
     fixed,
+    legend,
+    line_style,
     stat_options,
     thresholds,
     value_words,
@@ -103,7 +105,7 @@ def make() -> Json:
         ],
         sections=[
             Section(title=None, lines=[_facts(), _of_cpu_and_memory(), _of_disks_and_network()]),
-            Section(title="All guests", lines=[[_table()]]),
+            Section(title="All guests", lines=[[_table()], _of_events_and_answers()]),
             Section(title="The selected guest: $guest", lines=selected_guest()),
         ],
     )
@@ -298,6 +300,70 @@ def _of_disks_and_network() -> list[Panel]:
             f"guest:network_bytes:rate5m{{{ONE}}}",
             unit="binBps",
             color=fixed(GREEN),
+        ),
+    ]
+
+
+def _of_events_and_answers() -> list[Panel]:
+    def within(share: float) -> str:
+        buckets = f"hypervisor_guest_stats_duration_seconds_bucket{{{EXPORTERS},{ONE}}}"
+        return f"histogram_quantile({share}, sum by (le) (rate({buckets}[10m])))"
+
+    return [
+        Panel(
+            type="timeseries",
+            title="What happened to guests, in 10 minutes",
+            description=(
+                "Did guests come or go by a migration, did a disk have an I/O error, did a watchdog expire, "
+                "did a guest panic? From hypervisor_guest_events_total."
+            ),
+            queries=[
+                Query(
+                    expr=(
+                        f"sum by (event) (increase(hypervisor_guest_events_total{{{EXPORTERS},{ONE}}}[10m]))"
+                        " > 0"
+                    ),
+                    legend="{{event}}",
+                    over_time=True,
+                )
+            ],
+            width=12,
+            height=7,
+            unit="locale",
+            defaults={
+                "min": 0,
+                "decimals": 0,
+                "custom": line_style(drawStyle="bars", fillOpacity=60, lineWidth=0),
+                "noValue": "nothing",
+            },
+            overrides=[
+                Override(name="/^migrated_/", properties={"color": fixed(BLUE)}),
+                Override(name="io_error", properties={"color": fixed(BAD)}),
+                Override(name="panic", properties={"color": fixed(BAD)}),
+                Override(name="watchdog", properties={"color": fixed(WARNING)}),
+            ],
+            options=legend(),
+        ),
+        Panel(
+            type="timeseries",
+            title="How quickly guests tell their statistics",
+            description=(
+                "How long does QEMU take to answer, between scrapes? Slow answers come before none. No "
+                "scrape waits for them. From hypervisor_guest_stats_duration_seconds."
+            ),
+            queries=[
+                Query(expr=within(0.5), legend="half of them within", over_time=True),
+                Query(expr=within(0.99), legend="99 % of them within", over_time=True),
+            ],
+            width=12,
+            height=7,
+            unit="s",
+            defaults={"min": 0, "custom": line_style(), "noValue": NO_GUESTS},
+            overrides=[
+                Override(name="half of them within", properties={"color": fixed(BLUE)}),
+                Override(name="99 % of them within", properties={"color": fixed(ORANGE)}),
+            ],
+            options=legend(),
         ),
     ]
 

@@ -18,9 +18,10 @@ from tests.grafana.boards import BOARDS, DASHBOARDS, Json, panels, queries, sele
 from tests.support.prometheus_server import CHECKOUT, RULES
 
 DECLARED = {
-    metric.name
+    metric.name + suffix
     for metrics in (target.METRICS, scrape.METRICS, own.METRICS, *(each.metrics for each in COLLECTORS))
     for metric in metrics
+    for suffix in (("_bucket", "_sum", "_count") if metric.type == "histogram" else ("",))
 }
 RECORDED = {
     rule["record"]
@@ -120,7 +121,7 @@ def test_every_panel_says_what_it_answers_and_from_which_metrics(board: Json) ->
             for selector in selectors(query["expr"]):
                 if selector.name in ONLY_JOINED:
                     continue
-                last = re.sub("^(cluster|hypervisor|storage):resource:", "", selector.name)
+                last = re.sub("^(cluster|hypervisor|storage):resource:|_bucket$", "", selector.name)
                 assert last in panel["description"], (panel["title"], selector.name)
 
 
