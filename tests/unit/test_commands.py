@@ -20,6 +20,7 @@ import pytest
 from exporter.virt.commands import MAX_OUTPUT_BYTES, CommandError, Commands, Output
 from exporter.virt.storage.back_ends import get_volume_group_info
 from exporter.virt.storage.file_system import StorageError
+from tests.support.descriptors import count_descriptors
 from tests.support.hung_mount import hung_mount, needs_hung_mount
 from tests.support.programs import find_marked, write_program
 from tests.support.waiting import wait_until
@@ -43,10 +44,6 @@ def list_left(programs: Path) -> list[int]:
     with suppress(TimeoutError):
         wait_until(lambda: not find_marked(MARK, mark), "the processes to end", seconds=2)
     return find_marked(MARK, mark)
-
-
-def count_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def list_zombies() -> list[str]:

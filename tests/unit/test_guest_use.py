@@ -20,6 +20,7 @@ from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
 from exporter.virt.sources.guest_use import GuestUseFiles
 from tests.support.cgroup_trees import NET_DEV, Kind, Tree, Use
+from tests.support.descriptors import count_descriptors
 from tests.support.holding import Hold
 from tests.support.hosts import Clock, make_settings
 from tests.support.records import make_guest, make_uuid
@@ -501,10 +502,6 @@ def test_one_guest_that_can_be_read_is_enough_for_no_note(tmp_path: Path) -> Non
     assert reader.notes == []
 
 
-def count_open() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 # as the exporter counts them
-
-
 def test_files_are_kept_open_while_there_are_descriptors_to_spare_and_closed_with_their_guest(
     tmp_path: Path,
 ) -> None:
@@ -512,16 +509,16 @@ def test_files_are_kept_open_while_there_are_descriptors_to_spare_and_closed_wit
     guests = [choose(number, f"web{number}") for number in range(1, 41)]
     for number in range(1, 41):
         tree.add_guest(number, f"web{number}", USE)
-    before = count_open()
+    before = count_descriptors()
     reader = Reader(tree.sandbox, limit=1024)
     reader.read(*guests)
     # Of each guest the CPU time and two vCPUs, and other files while a quarter is not taken.
     assert 40 * 3 < len(reader.files) <= 40 * 7
-    assert count_open() - before == len(reader.files)
+    assert count_descriptors() - before == len(reader.files)
     reader.read(*guests[:10])
     assert len(reader.files) <= 10 * 7
     reader.read()
-    assert (len(reader.files), count_open()) == (0, before)
+    assert (len(reader.files), count_descriptors()) == (0, before)
 
 
 def test_files_take_no_descriptor_that_others_need(tmp_path: Path) -> None:
@@ -529,12 +526,12 @@ def test_files_take_no_descriptor_that_others_need(tmp_path: Path) -> None:
     guests = [choose(number, f"web{number}") for number in range(1, 41)]
     for number in range(1, 41):
         tree.add_guest(number, f"web{number}", USE)
-    limit = 2 * count_open() + 40
+    limit = 2 * count_descriptors() + 40
     reader = Reader(tree.sandbox, limit=limit)
     uses = reader.read(*guests)
     assert 0 < len(reader.files) <= limit // 2
     assert set(map(repr, uses.values())) == {repr(uses["web1"])}
-    used = [os.dup(0) for _ in range(limit * 3 // 4 - count_open() + 8)]
+    used = [os.dup(0) for _ in range(limit * 3 // 4 - count_descriptors() + 8)]
     try:
         assert reader.read(*guests) == uses
         assert len(reader.files) == 0

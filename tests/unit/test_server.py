@@ -8,7 +8,6 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,7 @@ from exporter.web.messages import Request, Response
 from exporter.web.server import Server
 from exporter.web.sockets import bind
 from exporter.web.streams import PlainStream
+from tests.support.descriptors import count_descriptors
 
 PATIENCE_SECONDS = 20
 LENGTH = 20_000_000  # of an answer that no kernel keeps for a client that does not read
@@ -494,10 +494,6 @@ def test_an_answer_counts_as_sent_when_the_kernel_has_all_of_it() -> None:
         theirs.close()
 
     asyncio.run(run())
-
-
-def count_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:

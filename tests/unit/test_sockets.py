@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.web.sockets import bind, describe
+from tests.support.descriptors import count_descriptors
 
 
 @contextlib.contextmanager
@@ -25,10 +26,6 @@ def is_answered(family: socket.AddressFamily, host: str, port: int) -> bool:
     """Whether somebody listens there."""
     with socket.socket(family, socket.SOCK_STREAM) as client:
         return client.connect_ex((host, port)) == 0
-
-
-def count_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 IN_USE = "Address already in use"

@@ -16,6 +16,7 @@ from exporter.errors import ConfigError
 from exporter.web.tls import is_allowed, make_ssl_context, read_expiry
 
 pytest.importorskip("trustme", reason="certificates are made with trustme, which only the dev extra brings")
+from tests.support.descriptors import count_descriptors
 from tests.web.authority import Authority  # it imports trustme
 
 DAY = 24 * 60 * 60
@@ -45,10 +46,6 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
-
-
-def count_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def shake_hands(tls: TlsSettings, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
