@@ -56,6 +56,7 @@ from exporter.standard_streams import (
 from exporter.systemd import Notifier, get_passed_sockets
 from exporter.virt.driver import LibvirtDriver
 from exporter.virt.opening import OPENINGS
+from exporter.virt.sources.guest_statistics import MIN_INTERVAL_SECONDS
 from exporter.virt.storage.ceph_pools import CephPools
 from exporter.web.access import Access, AccessSettings, load_access
 from exporter.web.connection import ServerLimits
@@ -264,7 +265,7 @@ async def _once(config: Config, command: CommandLine) -> int:
     own = OwnMetrics()
     needs = _list_needs(config) if command.form == "metrics" else PAGE_NEEDS
     tracker = ResourceTracker(config, _host_maker(own, needs=needs, reads=needs))
-    _, views = await _read_twice(tracker, config)
+    *_, views = await _read_again(tracker, config)
     own.record_load(now=time.time())
     print_output(_render(views, config, own, command.form))
     return 0 if all(view.is_up for view in views) else 1
@@ -274,37 +275,50 @@ async def _once_guests(config: Config, command: CommandLine, target: str) -> int
     """Print the guests of one hypervisor; 0 if it answered. The collector `guests` adds what they use."""
     from exporter.page.guest_rates import GuestRates
 
+    (hypervisor,) = (each for each in config.hypervisors if each.target == target)
     has_use = guests.COLLECTOR in _list_enabled(config)
     reads = PAGE_NEEDS | guests.COLLECTOR.needs if has_use else PAGE_NEEDS
     tracker = ResourceTracker(config, _host_maker(OwnMetrics(), needs=PAGE_NEEDS, reads=reads))
-    pause = USE_SECONDS if has_use else 0.0
+    pauses = _list_pauses(hypervisor) if has_use else [0.0]
     rates = GuestRates()
     use = None
-    for (view,) in await _read_twice(tracker, config, target=target, pause=pause):
+    for (view,) in await _read_again(tracker, config, target=target, pauses=pauses):
         use = None if view.snapshot is None else rates.get(view.snapshot)
     print_output(_render_guests(view, use, config, command.form))
     return 0 if view.is_up else 1
 
 
-async def _read_twice(
-    tracker: ResourceTracker, config: Config, *, target: str | None = None, pause: float = 0.0
-) -> tuple[Sequence[HostView], Sequence[HostView]]:
-    """Read what a scrape reads, then what scrapes do not wait for, and then again what a scrape reads.
+def _list_pauses(hypervisor: HypervisorConfig) -> Sequence[float]:
+    """Return after which pauses to read a hypervisor again, so that it is known what its guests use.
+
+    Files have newer counters at once. libvirt is asked for them in rounds, and the last look shows the second
+    one.
+    """
+    return [MIN_INTERVAL_SECONDS, 0.0] if hypervisor.tells_use else [USE_SECONDS]
+
+
+async def _read_again(
+    tracker: ResourceTracker, config: Config, *, target: str | None = None, pauses: Sequence[float] = (0.0,)
+) -> Sequence[Sequence[HostView]]:
+    """Read what a scrape reads. Then, for each pause, read what scrapes do not wait for, and that again.
 
     :param target: the only hypervisor to read
-    :param pause: seconds before the second time
+    :param pauses: seconds before each further time
     """
     timeout = config.scrape_timeout
     try:
-        first = await tracker.update_available_resource(deadline=time.monotonic() + timeout, target=target)
-        await tracker.finish_maintenance(timeout=timeout)
-        await asyncio.sleep(pause)
-        second = await tracker.update_available_resource(
-            deadline=time.monotonic() + timeout, refresh=True, target=target
-        )
+        looks = [await tracker.update_available_resource(deadline=time.monotonic() + timeout, target=target)]
+        for pause in pauses:
+            await tracker.finish_maintenance(timeout=timeout)
+            await asyncio.sleep(pause)
+            looks.append(
+                await tracker.update_available_resource(
+                    deadline=time.monotonic() + timeout, refresh=True, target=target
+                )
+            )
     finally:
         tracker.stop_commands()
-    return first, second
+    return looks
 
 
 def _render(views: Sequence[HostView], config: Config, own: OwnMetrics, form: str) -> str:

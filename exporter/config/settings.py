@@ -334,6 +334,11 @@ class HypervisorConfig:
         return self.is_local and LibvirtUri.parse(self.uri).has_process_files
 
     @property
+    def tells_use(self) -> bool:
+        """Whether libvirt is asked for what guests use, as this machine's files do not tell it."""
+        return not self.is_local and not self.is_embedded
+
+    @property
     def is_remote(self) -> bool:
         """Whether connecting uses the network, to another machine or to this one."""
         uri = LibvirtUri.parse(self.uri)

@@ -34,50 +34,51 @@ class GuestRate:
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
-    at: float  # seconds since the epoch
+    at: float  # when they were read, in seconds since the epoch
     cpu_ns: int | None
     delay_ns: int | None
     vcpus: int  # of which the delay is known
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    at: float
-    guests: Mapping[str, _Counters]  # by UUID
+class _Looks:
+    """The counters of a guest at the last two looks that found newer ones."""
+
+    last: _Counters
+    before: _Counters | None
+
+    def add(self, now: _Counters) -> _Looks:
+        """Return the looks with another one. If its counters are hardly newer, it shows the same again."""
+        seconds = now.at - self.last.at
+        if 0 <= seconds < MIN_SECONDS:
+            return self
+        return _Looks(now, self.last if 0 <= seconds <= MAX_SECONDS else None)
 
 
 class GuestRates:
     """Compares each look at a hypervisor's guests with the one before. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._looks: OrderedDict[str, tuple[_Look, _Look | None]] = OrderedDict()  # the last two, by target
+        self._looks: OrderedDict[str, Mapping[str, _Looks]] = OrderedDict()  # by target, then by UUID
 
     def get(self, snapshot: Snapshot) -> Mapping[str, GuestRate] | None:
         """Return what each guest uses, by UUID; None where the collector `guests` reads nothing of it.
 
         At the first look at a hypervisor nothing is known of any guest.
         """
-        guests = _read_counters(snapshot)
-        if guests is None:
-            self._looks.pop(snapshot.target, None)
+        counters = _read_counters(snapshot)
+        last = self._looks.pop(snapshot.target, {})
+        if counters is None:
             return None
-        now = _Look(snapshot.timestamp_seconds, guests)
-        last, before = self._looks.pop(snapshot.target, (None, None))
-        if last is not None and 0 <= now.at - last.at < MIN_SECONDS:
-            now = last
-        elif last is not None and MIN_SECONDS <= now.at - last.at <= MAX_SECONDS:
-            before = last
-        else:
-            before = None
-        self._looks[snapshot.target] = (now, before)
+        looks = {
+            uuid: last[uuid].add(each) if uuid in last else _Looks(each, None)
+            for uuid, each in counters.items()
+        }
+        self._looks[snapshot.target] = looks
         if len(self._looks) > MAX_HYPERVISORS:
             self._looks.popitem(last=False)
-        if before is None:
-            return {}
         return {
-            uuid: _compare(before.guests[uuid], counters)
-            for uuid, counters in now.guests.items()
-            if uuid in before.guests
+            uuid: _compare(each.before, each.last) for uuid, each in looks.items() if each.before is not None
         }
 
 
@@ -98,9 +99,9 @@ def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
     if statistics is None:
         return None
     return {
-        uuid: _Counters(each.read_at, each.cpu_ns, None, 0)
+        uuid: _Counters(each.cpu_read_at, each.cpu_ns, None, 0)
         for uuid, each in statistics.statistics.items()
-        if each.read_at is not None and each.cpu_ns is not None
+        if each.cpu_read_at is not None and each.cpu_ns is not None
     }
 
 

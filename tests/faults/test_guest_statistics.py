@@ -6,6 +6,7 @@ told of a frozen guest only by its silence.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from exporter.guest_use import DiskCounters
 from exporter.virt.guests.statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
 from exporter.virt.hypervisor import LibvirtHypervisor
 from tests.support.boot_sectors import boot_sector, make_boot_disk
-from tests.support.exporter_process import RunningExporter, Scrape, scrape_once, serve
+from tests.support.exporter_process import RunningExporter, Scrape, run_once, scrape_once, serve
 from tests.support.frozen_guests import frozen, frozen_with_jobs_held
 from tests.support.guests import MIB, file_disk, guest_xml, tap_interface
 from tests.support.libvirtd import LibvirtDaemon
@@ -198,6 +199,15 @@ def test_the_first_scrape_and_once_have_the_statistics(libvirtd: LibvirtDaemon) 
     once = scrape_once([_hypervisor(libvirtd)], flags=["--collector.guests"])
     assert len(once.series(_TIMESTAMP)) == 2
     assert scrape_once([_hypervisor(libvirtd)]).series(_TIMESTAMP) == []
+
+
+def test_what_guests_of_another_machine_use_is_printed(libvirtd: LibvirtDaemon) -> None:
+    """Shows that libvirt is asked for it twice. `local: false` is what another machine's URI is."""
+    _start_guests(libvirtd, "busy")
+    flags = ["--collector.guests", "--format=json", "--guests=kvm"]
+    printed = run_once([{**_hypervisor(libvirtd), "local": False}], flags=flags)
+    (guest,) = json.loads(printed.stdout)["guests"]
+    assert guest["used_cpus"] > 0
 
 
 def test_guests_outlive_a_restart_of_libvirtd_and_so_do_their_numbers(libvirtd: LibvirtDaemon) -> None:

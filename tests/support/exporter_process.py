@@ -73,6 +73,18 @@ def scrape_once(
     prefix: Sequence[str] = (),
     flags: Sequence[str] = (),
 ) -> Scrape:
+    """Return the scrape that `hypervisor-exporter --once` prints of these hypervisors."""
+    result = run_once(hypervisors, as_nobody=as_nobody, prefix=prefix, flags=flags)
+    return Scrape(text=result.stdout, exit_status=result.returncode, log=result.stderr)
+
+
+def run_once(
+    hypervisors: Sequence[Mapping[str, Any]],
+    *,
+    as_nobody: bool = False,
+    prefix: Sequence[str] = (),
+    flags: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
     """Run `hypervisor-exporter --once` on these hypervisors.
 
     :param hypervisors: entries of the configuration file's list of that name
@@ -90,7 +102,7 @@ def scrape_once(
             check=False,
         )
     assert "Traceback" not in result.stderr, result.stderr
-    return Scrape(text=result.stdout, exit_status=result.returncode, log=result.stderr)
+    return result
 
 
 class RunningExporter:

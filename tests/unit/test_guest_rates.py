@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import pytest
 
 from exporter.guest_use import GuestsStatistics, GuestStatistics, GuestsUse, GuestUse
@@ -81,18 +78,36 @@ def test_without_the_collector_nothing_is_known_and_nothing_kept() -> None:
     assert rates.get(look(10, a=used(5))) == {}
 
 
-def told(read_at: float | None, cpu: int | None) -> Mapping[str, object]:
-    statistics = {"a": GuestStatistics(read_at=read_at, cpu_ns=cpu)}
-    return {"guest statistics": GuestsStatistics(statistics=statistics, is_responsive={}, is_suspended=False)}
+def look_far(at: float, *, told_at: float, cpu: float, read_at: float | None = None) -> Snapshot:
+    """Return a snapshot of a remote hypervisor, whose host and QEMU told of a guest at these times."""
+    statistics = {"a": GuestStatistics(read_at=read_at, cpu_ns=int(cpu * SECOND), cpu_read_at=told_at)}
+    part = GuestsStatistics(statistics=statistics, is_responsive={}, is_suspended=False)
+    return make_snapshot(target="kvm01", timestamp_seconds=1.75e9 + at, parts={"guest statistics": part})
 
 
-def test_of_a_remote_hypervisor_it_is_what_libvirt_told_and_when() -> None:
+def test_of_a_remote_hypervisor_it_is_what_its_host_told_and_when() -> None:
+    """Shows that a guest whose job is held, so that its QEMU tells nothing, is known all the same."""
     rates = GuestRates()
-    first, second = look(0), look(30)
-    for snapshot, parts in ((first, told(100.0, 0)), (second, told(120.0, 5 * SECOND))):
-        resources = replace(snapshot.resources, parts=parts)
-        found = rates.get(replace(snapshot, resources=resources))
-    assert found == {"a": GuestRate(cpus=0.25, waiting=None)}
+    assert rates.get(look_far(0, told_at=100, cpu=0, read_at=100)) == {}
+    assert rates.get(look_far(30, told_at=120, cpu=5, read_at=100)) == {
+        "a": GuestRate(cpus=0.25, waiting=None)
+    }
+    assert rates.get(look_far(60, told_at=140, cpu=15, read_at=140)) == {
+        "a": GuestRate(cpus=0.5, waiting=None)
+    }
+
+
+def test_who_looks_between_two_rounds_sees_the_same() -> None:
+    """Two people look every 10 s, 5 s apart, and there is a round every 10 s."""
+    rates = GuestRates()
+    found = [rates.get(look_far(at, told_at=at // 10 * 10, cpu=at // 10)) for at in (0, 5, 10, 15, 20)]
+    assert found == [{}, {}, *[{"a": GuestRate(cpus=0.1, waiting=None)}] * 3]
+
+
+def test_looks_soon_after_one_another_know_what_was_told_between_them() -> None:
+    rates = GuestRates()
+    rates.get(look_far(10, told_at=0, cpu=0))
+    assert rates.get(look_far(10.1, told_at=10, cpu=5)) == {"a": GuestRate(cpus=0.5, waiting=None)}
 
 
 def test_few_hypervisors_are_remembered_those_looked_at_last() -> None:

@@ -600,6 +600,21 @@ def test_a_remote_guest_whose_job_is_held_tells_what_needs_no_monitor() -> None:
     assert (statistics.cpu_ns, statistics.interfaces, statistics.disks) == (None, {}, {})
 
 
+def test_a_remote_guests_cpu_time_has_the_time_when_its_host_told_it() -> None:
+    bench = Bench(uri=REMOTE)
+    bench.libvirt.info[make_uuid(1)] = INFO
+    bench.scrape(1)
+    bench.libvirt.statistics[make_uuid(1)] = STATISTICS_WITHOUT_MONITOR
+    read_at = bench.show(1).statistics[make_uuid(1)].read_at
+    bench.scrape(1)
+    told_at = WALL_CLOCK_OFFSET + bench.clock.now
+    bench.clock.now += 5
+    statistics = bench.show(1).statistics[make_uuid(1)]
+    assert (statistics.cpu_read_at, statistics.read_at) == (told_at, read_at)
+    bench.clock.now += GRACE
+    assert bench.show(1).statistics[make_uuid(1)].cpu_read_at is None
+
+
 def test_the_interfaces_of_vhost_user_are_not_asked_for() -> None:
     """Shows that no remote host runs ovs-vsctl for us, up to 5 s for each interface."""
     bench = Bench(uri=REMOTE)

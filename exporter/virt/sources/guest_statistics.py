@@ -22,6 +22,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 from exporter.compute.source import Job, Settings, Source
 from exporter.errors import (
@@ -79,6 +80,13 @@ class _Known:
     others: OtherDevices = field(default_factory=OtherDevices)
 
 
+class _CpuTime(NamedTuple):
+    """What the host told of a guest's CPU time, and when (seconds since the epoch)."""
+
+    cpu_ns: int
+    read_at: float
+
+
 class GuestStatisticsRounds(Source):
     """Asks the guests that are shown, one by one, after each refresh.
 
@@ -125,7 +133,7 @@ class GuestStatisticsRounds(Source):
         self._stale_grace = settings.stale_grace
         hypervisor = settings.hypervisor
         self._sees_processes = hypervisor.has_process_files
-        self._asks_host = not hypervisor.is_local and not hypervisor.is_embedded
+        self._asks_host = hypervisor.tells_use
 
     def note_reconnected(self) -> None:
         """Try again what was not supported: it may be another libvirt."""
@@ -230,7 +238,7 @@ class GuestStatisticsRounds(Source):
         if self._unsupported is not None or not self._is_wanted(guest.record):
             return
         try:
-            cpu_ns = hypervisor.get_domain_info(uuid).cpu_time_ns if self._asks_host else None
+            cpu = self._ask_host(uuid, hypervisor) if self._asks_host else None
             statistics = hypervisor.get_domain_statistics(uuid, self._choose_groups(guest))
             if not statistics:
                 raise UnsupportedError("libvirt's driver of this hypervisor tells none")
@@ -248,9 +256,14 @@ class GuestStatisticsRounds(Source):
                 if self._is_wanted(guest.record):
                     self._errors[uuid] = error
             return
-        self._keep(guest, statistics, cpu_ns, is_told=is_told, seconds=self._clock() - began_at)
+        self._keep(guest, statistics, cpu, is_told=is_told, seconds=self._clock() - began_at)
         with self._lock:
             self._busy = self._busy | {uuid} if is_busy else self._busy - {uuid}
+
+    def _ask_host(self, uuid: str, hypervisor: WaitingHypervisor) -> _CpuTime:
+        """Return a guest's CPU time, which needs no answer of its QEMU."""
+        cpu_ns = hypervisor.get_domain_info(uuid).cpu_time_ns
+        return _CpuTime(cpu_ns, self._wall_clock())
 
     def _choose_groups(self, guest: ChosenGuest) -> Sequence[StatisticsGroup]:
         """Return what to ask for. libvirt runs ovs-vsctl for each vhost-user interface, up to 5 s each."""
@@ -264,7 +277,7 @@ class GuestStatisticsRounds(Source):
         self,
         guest: ChosenGuest,
         statistics: Mapping[str, object],
-        cpu_ns: int | None,
+        cpu: _CpuTime | None,
         *,
         is_told: bool,
         seconds: float,
@@ -281,10 +294,14 @@ class GuestStatisticsRounds(Source):
             known = self._known.get(record.uuid)
             if known is None or known.id != record.id:
                 known = _Known(record.id)
-            if self._asks_host:
+            if cpu is not None:
                 others = known.others.sum_interfaces(interfaces, targets)
                 told = replace(
-                    known.statistics, cpu_ns=cpu_ns, interfaces=interfaces, other_interfaces=others
+                    known.statistics,
+                    cpu_ns=cpu.cpu_ns,
+                    cpu_read_at=cpu.read_at,
+                    interfaces=interfaces,
+                    other_interfaces=others,
                 )
                 known = replace(known, statistics=told, host_told_at=now)
             if is_told:
@@ -298,7 +315,7 @@ class GuestStatisticsRounds(Source):
                 is_silent = memory is None or memory.updated_at is None
                 silent_since = (known.silent_since or now) if is_silent else None
                 known = replace(known, statistics=told, told_at=now, silent_since=silent_since)
-            if is_told or self._asks_host:
+            if is_told or cpu is not None:
                 self._known[record.uuid] = known
 
     def _is_wanted(self, record: DomainRecord) -> bool:
@@ -317,7 +334,9 @@ class GuestStatisticsRounds(Source):
         if not self._counts_still(known.told_at):
             statistics = replace(statistics, disks={}, other_disks=None, memory=None)
         if statistics.cpu_ns is not None and not self._counts_still(known.host_told_at):
-            statistics = replace(statistics, cpu_ns=None, interfaces={}, other_interfaces=None)
+            statistics = replace(
+                statistics, cpu_ns=None, cpu_read_at=None, interfaces={}, other_interfaces=None
+            )
         return statistics
 
     def _list_suspended(self) -> Sequence[Problem]:
