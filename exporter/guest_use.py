@@ -130,7 +130,7 @@ class GuestStatistics:
     disks: Mapping[str, DiskCounters] = field(default_factory=dict)  # by target device: "vda"
     other_disks: DiskCounters | None = None  # those beyond MAX_DEVICES together, if there are any
     memory: MemoryStatistics | None = None
-    # Only of a remote hypervisor, whose files cannot be read. QEMU need not answer for it.
+    # Only where no control groups of this machine tell it. QEMU need not answer for it.
     cpu_ns: int | None = None
     cpu_read_at: float | None = None  # seconds since the epoch
     interfaces: Mapping[str, InterfaceCounters] = field(default_factory=dict)

@@ -335,8 +335,11 @@ class HypervisorConfig:
 
     @property
     def tells_use(self) -> bool:
-        """Whether libvirt is asked for what guests use, as this machine's files do not tell it."""
-        return not self.is_local and not self.is_embedded
+        """Whether libvirt is asked for what guests use, as no control groups of this machine tell it.
+
+        Guests of another machine have none here, and those of qemu:///session or xen:/// have none at all.
+        """
+        return not self.has_control_groups and not self.is_embedded
 
     @property
     def is_remote(self) -> bool:

@@ -83,7 +83,7 @@ class GuestRates:
 
 
 def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
-    """Return the counters of the guests: by files of this machine, or by what a remote libvirt told."""
+    """Return the counters of the guests: by files of this machine, or by what libvirt told."""
     use = snapshot.get_part("guest use", GuestsUse)
     if use is not None:
         return {

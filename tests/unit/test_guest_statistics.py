@@ -281,6 +281,7 @@ def test_the_process_of_another_daemons_guest_with_the_same_name_does_not_count(
     tmp_path: Path, uri: str
 ) -> None:
     bench = Bench(tmp_path, uri=uri)
+    bench.libvirt.info[make_uuid(1)] = INFO
     bench.put_process(1, "T")
     assert bench.scrape(1) == [1]
     assert responsive(bench.show(1)) == {1: True}
@@ -625,6 +626,31 @@ def test_the_interfaces_of_vhost_user_are_not_asked_for() -> None:
     bench.scrape(*guests)
     statistics = bench.show(*guests).statistics
     assert [set(statistics[make_uuid(number)].interfaces) for number in (1, 2)] == [set(), {"tap1"}]
+
+
+@pytest.mark.parametrize("uri", ["qemu:///session", "qemu:///embed?root=/srv", "xen:///system"])
+def test_guests_of_this_host_without_control_groups_are_asked_for_like_remote_ones(uri: str) -> None:
+    bench = Bench(uri=uri)
+    bench.libvirt.info[make_uuid(1)] = INFO
+    bench.libvirt.statistics[make_uuid(1)] = {**STATISTICS, **INTERFACE}
+    bench.scrape(1)
+    statistics = bench.show(1).statistics[make_uuid(1)]
+    assert (statistics.cpu_ns, set(statistics.interfaces)) == (77, {"tap1"})
+
+
+@pytest.mark.parametrize("answer", [UnsupportedError("not supported"), {}], ids=["no call", "no answer"])
+def test_where_the_driver_has_no_statistics_the_cpu_time_is_asked_for_in_each_round(answer: Any) -> None:
+    """Shows Xen's driver, which has virDomainGetInfo alone."""
+    bench = Bench(uri="xen:///system")
+    bench.libvirt.statistics[make_uuid(1)] = answer
+    bench.libvirt.info[make_uuid(1)] = INFO
+    assert bench.scrape(1) == [1]
+    assert bench.show(1).statistics[make_uuid(1)].cpu_ns == 77
+    bench.libvirt.info[make_uuid(1)] = replace(INFO, cpu_time_ns=88)
+    assert bench.scrape(1) == [], "it is not asked for statistics again"
+    assert bench.show(1).statistics[make_uuid(1)].cpu_ns == 88
+    ((severity, reason, _),) = bench.list_problems()
+    assert (severity, reason) == (Severity.NOTE, "unsupported")
 
 
 def test_this_host_is_not_asked_for_what_its_files_tell() -> None:

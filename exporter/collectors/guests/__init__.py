@@ -47,7 +47,7 @@ def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
 def _list_used(
     rows: list[Row], use: GuestsUse | None, statistics: GuestsStatistics | None
 ) -> Iterator[tuple[Row, GuestUse]]:
-    """Yield what each guest uses: by this machine's kernel; by libvirt if it is another machine's."""
+    """Yield what each guest uses: by this machine's kernel; by libvirt where that does not tell it."""
     for row in rows:
         if use is not None:
             if row.uuid in use.use:

@@ -69,7 +69,8 @@ class _Known:
     """What was read of a guest.
 
     :ivar id: libvirt's id of this run of the guest: the next run counts anew
-    :ivar told_at: when its monitor answered; when its host did (of a remote hypervisor)
+    :ivar told_at: when its monitor answered
+    :ivar host_told_at: when its host did, where control groups do not tell what it uses
     """
 
     id: int
@@ -129,7 +130,7 @@ class GuestStatisticsRounds(Source):
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Use these times, and ask the host itself where its files cannot be read, from now on."""
+        """Use these times, and ask the host itself where control groups do not tell the use."""
         self._stale_grace = settings.stale_grace
         hypervisor = settings.hypervisor
         self._sees_processes = hypervisor.has_process_files
@@ -161,7 +162,8 @@ class GuestStatisticsRounds(Source):
                 self._stopped &= is_same
                 self._busy &= is_same
             is_time = not self._is_under_way and self._clock() >= self._next_at
-            self._is_due = bool(self._wanted) and (self._is_due or is_time) and self._unsupported is None
+            may_tell = self._unsupported is None or self._asks_host
+            self._is_due = bool(self._wanted) and (self._is_due or is_time) and may_tell
 
     def list_jobs(self) -> Sequence[Job]:
         """Return the round, if one is due. The first one ends the cache, so that the next scrape shows it."""
@@ -192,7 +194,12 @@ class GuestStatisticsRounds(Source):
 
     def get_problems(self) -> Sequence[Problem]:
         """Return why guests are not asked, could not be read, or tell nothing of their memory."""
-        return (*self._list_suspended(), *self._list_errors(), *self._list_silent())
+        return (
+            *self._list_suspended(),
+            *self._list_unsupported(),
+            *self._list_errors(),
+            *self._list_silent(),
+        )
 
     # The round.
 
@@ -235,21 +242,16 @@ class GuestStatisticsRounds(Source):
     def _ask(self, guest: ChosenGuest, hypervisor: WaitingHypervisor) -> None:
         """Ask one guest, if it is still shown."""
         uuid, began_at = guest.record.uuid, self._clock()
-        if self._unsupported is not None or not self._is_wanted(guest.record):
+        if not self._is_wanted(guest.record):
             return
         try:
             cpu = self._ask_host(uuid, hypervisor) if self._asks_host else None
-            statistics = hypervisor.get_domain_statistics(uuid, self._choose_groups(guest))
-            if not statistics:
-                raise UnsupportedError("libvirt's driver of this hypervisor tells none")
+            statistics = self._ask_for_statistics(guest, hypervisor)
             is_told = is_of_the_monitor(statistics)
-            is_busy = not is_told and _is_busy(uuid, hypervisor)
+            is_busy = bool(statistics) and not is_told and _is_busy(uuid, hypervisor)
         except (ConnectionLostError, NoAnswerError):
             raise
         except GoneError:
-            return
-        except UnsupportedError as error:
-            self._unsupported = error
             return
         except HypervisorError as error:
             with self._lock:
@@ -264,6 +266,19 @@ class GuestStatisticsRounds(Source):
         """Return a guest's CPU time, which needs no answer of its QEMU."""
         cpu_ns = hypervisor.get_domain_info(uuid).cpu_time_ns
         return _CpuTime(cpu_ns, self._wall_clock())
+
+    def _ask_for_statistics(self, guest: ChosenGuest, hypervisor: WaitingHypervisor) -> Mapping[str, object]:
+        """Return a guest's statistics; none if the driver has none, for which it is asked once."""
+        if self._unsupported is not None:
+            return {}
+        try:
+            statistics = hypervisor.get_domain_statistics(guest.record.uuid, self._choose_groups(guest))
+        except UnsupportedError as error:
+            self._unsupported = error
+            return {}
+        if not statistics:
+            self._unsupported = UnsupportedError("libvirt's driver of this hypervisor tells none")
+        return statistics
 
     def _choose_groups(self, guest: ChosenGuest) -> Sequence[StatisticsGroup]:
         """Return what to ask for. libvirt runs ovs-vsctl for each vhost-user interface, up to 5 s each."""
@@ -351,15 +366,17 @@ class GuestStatisticsRounds(Source):
             Problem(severity=Severity.NOTE, reason="timeout", subject=NAME, message=message, advice=advice),
         )
 
+    def _list_unsupported(self) -> Sequence[Problem]:
+        unsupported = self._unsupported
+        if unsupported is None:
+            return ()
+        message = f"no statistics of guests: {unsupported}"
+        return (Problem(severity=Severity.NOTE, reason=unsupported.reason, subject=NAME, message=message),)
+
     def _list_errors(self) -> Sequence[Problem]:
         """Return one problem for all guests that cannot be read, as they may all have the same."""
         with self._lock:
-            errors, wanted, unsupported = dict(self._errors), self._wanted, self._unsupported
-        if unsupported is not None:
-            message = f"no statistics of guests: {unsupported}"
-            return (
-                Problem(severity=Severity.NOTE, reason=unsupported.reason, subject=NAME, message=message),
-            )
+            errors, wanted = dict(self._errors), self._wanted
         if not errors:
             return ()
         uuid, error = next(iter(errors.items()))
