@@ -22,6 +22,7 @@ from exporter.compute.backoff import Backoff
 from exporter.compute.host_state import HostState
 from exporter.compute.places import RefreshPlaces
 from exporter.compute.tracker import MakeHost, ResourceTracker
+from exporter.config.kinds import LibvirtNames
 from exporter.config.libvirt_uri import quote
 from exporter.config.load import load_config
 from exporter.config.mistakes import Mistakes
@@ -127,11 +128,16 @@ def _load(command: CommandLine) -> Loaded:
     mistakes = Mistakes()
     config, access = Config(), AccessSettings()
     with mistakes.collected():
-        config = load_config(command.config_file, command.flags, reserved_labels=list_labels(COLLECTORS))
+        config = load_config(command.config_file, command.flags, list_reserved_labels=_list_labels)
     with mistakes.collected():
         access = load_access(command.web_config_file)
     mistakes.raise_if_any()
     return Loaded(config=config, access=access)
+
+
+def _list_labels(names: LibvirtNames | None) -> frozenset[str]:
+    """Return the names of all labels that a scrape may show, with those of the chosen `libvirt_names`."""
+    return list_labels(_list_all(names))
 
 
 def _check_guests(command: CommandLine, config: Config) -> None:
@@ -181,7 +187,7 @@ async def _serve(loaded: Loaded, command: CommandLine, *, max_open_files: int) -
         config,
         tracker=tracker,
         probe_targets=probe_targets,
-        collectors=_list_all(config),
+        collectors=_list_all(config.libvirt_names),
         own=own,
         reload=reloader.reload,
         access=access,
@@ -353,13 +359,13 @@ def _find_medium() -> Medium:
     return find_medium(sys.stdout, os.environ, columns=shutil.get_terminal_size().columns)
 
 
-def _list_all(config: Config) -> list[Collector]:
-    """Return the collectors there are: the configuration adds one."""
-    return [*COLLECTORS, *([libvirt_names.COLLECTORS[config.libvirt_names]] if config.libvirt_names else [])]
+def _list_all(names: LibvirtNames | None) -> list[Collector]:
+    """Return the collectors there are: `libvirt_names` adds one."""
+    return [*COLLECTORS, *([libvirt_names.COLLECTORS[names]] if names else [])]
 
 
 def _list_enabled(config: Config) -> list[Collector]:
-    return [each for each in _list_all(config) if each.name not in config.disabled_collectors]
+    return [each for each in _list_all(config.libvirt_names) if each.name not in config.disabled_collectors]
 
 
 def _list_needs(config: Config) -> frozenset[str]:

@@ -7,13 +7,14 @@ nova.conf, the `defaults` key, the nova.conf of `defaults`, the built-in default
 from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from exporter.config import kinds
 from exporter.config.keys import LabelsKey, ListKey, read_item
+from exporter.config.kinds import LibvirtNames
 from exporter.config.libvirt_uri import LibvirtUri, redact_uri
 from exporter.config.mistakes import Mistakes
 from exporter.config.nova_conf import NovaConf, read_nova_conf
@@ -75,14 +76,21 @@ class _Source:
     )  # the options of each module, by its name
 
 
-def load_config(path: Path | None, flags: Flags, *, reserved_labels: Collection[str] = ()) -> Config:
+# The names of labels that no hypervisor may be given, beside Prometheus' own: by the chosen `libvirt_names`.
+ListLabels = Callable[[LibvirtNames | None], Collection[str]]
+
+
+def _list_none(_names: LibvirtNames | None) -> Collection[str]:
+    return ()
+
+
+def load_config(path: Path | None, flags: Flags, *, list_reserved_labels: ListLabels = _list_none) -> Config:
     """Read the configuration file, if there is one, and merge it with the flags and nova.conf.
 
-    :param reserved_labels: the names of labels that no hypervisor may be given, beside Prometheus' own
     :raises ConfigError: with every mistake in the file, the flags and each nova.conf
     """
     mistakes = Mistakes()
-    from_file = _read_file(path, _reserve(reserved_labels), mistakes)
+    from_file = _read_file(path, list_reserved_labels, mistakes)
     from_flags = _read_flags(flags, mistakes)
     entries = _choose_entries(from_file.entries, from_flags.entries)
     _refuse_duplicates(entries, mistakes)
@@ -132,7 +140,7 @@ def _reserve(labels: Collection[str]) -> Mapping[str, AnyKey]:
     }
 
 
-def _read_file(path: Path | None, hypervisor_keys: Mapping[str, AnyKey], mistakes: Mistakes) -> _Source:
+def _read_file(path: Path | None, list_reserved_labels: ListLabels, mistakes: Mistakes) -> _Source:
     if path is None:
         return _Source({}, {}, {}, {}, {}, ())
     items = read_mapping(read_yaml(path, mistakes), (*TOP_KEYS, *SECTIONS), mistakes, suggest=_suggest)
@@ -143,6 +151,7 @@ def _read_file(path: Path | None, hypervisor_keys: Mapping[str, AnyKey], mistake
     defaults = _read_section(items.get("defaults"), DEFAULTS_KEYS, mistakes)
     # In `defaults`, null is the same as a missing key: nova.conf may still set it.
     options = {name: value for name, value in defaults.items() if value not in (None, ())}
+    hypervisor_keys = _reserve(list_reserved_labels(top.get("libvirt_names")))
     entries = _read_entries(items.get("hypervisors"), hypervisor_keys, path.parent, mistakes)
     flavors = tuple(_read_flavors(items.get("flavors"), mistakes))
     modules = _read_modules(items.get("modules"), path.parent, mistakes)

@@ -309,6 +309,18 @@ def test_a_file_that_is_no_text_for_the_test_driver_is_one_line(
     assert "check the path" in line
 
 
+def test_a_label_of_the_chosen_libvirt_names_is_refused_and_no_other(write: Path) -> None:
+    """A target label `pool` would make Prometheus rename tinkoff's, and old boards would find nothing."""
+    hypervisor = "{uri: 'test:///default', labels: {pool: ssd}}"
+    write.write_text(f"libvirt_names: tinkoff\nhypervisors: [{hypervisor}]\n")
+    result = run("--config.check", "--config.file", write)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "hypervisors[0].labels.pool: found 'pool' (text)" in line
+    write.write_text(f"libvirt_names: inovex\nhypervisors: [{hypervisor}]\n")
+    assert run("--config.check", "--config.file", write).returncode == 0
+
+
 DEMO = f"test://{CHECKOUT}/deploy/demo/hypervisor.xml"
 
 

@@ -144,7 +144,7 @@ def test_no_label_of_a_metric_may_be_given_to_a_hypervisor(tmp_path: Path) -> No
     head = ("hypervisors:", "  - uri: test:///default", "    labels:")
     file.write_text("\n".join((*head, *(f"      {name}: x" for name in taken))))
     with pytest.raises(ConfigError) as caught:
-        load_config(file, Flags(), reserved_labels=labels)
+        load_config(file, Flags(), list_reserved_labels=lambda _: labels)
     assert len(caught.value.mistakes) == len(taken)
 
 

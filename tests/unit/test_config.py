@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,14 @@ def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path)
 
 
+def _list_labels(names: str | None) -> Collection[str]:
+    return ("state",) if names is None else ("state", names)
+
+
 def fail(file: Path | None, flags: Flags) -> list[str]:
     """Load what is wrong; return the mistakes, with a file's name for its path."""
     with pytest.raises(ConfigError) as caught:
-        load_config(file, flags, reserved_labels=("state",))
+        load_config(file, flags, list_reserved_labels=_list_labels)
     return [mistake.replace(f"{file.parent}/", "") if file else mistake for mistake in caught.value.mistakes]
 
 
