@@ -26,6 +26,7 @@ def busiest_guests() -> list[Panel]:
             "The noisiest guests: the ten that use most CPU",
             "Which guests use most CPU, how many times their share of it is that, and do guests of that "
             "hypervisor wait for a CPU? The share is what all guests of the hypervisor use for each vCPU. "
+            "Guests with dedicated CPUs have none and do not count. "
             "From guest:cpu:rate5m, guest:cpu:fair_share_ratio, hypervisor:guests_waiting:ratio5m and "
             "guest:info.",
             f"topk(10, {used})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from exporter.collectors import guests
 from exporter.guest_use import ChosenGuest, ChosenGuests
 from exporter.metric import Series
-from exporter.model import DomainState, Interface, NovaFlavor, NovaInstance
+from exporter.model import DomainState, Interface, NovaFlavor, NovaInstance, ResourceClass
+from exporter.placement.holders import GuestClaim
 from tests.support.records import make_disk, make_domain, make_guest, make_snapshot
 
 FLAVOR = NovaFlavor(
@@ -31,10 +33,12 @@ WEB = make_guest(
 )
 
 
-def show(*chosen: ChosenGuest, **options: Any) -> dict[str, list[tuple[Mapping[str, str], float]]]:
+def show(
+    *chosen: ChosenGuest, claims: Mapping[str, GuestClaim] = MappingProxyType({}), **options: Any
+) -> dict[str, list[tuple[Mapping[str, str], float]]]:
     """Return the labels and values by metric, without the name of the hypervisor and what all begin with."""
     part = ChosenGuests(guests=chosen, omitted=0, **options)
-    snapshot = make_snapshot(parts={"chosen guests": part})
+    snapshot = make_snapshot(parts={"chosen guests": part}, guest_claims=claims)
     found: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for each in guests.COLLECTOR.collect(snapshot):
         if isinstance(each, Series):
@@ -94,6 +98,22 @@ def test_a_guest_that_does_not_run_shows_who_and_how_it_is_and_nothing_that_it_u
     found = show(ChosenGuest(record=record, guest=WEB))
     assert found.keys() == {"info", "state_info"}
     assert found["state_info"] == [({"domain": "guest1", "state": "shutoff", "reason": "crashed"}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        ({ResourceClass.VCPU: 0, ResourceClass.PCPU: 3}, [({"domain": "guest1"}, 3)]),
+        ({ResourceClass.VCPU: 2, ResourceClass.PCPU: 0}, None),
+        ({ResourceClass.VCPU: None, ResourceClass.PCPU: None}, None),
+    ],
+    ids=["some", "none", "not known"],
+)
+def test_only_a_guest_with_dedicated_cpus_says_how_many(
+    claim: GuestClaim, shown: list[tuple[Mapping[str, str], float]] | None
+) -> None:
+    chosen = ChosenGuest(record=make_domain(1), guest=WEB)
+    assert show(chosen, claims={WEB.uuid: claim}).get("dedicated_cpus") == shown
 
 
 def test_a_guest_whose_xml_is_not_known_shows_its_state() -> None:

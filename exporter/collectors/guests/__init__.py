@@ -32,7 +32,8 @@ def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
     hostname = snapshot.resources.hypervisor_hostname
     yield from OMITTED.samples(chosen.omitted, hypervisor_hostname=hostname)
     rows = list_rows(snapshot, chosen)
-    yield from identity.collect(rows, show_owner_names=chosen.show_owner_names)
+    claims = snapshot.resources.guest_claims
+    yield from identity.collect(rows, claims=claims, show_owner_names=chosen.show_owner_names)
     statistics = snapshot.get_part("guest statistics", GuestsStatistics)
     used = list(_list_used(rows, snapshot.get_part("guest use", GuestsUse), statistics))
     yield from cpu.collect(used, per_vcpu=chosen.per_vcpu)

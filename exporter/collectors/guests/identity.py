@@ -16,7 +16,8 @@ from exporter.collectors.guests.rows import (
 from exporter.guest_use import MAX_DEVICES
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
-from exporter.model import Disk, Guest
+from exporter.model import Disk, Guest, ResourceClass
+from exporter.placement.holders import GuestClaim
 from exporter.state_reasons import get_reason
 
 _KIB = 1024
@@ -48,6 +49,14 @@ VCPUS = Metric(
     labels=COMMON_LABELS,
     more_labels=True,
     source=f"{_XML} (vcpu/@current)",
+)
+DEDICATED_CPUS = Metric(
+    name="hypervisor_guest_dedicated_cpus",
+    help="CPUs of cpu_dedicated_set that the guest has to itself, its claim of PCPU; only where it has some.",
+    unit="CPUs",
+    labels=COMMON_LABELS,
+    more_labels=True,
+    source=f"{_XML} (cputune/vcpupin)",
 )
 MEMORY_SIZE_BYTES = Metric(
     name="hypervisor_guest_memory_size_bytes",
@@ -92,6 +101,7 @@ METRICS = (
     INFO,
     STATE_INFO,
     VCPUS,
+    DEDICATED_CPUS,
     MEMORY_SIZE_BYTES,
     DISK_INFO,
     DISK_LIMIT_BYTES,
@@ -100,14 +110,19 @@ METRICS = (
 )
 
 
-def collect(rows: list[Row], *, show_owner_names: bool) -> Iterator[Series]:
-    """Yield the series of all guests. One that does not run has only those that say who and how it is."""
+def collect(rows: list[Row], *, claims: Mapping[str, GuestClaim], show_owner_names: bool) -> Iterator[Series]:
+    """Yield the series of all guests. One that does not run has only those that say who and how it is.
+
+    :param claims: what each guest claims, by UUID
+    """
     # A row is one for each value of show_owner_names.
     describe_row = _describe_with_names if show_owner_names else _describe_without_names
     yield from INFO.series((row.keep(describe_row), 1) for row in rows)
     yield from STATE_INFO.series((row.extend(*_state(row)), 1) for row in rows)
     active = list_active(rows)
     yield from VCPUS.series((row.labels, guest.vcpus) for row, guest in active)
+    dedicated = ((row.labels, claims.get(row.uuid, {}).get(ResourceClass.PCPU)) for row, _ in active)
+    yield from DEDICATED_CPUS.series((labels, cpus) for labels, cpus in dedicated if cpus)
     yield from MEMORY_SIZE_BYTES.series(
         (row.labels, guest.maximum_memory_kib * _KIB) for row, guest in active
     )
