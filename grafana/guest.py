@@ -321,7 +321,10 @@ def _disks() -> Panel:
         "limit io/s": each("disk_limit_ops_per_second"),
         "limit B/s": each("disk_limit_bytes_per_second"),
         "of its limit": f"max by (device) (guest:disk_limit:used_ratio{{{GUEST}}})",
-        "latency": f"max by (device) (guest:disk_latency:seconds5m{{{GUEST}}})",
+        "latency": (
+            f"max by (device) (guest:disk_latency:seconds5m{{{GUEST}}} "
+            f"and guest:disk_ops:rate5m{{{GUEST}}} > 1)"
+        ),
     }
     who = ["device", "type", "bus", "format", "cache", "volume_id"]
     info = f"max by ({', '.join(who)}) (hypervisor_guest_disk_info{{{_OF_EXPORTERS}}})"

@@ -43,6 +43,9 @@ VERSION = 1
 
 NO_GUESTS = "no guests are known: the exporter needs --collector.guests"
 _SHOWN = f'guest:info{{{ONE},project_name=~"$project"}}'
+# A guest that hardly runs, or a disk that is hardly used, says little by its mean.
+WAITING = f"guest:cpu_delay:ratio5m{{{ONE}}} and guest:cpu_delay:rate5m{{{ONE}}} > 0.1"
+SLOW = f"guest:disk_latency:seconds5m{{{ONE}}} and guest:disk_ops:rate5m{{{ONE}}} > 1"
 # From 10 % of the time on GuestWaitsForCpu fires.
 DELAY_THRESHOLDS = thresholds((0.05, WARNING), (0.1, BAD))
 BAR_CELL: Json = {
@@ -255,13 +258,15 @@ def _of_cpu_and_memory() -> list[Panel]:
         _top(
             "Waiting for a CPU: the ten that wait most",
             "Which guests wait for a CPU, as a share of the time in which they want to run? The guest sees "
-            "it as steal. From guest:cpu_delay:ratio5m.",
-            f"guest:cpu_delay:ratio5m{{{ONE}}}",
+            "it as steal. Those that hardly run are left out. From guest:cpu_delay:ratio5m and "
+            "guest:cpu_delay:rate5m.",
+            WAITING,
             unit="percentunit",
             decimals=1,
             max=0.5,
             color={"mode": "thresholds"},
             thresholds=DELAY_THRESHOLDS,
+            noValue="no guest waits, or the exporter needs --collector.guests",
         ),
         _top(
             "Memory: the ten that use most",
@@ -289,10 +294,11 @@ def _of_disks_and_network() -> list[Panel]:
             "Disk latency: the ten slowest",
             "Whose disks are slow? Mean time of a request to the guest's slowest disk that is in use. From "
             "50 ms on an alert fires. From guest:disk_latency:seconds5m and guest:disk_ops:rate5m.",
-            f"guest:disk_latency:seconds5m{{{ONE}}} and guest:disk_ops:rate5m{{{ONE}}} > 1",
+            SLOW,
             unit="s",
             color={"mode": "thresholds"},
             thresholds=thresholds((0.02, WARNING), (0.05, BAD)),
+            noValue="no disk is in use, or the exporter needs --collector.guests",
         ),
         _top(
             "Traffic: the ten that send and receive most",
@@ -307,7 +313,7 @@ def _of_disks_and_network() -> list[Panel]:
 def _of_events_and_answers() -> list[Panel]:
     def within(share: float) -> str:
         buckets = f"hypervisor_guest_stats_duration_seconds_bucket{{{EXPORTERS},{ONE}}}"
-        return f"histogram_quantile({share}, sum by (le) (rate({buckets}[10m])))"
+        return f"histogram_quantile({share}, sum by (le) (rate({buckets}[$__rate_interval])))"
 
     return [
         Panel(
@@ -315,14 +321,11 @@ def _of_events_and_answers() -> list[Panel]:
             title="What happened to guests, in 10 minutes",
             description=(
                 "Did guests come or go by a migration, did a disk have an I/O error, did a watchdog expire, "
-                "did a guest panic? From hypervisor_guest_events_total."
+                "did a guest panic? From hypervisor:guest_events:increase10m."
             ),
             queries=[
                 Query(
-                    expr=(
-                        f"sum by (event) (increase(hypervisor_guest_events_total{{{EXPORTERS},{ONE}}}[10m]))"
-                        " > 0"
-                    ),
+                    expr=f"max by (event) (hypervisor:guest_events:increase10m{{{ONE}}}) > 0",
                     legend="{{event}}",
                     over_time=True,
                 )
@@ -378,12 +381,12 @@ def _table() -> Panel:
         "vCPUs": each("guest:vcpus:max"),
         "CPUs": each("guest:cpu:rate5m"),
         "of its vCPUs": f"{each('guest:cpu:rate5m')} / ({each('guest:vcpus:max')} > 0)",
-        "waits": each("guest:cpu_delay:ratio5m"),
+        "waits": f"max by (domain) ({WAITING})",
         "of the host": f"{each('guest:cpu:rate5m')} / on () group_left () ({of_all} > 0)",
         "memory": each("guest:memory_size_bytes:max"),
         "used": f"{each('guest:memory:used_bytes')} / ({each('guest:memory_size_bytes:max')} > 0)",
         "IOPS": f"sum by (domain) (guest:disk_ops:rate5m{{{ONE}}})",
-        "latency": each("guest:disk_latency:seconds5m"),
+        "latency": f"max by (domain) ({SLOW})",
         "traffic": each("guest:network_bytes:rate5m"),
     }
     state = f"topk by (domain) (1, group by (domain, state) (guest:state:info{{{ONE}}}))"
@@ -407,10 +410,11 @@ def _table() -> Panel:
         description=(
             "What does each guest use of what it was given, and which share of the hypervisor's guests' CPU "
             "is it? Waits is the share of the time in which it wants to run that it waits for a CPU. Used is "
-            "the share of its memory, latency that of its slowest disk. From guest:info, guest:state:info, "
-            "guest:vcpus:max, guest:cpu:rate5m, guest:cpu_delay:ratio5m, hypervisor:guests_cpu:rate5m, "
-            "guest:memory_size_bytes:max, guest:memory:used_bytes, guest:disk_ops:rate5m, "
-            "guest:disk_latency:seconds5m and guest:network_bytes:rate5m."
+            "the share of its memory, latency that of its slowest disk. Where a guest hardly runs, or hardly "
+            "uses its disks, they are not shown. From guest:info, guest:state:info, guest:vcpus:max, "
+            "guest:cpu:rate5m, guest:cpu_delay:ratio5m, guest:cpu_delay:rate5m, "
+            "hypervisor:guests_cpu:rate5m, guest:memory_size_bytes:max, guest:memory:used_bytes, "
+            "guest:disk_ops:rate5m, guest:disk_latency:seconds5m and guest:network_bytes:rate5m."
         ),
         queries=[Query(expr=expr, as_table=True) for expr in queries],
         width=24,

@@ -128,11 +128,11 @@ _VARIABLES = [
 _ANNOTATIONS = [
     annotation(
         "Alert fired",
-        "count by (alertname, hypervisor_hostname, domain, storage) "
-        '(ALERTS{alertname=~"(Hypervisor|Cluster|Guest).+",alertstate="firing"})',
+        "count by (alertname, hypervisor_hostname, storage) "
+        '(ALERTS{alertname=~"(Hypervisor|Cluster|Guest).+",alertstate="firing",severity!="info"})',
         color=BAD,
         title="{{alertname}}",
-        text="{{hypervisor_hostname}} {{domain}}{{storage}}",
+        text="{{hypervisor_hostname}} {{storage}}",
     ),
     annotation(
         "Hypervisor added",

@@ -26,6 +26,9 @@ NEUTRAL = "text"
 BLUE, ORANGE, GREY, PINK, GREEN = "#56B4E9", "#E69F00", "#8E8E8E", "#CC79A7", "#009E73"
 
 _COLUMNS = 24
+# $__rate_interval is four times as long. So a job that is scraped every two minutes has numbers, whatever the
+# data source has been told.
+_MIN_STEP = "1m"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,8 @@ class Panel:
             "targets": targets,
             "transformations": list(self.transformations),
         }
+        if any("$__rate_interval" in query.expr for query in self.queries):
+            panel["interval"] = _MIN_STEP
         if self.max_data_points is not None:
             panel["maxDataPoints"] = self.max_data_points
         return panel

@@ -91,11 +91,10 @@ def test_without_the_collector_every_panel_about_guests_says_what_it_needs(world
 
 
 def test_the_bars_are_the_ten_largest_with_their_names(world: World) -> None:
-    """The guest that waits does so for 35 % of its time; the limited one makes 490 requests on each disk."""
+    """One guest waits for 35 % of its time, the others hardly do. One makes 490 requests on each disk."""
     waits = world.ask_panel("hypervisor-guests", "Waiting for a CPU: the ten that wait most")
-    assert len(waits) == 10
-    name, largest = max(waits.items(), key=lambda each: each[1])
-    assert (name, round(largest, 2)) == ("analytics-db-1", 0.35)
+    assert {name: round(share, 2) for name, share in waits.items()} == {"analytics-db-1": 0.35}
+    assert len(world.ask_panel("hypervisor-guests", "CPU: the ten that use most")) == 10
     requests = world.ask_panel("hypervisor-guests", "IOPS: the ten that make most requests")
     limited = guest_samples.domain_of(NUMBER, guest_samples.LIMITED)
     disks = world.ask(f'hypervisor_guest_disk_info{{domain="{limited}"}}')

@@ -117,6 +117,14 @@ def test_target_rate_interval(board: Json) -> None:
 
 
 @each_board
+def test_a_job_that_is_scraped_every_two_minutes_has_rates(board: Json) -> None:
+    """Grafana's $__rate_interval is four times the panel's interval, at least."""
+    for panel in panels(board):
+        has_rates = any("$__rate_interval" in target["expr"] for target in panel["targets"])
+        assert panel.get("interval") == ("1m" if has_rates else None), panel["title"]
+
+
+@each_board
 def test_target_counters_are_aggregated(board: Json) -> None:
     for panel, query in queries(board):
         for selector in selectors(query["expr"]):
