@@ -313,6 +313,11 @@ class HypervisorConfig:
         return self.name or redact_uri(self.uri)
 
     @property
+    def driver(self) -> str:
+        """libvirt's driver, such as qemu."""
+        return LibvirtUri.parse(self.uri).driver
+
+    @property
     def is_local(self) -> bool:
         """Whether the hypervisor is this machine, so that paths can be read here and commands run.
 

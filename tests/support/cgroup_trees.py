@@ -88,11 +88,17 @@ class Tree:
             self._write(tree, tree / (folder or self.partition), use)
 
     def add_guest(
-        self, guest_id: int, name: str, use: Use | None = None, *, partition: str = ""
+        self,
+        guest_id: int,
+        name: str,
+        use: Use | None = None,
+        *,
+        partition: str = "",
+        driver: str = "qemu",
     ) -> list[Path]:
         """Start a guest, and return its groups, one in each tree."""
         use = use or Use(vcpus={0: (70, 7)})
-        folder = Path(partition or self.partition, self.group_of(guest_id, name))
+        folder = Path(partition or self.partition, self.group_of(guest_id, name, driver))
         groups = [tree / folder for tree in self.trees]
         self.tids[guest_id] = {vcpu: 1000 * guest_id + vcpu for vcpu in use.vcpus}
         for vcpu, (run, delay) in use.vcpus.items():
@@ -116,12 +122,12 @@ class Tree:
         for tid in self.tids.pop(guest_id).values():
             shutil.rmtree(self.root / f"proc/{tid}")
 
-    def group_of(self, guest_id: int, name: str) -> str:
+    def group_of(self, guest_id: int, name: str, driver: str = "qemu") -> str:
         r"""Return the name of a guest's group: machine-qemu\x2d1\x2dweb.scope."""
         if not self.machined:
-            return f"qemu-{guest_id}-{name}.libvirt-qemu"
+            return f"{driver}-{guest_id}-{name}.libvirt-{driver}"
         escaped = name.replace("-", r"\x2d")
-        return rf"machine-qemu\x2d{guest_id}\x2d{escaped}.scope"
+        return rf"machine-{driver}\x2d{guest_id}\x2d{escaped}.scope"
 
     def _is_v2(self, tree: Path) -> bool:
         return self.kind == "v2" or tree.name == "unified"

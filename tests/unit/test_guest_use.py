@@ -237,6 +237,23 @@ def test_a_guest_never_has_the_numbers_of_another_with_its_id(tmp_path: Path) ->
     assert Reader(tree.sandbox).read(choose(3, "web"))["web"].cpu_ns is None
 
 
+@pytest.mark.parametrize("machined", [True, False], ids=["machined", "no machined"])
+@pytest.mark.parametrize("first", ["qemu", "lxc"])
+def test_a_guest_never_has_the_numbers_of_another_drivers_with_its_id(
+    tmp_path: Path, first: str, machined: bool
+) -> None:
+    """Each driver counts its guests from 1."""
+    tree = Tree(tmp_path, machined=machined)
+    for driver in (first, "lxc" if first == "qemu" else "qemu"):
+        tree.add_guest(1, driver, Use(cpu_us=len(driver)), driver=driver)
+        tree.add_guest(2, "same", Use(cpu_us=len(driver)), driver=driver)
+    for uri, driver in (("qemu:///system", "qemu"), ("lxc:///", "lxc")):
+        use = Reader(tree.sandbox, uri=uri).read(choose(1, driver), choose(2, "same"))
+        assert {name: each.cpu_ns for name, each in use.items()} == dict.fromkeys(
+            (driver, "same"), 1000 * len(driver)
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "group"),
     [

@@ -150,6 +150,19 @@ def test_a_group_that_others_share_is_not_the_guests(tmp_path: Path, other: str)
     assert f"other things than guests in it, such as {other}" in note
 
 
+@pytest.mark.parametrize("machined", [True, False], ids=["machined", "no machined"])
+@pytest.mark.parametrize("uri", ["qemu:///system", "lxc:///"])
+def test_a_group_with_the_guests_of_two_drivers_is_neithers(tmp_path: Path, uri: str, machined: bool) -> None:
+    tree = Tree(tmp_path, machined=machined)
+    tree.use(USE)
+    tree.add_guest(1, "web1")
+    tree.add_guest(1, "web1", driver="lxc")
+    other = tree.group_of(1, "web1", "qemu" if uri == "lxc:///" else "lxc")
+    use, (note,) = read(tree.sandbox, list_domains(1), uri=uri)
+    assert use is None
+    assert f"has another driver's guests in it, such as {other}. Give these another partition" in note
+
+
 def test_guests_in_two_groups_are_not_added_up(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.use(USE)

@@ -2,7 +2,8 @@ r"""The names of guests' control groups, as libvirt gives them.
 
 With systemd-machined, a guest has /machine.slice/machine-qemu\x2d1\x2dinstance\x2d0000002a.scope. Without, it
 has /machine/qemu-1-instance-0000002a.libvirt-qemu. The number is libvirt's id of the guest. The name is cut,
-and loses what a host name may not have (virDomainGenerateMachineName). So a group is found by its id.
+and loses what a host name may not have (virDomainGenerateMachineName). So a group is found by its driver and
+id: each driver counts its guests from 1.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from exporter.virt.cgroups.roots import TREES, Roots
 # The partition that a guest is in, unless its XML says another one (virDomainResourceDef).
 DEFAULT_PARTITION = "/machine"
 
-_DRIVERS = r"(?:qemu|lxc|ch)"
-_WITH_MACHINED = re.compile(rf"machine-{_DRIVERS}\\x2d(\d+)(?:\\x2d(.*))?\.scope", re.ASCII | re.DOTALL)
-_WITHOUT = re.compile(rf"{_DRIVERS}-(\d+)(?:-(.*))?\.libvirt-{_DRIVERS}", re.ASCII | re.DOTALL)
+_WITH_MACHINED = re.compile(r"machine-(qemu|lxc|ch)\\x2d(\d+)(?:\\x2d(.*))?\.scope", re.ASCII | re.DOTALL)
+_WITHOUT = re.compile(r"(qemu|lxc|ch)-(\d+)(?:-(.*))?\.libvirt-\1", re.ASCII | re.DOTALL)
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _NOT_KEPT = re.compile("[^0-9A-Za-z]")
 # Units of others in machine.slice: containers of podman and systemd-nspawn.
@@ -36,6 +36,7 @@ class GuestGroup:
     """A guest's group, as its folder is called."""
 
     folder: str  # its name in its partition
+    driver: str  # as in the URI: "qemu"
     guest_id: int
     name: str  # what it has of the guest's name
 
@@ -46,9 +47,10 @@ class GuestGroup:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """What is in a partition's folder.
+    """What is in a partition's folder, as one driver of libvirt sees it.
 
-    :ivar foreign: a unit or pod in it that is no guest of libvirt; empty if there is none
+    :ivar guests: those of the driver
+    :ivar foreign: a unit or pod in it that is none of them; empty if there is none
     """
 
     folder: str
@@ -73,24 +75,24 @@ def list_partition_folders(partition: str) -> tuple[str, ...]:
     return "/".join(slices), "/".join(plain)
 
 
-def read_partition(folder: str) -> Partition | None:
+def read_partition(folder: str, driver: str) -> Partition | None:
     """List a partition's folder; None if there is none, or it may not be read."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 # Path.iterdir() takes three times as long
     except OSError:
         return None
-    return _make_partition(folder, tuple(names))
+    return _make_partition(folder, driver, tuple(names))
 
 
 @lru_cache(maxsize=len(TREES))
-def _make_partition(folder: str, names: tuple[str, ...]) -> Partition:
+def _make_partition(folder: str, driver: str, names: tuple[str, ...]) -> Partition:
     """Return what these names are. They are rarely others than in the last refresh."""
     guests, foreign = [], ""
     for name in names:
         group = parse_group(name)
-        if group is not None:
+        if group is not None and group.driver == driver:
             guests.append(group)
-        elif name.endswith(_UNITS) or name.startswith(_PODS):
+        elif group is not None or name.endswith(_UNITS) or name.startswith(_PODS):
             foreign = name
     return Partition(folder, tuple(guests), foreign)
 
@@ -98,9 +100,9 @@ def _make_partition(folder: str, names: tuple[str, ...]) -> Partition:
 def parse_group(folder: str) -> GuestGroup | None:
     """Return the guest of a group by its name; None if it is no guest's."""
     if (found := _WITH_MACHINED.fullmatch(folder)) is not None:
-        return GuestGroup(folder, int(found[1]), _unescape(found[2] or ""))
+        return GuestGroup(folder, found[1], int(found[2]), _unescape(found[3] or ""))
     if (found := _WITHOUT.fullmatch(folder)) is not None:
-        return GuestGroup(folder, int(found[1]), found[2] or "")
+        return GuestGroup(folder, found[1], int(found[2]), found[3] or "")
     return None
 
 
@@ -108,10 +110,11 @@ class GroupFinder:
     """Finds the groups of guests. Each partition is listed once, so it is for one refresh.
 
     :param roots: the trees
+    :param driver: whose guests they are
     """
 
-    def __init__(self, roots: Roots) -> None:
-        self._roots = roots
+    def __init__(self, roots: Roots, driver: str) -> None:
+        self._roots, self._driver = roots, driver
         self._listed: dict[str, Mapping[int, GuestGroup]] = {}
 
     def find(self, record: DomainRecord, partition: str) -> Mapping[str, str]:
@@ -128,23 +131,26 @@ class GroupFinder:
 
     def _list(self, folder: str) -> Mapping[int, GuestGroup]:
         if folder not in self._listed:
-            partition = read_partition(folder)
+            partition = read_partition(folder, self._driver)
             groups = () if partition is None else partition.guests
             self._listed[folder] = {group.guest_id: group for group in groups}
         return self._listed[folder]
 
 
-def list_partitions(roots: tuple[str, ...], partition: str = DEFAULT_PARTITION) -> Iterator[Partition]:
-    """Yield the groups that a partition has below these roots. The same tree may be mounted twice."""
+def list_partitions(roots: tuple[str, ...], driver: str) -> Iterator[Partition]:
+    """Yield the groups that the default partition has below these roots.
+
+    The same tree may be mounted twice.
+    """
     seen: set[tuple[int, int]] = set()
     for root in roots:
-        for below in list_partition_folders(partition):
+        for below in list_partition_folders(DEFAULT_PARTITION):
             folder = Path(root, below)
             try:
                 status = folder.stat()
             except OSError:
                 continue
-            found = read_partition(str(folder))
+            found = read_partition(str(folder), driver)
             if found is not None and (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
                 yield found

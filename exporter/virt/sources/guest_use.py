@@ -70,6 +70,7 @@ class GuestUseFiles(Source):
         self._sandbox = sandbox
         self._proc = str(sandbox.root / "proc")
         self._is_wanted = settings.hypervisor.has_control_groups
+        self._driver = settings.hypervisor.driver
         self._reader = FileReader(self._read_chunk, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
         self._traffic = GuestTraffic(sandbox.root)
         self._roots: Roots | None = None
@@ -82,7 +83,7 @@ class GuestUseFiles(Source):
         self._is_closed = False
 
     def configure(self, settings: Settings) -> None:
-        """Read the guests of these settings' hypervisor from now on."""
+        """Read the guests of these settings' hypervisor from now on. Its URI is the same."""
         self._is_wanted = settings.hypervisor.has_control_groups
 
     def get_part(self) -> GuestsUse | None:
@@ -172,7 +173,7 @@ class GuestUseFiles(Source):
             return None
         if self._roots is None or not self._guests:
             self._roots = read_roots(self._sandbox.root)
-        return GroupFinder(self._roots)
+        return GroupFinder(self._roots, self._driver)
 
     def _forget_gone(self, active: Sequence[ChosenGuest]) -> None:
         keys = {(each.record.uuid, each.record.id) for each in active}

@@ -13,7 +13,13 @@ from exporter.guest_use import GuestsTogether
 from exporter.model import DomainsReading, Problem
 from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
 from exporter.virt.cgroups.files import read_file
-from exporter.virt.cgroups.groups import DEFAULT_PARTITION, Partition, is_in_default, list_partitions
+from exporter.virt.cgroups.groups import (
+    DEFAULT_PARTITION,
+    Partition,
+    is_in_default,
+    list_partitions,
+    parse_group,
+)
 from exporter.virt.cgroups.notes import make_note
 from exporter.virt.cgroups.roots import CPUACCT, UNIFIED, Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
@@ -23,6 +29,8 @@ from exporter.virt.refresh_timeout import RefreshTimeout
 _FOLDER = "/sys/fs/cgroup"
 _WITH_PSI = "Boot the host with psi=1"
 _WITH_V2 = "Boot it with systemd.unified_cgroup_hierarchy=1: control groups of version 1 have none"
+_APART = "Give these another parent (cgroup_parent)"
+_APART_IN_LIBVIRT = "Give these another partition (<resource><partition>)"
 _UNKNOWN = "the guests' common control group is not known"
 
 
@@ -42,8 +50,9 @@ class CommonGroup(Source):
     """The common control group of all guests, /machine.slice or /machine. Not thread-safe.
 
     Guests in another partition (<resource><partition>) are not in it: a note counts them. If another kind of
-    machine is in it, such as podman's containers, its numbers are not the guests': they are not known. While
-    there is no group because no guest runs, its counters are 0, as they are when the first guest starts.
+    machine is in it, such as podman's containers or guests of another of libvirt's drivers, its numbers are
+    not the guests': they are not known. While there is no group because no guest runs, its counters are 0, as
+    they are when the first guest starts.
 
     :param hung_reads: remembers hung reads of files
     :param clock: monotonic seconds
@@ -63,11 +72,12 @@ class CommonGroup(Source):
     ) -> None:
         self._sandbox = sandbox
         self._is_wanted = settings.hypervisor.has_control_groups
+        self._driver = settings.hypervisor.driver
         self._reader = FileReader(self._look, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
         self._found = _Found(None, ())
 
     def configure(self, settings: Settings) -> None:
-        """Read the groups of these settings' hypervisor from now on."""
+        """Read the groups of these settings' hypervisor from now on. Its URI is the same."""
         self._is_wanted = settings.hypervisor.has_control_groups
 
     def get_part(self) -> GuestsTogether | None:
@@ -101,7 +111,7 @@ class CommonGroup(Source):
     def _look(self, asked: _Asked) -> _Found:
         """Read the group. In a thread of its own."""
         roots = read_roots(self._sandbox.root)
-        trees = {tree: list(list_partitions(roots.get(tree))) for tree in (CPUACCT, UNIFIED)}
+        trees = {tree: list(list_partitions(roots.get(tree), self._driver)) for tree in (CPUACCT, UNIFIED)}
         groups = {tree: group for tree, found in trees.items() if (group := _choose(found)) is not None}
         note = _find_mistake(trees)
         if note is None and not groups:
@@ -132,9 +142,11 @@ def _find_mistake(trees: Mapping[str, Sequence[Partition]]) -> Problem | None:
         foreign = next((each for each in found if each.foreign), None)
         if foreign is not None:
             things = f"{foreign.folder} has other things than guests in it, such as {foreign.foreign}"
-            return make_note(
-                CommonGroup.name, f"{_UNKNOWN}: {things}", "Give these another parent (cgroup_parent)"
-            )
+            advice = _APART
+            if parse_group(foreign.foreign) is not None:
+                things = f"{foreign.folder} has another driver's guests in it, such as {foreign.foreign}"
+                advice = _APART_IN_LIBVIRT
+            return make_note(CommonGroup.name, f"{_UNKNOWN}: {things}", advice)
         if sum(bool(each.guests) for each in found) > 1:
             folders = " and ".join(each.folder for each in found)
             why = f"guests are in {folders}, as systemd-machined came while some ran"
