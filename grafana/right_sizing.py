@@ -158,7 +158,8 @@ def _hypervisors() -> Panel:
         title="Hypervisors: what all guests use of what is claimed",
         description=(
             "On which hypervisors is little used of what is claimed? The claims are those of all guests, "
-            f"shut off or not; pinned CPUs are CPUs here. {_P95} CPU is known without the collector guests. "
+            f"shut off or not; pinned CPUs are CPUs here. {_P95} CPU is known without the collector guests; "
+            "memory only if it is known of each guest that runs. "
             "From hypervisor:guests_resource:used_p95_ratio."
         ),
         columns={f"{resource.name} used": of_host(resource) for resource in (CPU, MEMORY)},
