@@ -36,6 +36,10 @@ ON = "this exporter, with guests"
 _FLAGS = ("--collector.guests", "--collector.projects")
 _INTERVAL_SECONDS = 30
 _FROZEN_INTERVAL_SECONDS = 0.5
+# Scrapes with a pause of 7 s. With the first interval, all guests' XML is read again in each pause, when it
+# is half as old, and never by the scrape itself. With the other one, it is not.
+_RARE_SECONDS = 7.0
+_RESYNC_INTERVALS = ("10s", "1h")
 _BALLOON = "<memballoon model='virtio'><stats period='10'/></memballoon>"
 
 
@@ -64,11 +68,24 @@ class Frozen:
     missing: int
 
 
+@dataclass(frozen=True)
+class Rare:
+    """Scrapes with a pause before each.
+
+    :ivar read_again: after pauses in which the XML of all guests was read again
+    :ivar kept: after pauses in which it was not
+    """
+
+    read_again: Cost
+    kept: Cost
+
+
 @dataclass
 class Measured:
     """What one run saw.
 
     :ivar costs: by the number of guests and the contender's name
+    :ivar rare: by the contender's name
     :ivar background: by the contender's name
     :ivar frozen: by the contender's name
     """
@@ -76,6 +93,7 @@ class Measured:
     command: str
     guests: int
     costs: dict[int, dict[str, Cost]] = field(default_factory=dict)
+    rare: dict[str, Rare] = field(default_factory=dict)
     background: dict[str, Background] = field(default_factory=dict)
     frozen: dict[str, Frozen] = field(default_factory=dict)
 
@@ -87,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
     add("--guests", type=int, default=100, help="how many run (%(default)s)")
     add("--scrapes", type=int, default=200, help="how often this exporter is scraped (%(default)s)")
     add("--rounds", type=int, default=4, help="of readings between scrapes, each 30 s (%(default)s)")
+    add("--rare", type=int, default=10, help=f"scrapes with {_RARE_SECONDS:.0f} s in between (%(default)s)")
     add("--frozen", type=float, default=20, help="how many seconds one guest is frozen (%(default)s)")
     add("--page", type=Path, default=_CHECKOUT / "docs" / "performance.md", help="the page to write to")
     flags = parser.parse_args(argv)
@@ -132,6 +151,9 @@ def _measure(libvirtd: LibvirtDaemon, measured: Measured, flags: argparse.Namesp
         running = guests
         with _contenders(libvirtd) as contenders:
             measured.costs[guests] = _measure_scrapes(libvirtd, contenders, flags.scrapes)
+    for name in (OFF, ON) if flags.rare else ():
+        _say(f"{name}: scrapes after the guests' XML was read again")
+        measured.rare[name] = _measure_rare(libvirtd, name, flags.rare)
     for name in (OFF, ON) if flags.rounds else ():
         with _this_exporter(libvirtd, name) as contender:
             _say(f"{name}: {flags.rounds} scrapes, one each {_INTERVAL_SECONDS} s")
@@ -170,12 +192,14 @@ def _contenders(libvirtd: LibvirtDaemon) -> Iterator[list[Contender]]:
 
 
 @contextlib.contextmanager
-def _this_exporter(libvirtd: LibvirtDaemon, name: str) -> Iterator[Contender]:
+def _this_exporter(
+    libvirtd: LibvirtDaemon, name: str, *, resync_interval: str = "60s"
+) -> Iterator[Contender]:
     """Run this exporter where libvirtd runs, so that it sees the same control groups."""
     flags = _FLAGS if name == ON else ()
     python = ("env", f"--chdir={_CHECKOUT}", sys.executable, "-m", "exporter", *flags)
     hypervisor = {"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images)}
-    settings = {"cache_ttl": "0s", "hypervisors": [hypervisor]}
+    settings = {"cache_ttl": "0s", "resync_interval": resync_interval, "hypervisors": [hypervisor]}
     with (
         serve(settings, command=libvirtd.sandbox.command(*python)) as exporter,
         client(exporter.address) as prometheus,
@@ -211,6 +235,25 @@ def _warm_up(contender: Contender) -> None:
         settled = settled + 1 if many == before else 0
         before = many
         time.sleep(1 if contender.name == ON else 0.1)
+
+
+def _measure_rare(libvirtd: LibvirtDaemon, name: str, scrapes: int) -> Rare:
+    """Scrape after pauses with and without a new reading of each guest's XML."""
+    costs = []
+    for resync_interval in _RESYNC_INTERVALS:
+        with _this_exporter(libvirtd, name, resync_interval=resync_interval) as contender:
+            _warm_up(contender)
+            cost = Cost()
+            measure(
+                cost,
+                contender.scrape,
+                scrapes=scrapes,
+                pid=contender.pid,
+                prepare=lambda: time.sleep(_RARE_SECONDS),
+            )
+            costs.append(cost)
+    read_again, kept = costs
+    return Rare(read_again=read_again, kept=kept)
 
 
 def _measure_background(
@@ -291,6 +334,8 @@ def describe(measured: Measured) -> str:
     ]
     parts += [_describe_costs(guests, costs) for guests, costs in measured.costs.items()]
     parts.append(_describe_growth(measured.costs))
+    if measured.rare:
+        parts.append(_describe_rare(measured))
     if measured.background:
         parts.append(_describe_background(measured))
     if measured.frozen:
@@ -338,6 +383,22 @@ def _describe_growth(costs: dict[int, dict[str, Cost]]) -> str:
             new.series - old.series,
         )
         lines.append(f"| {name} | {' | '.join(f'{cell / (many - few):.0f}' for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _describe_rare(measured: Measured) -> str:
+    lines = [
+        f"**Scrapes {_RARE_SECONDS:.0f} s apart**, {measured.guests} guests: the median, and the longest one",
+        "",
+        "| | scrapes | ms after all guests' XML was read again | ms while it was not |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, each in measured.rare.items():
+        cells = (
+            f"{cost.median_seconds * 1000:.1f}, {max(cost.scrape_seconds) * 1000:.1f}"
+            for cost in (each.read_again, each.kept)
+        )
+        lines.append(f"| {name} | {len(each.kept.scrape_seconds)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.guests import OFF, ON
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SMALL = ["--guests=2", "--scrapes=5", "--rounds=0", "--frozen=0"]
+SMALL = ["--guests=2", "--scrapes=5", "--rare=0", "--rounds=0", "--frozen=0"]
 
 
 def test_everybody_is_measured_and_the_page_written(tmp_path: Path) -> None:

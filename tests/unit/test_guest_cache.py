@@ -134,6 +134,56 @@ def test_a_guest_that_is_older_than_the_interval_is_read_again_once(cache: Cache
     assert cache.take_reads() == [TWO]
 
 
+def test_a_guest_that_is_read_again_and_is_as_before_is_the_same_object(cache: Cache) -> None:
+    """Shows that what others have computed from it holds, though its XML is read every 30 s."""
+    before = cache.get_guests()
+    cache.clock.now += 61
+    cache.reconcile(BOTH)
+    # libvirt writes something that no number depends on.
+    cache.libvirt.xml[TWO] = domain_xml(TWO, 1).replace("<vcpu>", "<title>web</title><vcpu>")
+    cache.refresh(BOTH, {TWO})
+    assert cache.take_reads() == [ONE, TWO, TWO]
+    after = cache.get_guests()
+    assert after[ONE] is before[ONE]
+    assert after[TWO] is before[TWO]
+
+
+def test_the_same_xml_is_not_parsed_again_and_its_odd_part_stays_a_problem(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = domain_xml(TWO, 1).replace("<vcpu>", "<cputune><vcpupin/></cputune><vcpu>")
+    for _ in range(3):
+        cache.refresh(BOTH, {TWO})
+        (problem,) = cache.get_problems()
+        assert problem.message == "domain guest2: <vcpupin>: no 'vcpu'"
+    cache.libvirt.xml[TWO] = HypervisorError("not now")
+    cache.refresh(BOTH, {TWO})
+    assert [each.message for each in cache.get_problems()] == ["domain guest2: not now"]
+    cache.set(2)
+    for _ in range(2):
+        cache.refresh(BOTH, {TWO})
+        assert cache.get_problems() == ()
+
+
+def test_what_is_known_by_another_call_than_the_xml_is_asked_for_again(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = f"<domain><uuid>{TWO}</uuid></domain>"
+    for vcpus in (3, 4):
+        cache.libvirt.info[TWO] = DomainInfo(vcpus=vcpus, memory_kib=1, maximum_memory_kib=1)
+        cache.refresh(BOTH, {TWO})
+        assert cache.vcpus()[TWO] == vcpus
+        assert len(cache.get_problems()) == 1
+
+
+def test_a_renamed_guest_is_named_anew_even_if_its_xml_has_no_name(cache: Cache) -> None:
+    cache.libvirt.xml[TWO] = (
+        "<domain><memory>1024</memory><vcpu>2</vcpu><cputune><vcpupin/></cputune></domain>"
+    )
+    cache.refresh(BOTH, {TWO})
+    cache.reconcile((make_domain(1), make_domain(2, name="renamed")))
+    guest = cache.get_guests()[TWO]
+    assert guest is not None
+    assert guest.name == "renamed"
+    assert [each.subject for each in cache.get_problems()] == ["renamed"]
+
+
 def test_a_guest_that_is_listed_no_longer_is_forgotten(cache: Cache) -> None:
     cache.reconcile((make_domain(1),))
     assert cache.vcpus() == {ONE: 1}

@@ -117,6 +117,29 @@ def test_throttling_is_known_of_a_guest_with_a_quota_only(tmp_path: Path, kind: 
     assert reader.read(choose(3, has_cpu_quota=True))["web"].throttled_ns is None
 
 
+@pytest.mark.parametrize("kind", ["v2", "v1"])
+def test_an_io_thread_that_comes_and_goes_is_throttled_with_the_others(tmp_path: Path, kind: Kind) -> None:
+    """A guest's record says nothing of them, and stays the same object while the guest's XML does."""
+    tree = Tree(tmp_path, kind)
+    tree.add_guest(3, "web", replace(USE, throttled_us=2_000))
+    reader, guest = Reader(tree.sandbox), choose(3, has_cpu_quota=True)
+    assert reader.read(guest)["web"].throttled_ns == 4_000_000
+    emulators = list(tmp_path.rglob("emulator"))
+    for emulator in emulators:
+        shutil.copytree(emulator, emulator.with_name("iothread1"))
+    assert {reader.read(guest)["web"].throttled_ns for _ in range(10)} == {4_000_000}
+    for part in tmp_path.rglob("iothread1/cpu.stat"):
+        part.write_text("throttled_usec 1000\n" if kind == "v2" else "throttled_time 1000000\n")
+    assert reader.read(guest)["web"].throttled_ns == 5_000_000
+    open_files = len(reader.files)
+    reader.files.close()  # in a real control group, an open file fails when the group is gone
+    for emulator in emulators:
+        shutil.rmtree(emulator.with_name("iothread1"))
+    assert reader.read(guest)["web"].throttled_ns is None
+    assert reader.read(guest)["web"].throttled_ns == 5_000_000, "what it was throttled stays in the sum"
+    assert len(reader.files) == open_files - 1
+
+
 def test_a_group_without_a_controller_for_cpus_has_no_quota(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.add_guest(3, "web", replace(USE, throttled_us=2_000))

@@ -38,6 +38,9 @@ class Measured(NamedTuple):
 NOTHING = Measured(None, None, None, {}, {}, {}, {}, None)
 # The threads of a guest that starts are found within some scrapes. Those that are hidden cost little.
 _MAX_READS_BETWEEN_LOOKS = 31
+# How often a guest with a quota is read until its groups are listed again: it may have a new I/O thread, of
+# which its record says nothing, or one that got its group last when the guest started.
+_READS_BETWEEN_LISTS = 7
 
 
 class GuestFiles:
@@ -71,6 +74,7 @@ class GuestFiles:
         self._memory = None if in_memory is None else KeptFile(f"{in_memory}/memory.stat", files)
         self._throttle_group = groups.get(CPU) or groups.get(UNIFIED)
         self._throttled: dict[str, KeptFile] = {}
+        self._reads_until_list = 0
         # vCPUs may be unplugged: their threads and groups are gone then.
         self._throttled_sum, self._delay_sum = LastingSum[str](), LastingSum[int]()
         self._vcpus: dict[int, KeptFile] = {}
@@ -99,6 +103,8 @@ class GuestFiles:
             return NOTHING
         if self._must_look(guest):
             self._look(guest)
+        if self._must_list():
+            self._list_throttled()
         run, delay = self._read_vcpus()
         waiting, stalled = self._read_pressure()
         return Measured(
@@ -113,7 +119,7 @@ class GuestFiles:
         )
 
     def _must_look(self, guest: Guest | None) -> bool:
-        """Whether its vCPUs have to be found: its XML changed, or one is missing, as while it starts."""
+        """Whether its vCPUs have to be found: its record changed, or one is missing, as while it starts."""
         if guest is not self._guest or not self._has_looked:
             return True
         vcpus = 1 if guest is None else guest.vcpus
@@ -124,9 +130,10 @@ class GuestFiles:
         return self._reads_until_look < 0
 
     def _look(self, guest: Guest | None) -> None:
-        for file in (*self._vcpus.values(), *self._throttled.values()):
+        for file in self._vcpus.values():
             file.close()
         self._guest, self._has_looked = guest, True
+        self._reads_until_list = 0
         # Where they are hidden, they stay so.
         self._reads_until_look = self._reads_between_looks
         self._reads_between_looks = min(2 * self._reads_between_looks + 1, _MAX_READS_BETWEEN_LOOKS)
@@ -137,15 +144,30 @@ class GuestFiles:
             vcpu: KeptFile(f"{self._proc}/{tid}/schedstat", self._files, is_first=True)
             for vcpu, tid in sorted(found.tids.items())
         }
-        self._throttled = {}
-        if guest is not None and guest.has_cpu_quota and self._throttle_group is not None:
-            parts = list_parts(self._throttle_group)
-            self._throttled = {part: KeptFile(f"{part}/cpu.stat", self._files) for part in parts}
         if self._status is not None:
             self._status.close()
         has_huge_pages = guest is not None and any(cell.page_size_kib for cell in guest.numa_cells)
         tid = next(iter(found.tids.values()), 0)
         self._status = KeptFile(f"{self._proc}/{tid}/status", self._files) if has_huge_pages else None
+
+    def _must_list(self) -> bool:
+        """Whether the groups in which a quota holds have to be listed: now and then, or if one is gone."""
+        self._reads_until_list -= 1
+        return self._reads_until_list < 0 or not all(file.exists for file in self._throttled.values())
+
+    def _list_throttled(self) -> None:
+        """Find the groups in which a quota holds it back. Files of those that are known stay open."""
+        self._reads_until_list = _READS_BETWEEN_LISTS
+        before, self._throttled = self._throttled, {}
+        if self._guest is not None and self._guest.has_cpu_quota and self._throttle_group is not None:
+            for part in list_parts(self._throttle_group):
+                known = before.get(part)
+                is_there = known is not None and known.exists
+                self._throttled[part] = (
+                    before.pop(part) if is_there else KeptFile(f"{part}/cpu.stat", self._files)
+                )
+        for file in before.values():
+            file.close()
 
     def _read_cpu(self) -> int | None:
         if self._cpu is None:

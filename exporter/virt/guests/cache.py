@@ -7,11 +7,13 @@ guest that was never read is counted by virDomainGetInfo, which waits for no job
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from exporter.errors import ConnectionLostError, GoneError, HypervisorError, NoAnswerError
 from exporter.model import DomainInfo, DomainRecord, Guest, Problem, Severity
@@ -51,6 +53,7 @@ class _Entry:
     :ivar due_number: of the last change; calls with this number or a higher one have seen it
     :ivar retry_at: when libvirt may be asked again after no answer; else 0
     :ivar is_unreadable: whether nothing of its XML could be read
+    :ivar digest: of the XML that alone has told the guest and the problem; empty if there is none
     """
 
     record: DomainRecord
@@ -61,6 +64,7 @@ class _Entry:
     retry_at: float = 0.0
     problem: Problem | None = None
     is_unreadable: bool = False
+    digest: bytes = b""
 
     @property
     def is_due(self) -> bool:
@@ -77,7 +81,8 @@ class GuestCache:
     """The hypervisor's guests, kept in step with its list of domains.
 
     A guest's XML is read if it is new, if its id or name changed (it was started, stopped or renamed), after
-    an event about it, and if it was last read `resync_interval` seconds ago.
+    an event about it, and if it was last read `resync_interval` seconds ago. A guest that is as before stays
+    the same object: what others have computed from it holds.
 
     :param calls: asks about one guest at a time
     :param clock: monotonic seconds
@@ -255,7 +260,7 @@ class GuestCache:
         """
         record, number, began_at = asked.record, next(self._numbers), self._clock()
         self.guests_read += 1
-        guest, is_unreadable = asked.guest, False
+        guest, is_unreadable, digest = asked.guest, False, b""
         try:
             xml = hypervisor.get_domain_xml(record.uuid)
         except GoneError:
@@ -268,7 +273,13 @@ class GuestCache:
             guest = guest or _find_by_info(record, hypervisor)
             is_unreadable = asked.read_at is None or asked.is_unreadable
         else:
-            guest, problem, is_unreadable = _parse(record, xml, hypervisor)
+            digest = _make_digest(record, xml)
+            if digest == asked.digest:
+                problem = asked.problem
+            else:
+                guest, problem, is_unreadable, needed_info = _parse(record, xml, hypervisor)
+                # What virDomainGetInfo has told may be another number next time.
+                digest = b"" if needed_info else digest
         # The time of the answer counts: libvirt makes the XML after it has waited for the guest.
         now = self._clock()
         read = _Entry(
@@ -278,6 +289,7 @@ class GuestCache:
             number=number,
             problem=problem,
             is_unreadable=is_unreadable,
+            digest=digest,
         )
         if now - began_at > LATE_SECONDS:
             read = replace(read, due_number=number + 1, retry_at=now + RETRY_SECONDS)
@@ -295,13 +307,18 @@ class GuestCache:
     def _keep(self, read: _Entry) -> None:
         """Keep what was read, unless the domain is not listed any more, or a later call has read it.
 
-        A domain that changed after the call is read again.
+        A domain that changed after the call is read again. A guest that is as before stays the same object.
         """
         with self._lock:
             entry = self._entries.get(read.record.uuid)
             if entry is None or entry.number > read.number:
                 return
-            kept = replace(read, record=entry.record, due_number=max(read.due_number, entry.due_number))
+            kept = replace(
+                read,
+                record=entry.record,
+                guest=entry.guest if entry.guest == read.guest else read.guest,
+                due_number=max(read.due_number, entry.due_number),
+            )
             self._entries[read.record.uuid] = kept
 
     def _forget(self, uuid: str, number: int) -> None:
@@ -316,19 +333,33 @@ def _is_same(one: DomainRecord, other: DomainRecord) -> bool:
     return one.id == other.id and one.name == other.name
 
 
-def _parse(
-    record: DomainRecord, xml: str, hypervisor: WaitingHypervisor
-) -> tuple[Guest | None, Problem | None, bool]:
-    """Return the guest, the problem of its XML, and whether nothing of it could be read.
+def _make_digest(record: DomainRecord, xml: str) -> bytes:
+    """Return what identifies an XML, and the name under which it was parsed."""
+    text = f"{record.name}\0{xml}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
-    The list of domains says which guest it is, whatever the XML says.
+
+class _Parsed(NamedTuple):
+    """What an XML tells.
+
+    :ivar is_unreadable: whether nothing of it could be read
+    :ivar needed_info: whether virDomainGetInfo was asked as well
     """
-    is_unreadable, guest = False, None
+
+    guest: Guest | None
+    problem: Problem | None
+    is_unreadable: bool
+    needed_info: bool
+
+
+def _parse(record: DomainRecord, xml: str, hypervisor: WaitingHypervisor) -> _Parsed:
+    """Parse an XML. The list of domains says which guest it is, whatever the XML says."""
+    is_unreadable, needed_info, guest = False, False, None
     try:
         guest = parse_guest(xml)
         error = guest.odd_parts
     except GuestXmlError as wrong:
-        error = str(wrong)
+        error, needed_info = str(wrong), True
         info = _get_info(record, hypervisor)
         if info is not None:
             try:
@@ -338,8 +369,9 @@ def _parse(
                 is_unreadable = True
     problem = _describe_unreadable(record, error) if error else None
     if guest is None:
-        return None, problem, True
-    return replace(guest, uuid=record.uuid, name=guest.name or record.name), problem, is_unreadable
+        return _Parsed(None, problem, True, needed_info)
+    guest = replace(guest, uuid=record.uuid, name=guest.name or record.name)
+    return _Parsed(guest, problem, is_unreadable, needed_info)
 
 
 def _find_by_info(record: DomainRecord, hypervisor: WaitingHypervisor) -> Guest | None:
