@@ -269,12 +269,13 @@ class LibvirtDriver:
         """Connect if necessary. Then read everything again, because events may have been missed."""
         if not self._hypervisor.connect():
             return False
-        told = self._hypervisor.watch(self._guests.mark_changed, self._guests.events.note)
-        self._guests.events.note_watched(told)
-        self._lent.open()
+        # At once: if a later step fails, the connection stays, and the next refresh finds no new one.
         self._identity.forget()
         for source in self._all_sources:
             source.note_reconnected()
+        told = self._hypervisor.watch(self._guests.mark_changed, self._guests.events.note)
+        self._guests.events.note_watched(told)
+        self._lent.open()
         return True
 
     def _read(self, refresh_timeout: RefreshTimeout) -> Reading:

@@ -89,6 +89,7 @@ class WaitingLibvirt:
     :ivar xml: each domain's XML, or what is raised instead
     :ivar statistics: each domain's, instead of STATISTICS
     :ivar answers: of calls that have no method in `WaitingConnection`, by libvirt-python's name
+    :ivar refused: what is raised instead of opening a connection
     :ivar asked: the calls, each with what it was about
     :ivar connections: those that were made
     """
@@ -108,6 +109,7 @@ class WaitingLibvirt:
         self.available_cpus = frozenset(range(8))
         self.busy: set[str] = set()
         self.control_errors: dict[str, Exception] = {}
+        self.refused: Exception | None = None
         self.asked: list[tuple[str, str]] = []
         self.connections: list[WaitingConnection] = []
         self._held: dict[str, Hold] = {}
@@ -188,6 +190,8 @@ class WaitingConnection:
     def connect(self) -> bool:
         if self.is_closed:
             raise ConnectionLostError("closed")
+        if self._libvirt.refused is not None and not self.is_open:
+            raise self._libvirt.refused
         is_new, self.is_open = not self.is_open, True
         return is_new
 

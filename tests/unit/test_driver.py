@@ -366,6 +366,24 @@ def test_a_connection_that_was_lost_is_replaced_within_the_refresh() -> None:
     assert bench.libvirt.asked.count(("capabilities", "")) == 2
 
 
+def test_after_a_reconnection_nothing_old_counts_even_if_the_second_connection_cannot_be_opened() -> None:
+    """Shows it of the refresh after that: it finds the first connection open, and so no new one."""
+    bench = Bench()
+    bench.add_guest(1, vcpus=2)
+    bench.read()
+    bench.add_guest(1, vcpus=8)
+    bench.hypervisor.is_connected = False
+    for connection in bench.libvirt.connections:
+        connection.disconnect()
+    bench.libvirt.refused = ConnectError("refused")
+    with pytest.raises(ConnectError):
+        bench.read()
+    bench.libvirt.refused = None
+    assert bench.read().vcpus_used == 8
+    assert bench.hypervisor.connects == bench.hypervisor.asked["hostname"] == 2
+    assert bench.libvirt.asked.count(("capabilities", "")) == 2
+
+
 def test_a_connection_that_hung_before_it_was_lost_is_replaced_by_the_next_refresh() -> None:
     """Shows that a host that hangs is connected to only when it has a place among the openings."""
     bench = Bench(uri="qemu+tls://kvm01/system")
