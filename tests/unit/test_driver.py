@@ -893,6 +893,35 @@ def test_a_snapshot_knows_the_age_of_each_of_its_parts() -> None:
     assert "storage" not in bench.read().ages
 
 
+@pytest.mark.parametrize("name", ["chosen guests", "guest use", "guests together"])
+def test_a_defect_in_what_guests_use_costs_that_source_alone(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Shows that it fails no refresh, and is one traceback in the log while it lasts."""
+    tree = Tree(tmp_path)
+    tree.use(Use())
+    tree.add_guest(1, "guest1")
+    bench = Bench(needs=None, sandbox=tree.sandbox)
+    bench.add_guest()
+    bench.read()
+    source = next(each for each in bench.driver.sources if each.name == name)
+    broken = {"chosen guests": "_patterns", "guest use": "_traffic", "guests together": "_sandbox"}
+    before = getattr(source, broken[name])
+    bench.add_guest(2)  # it is decided on anew
+    setattr(source, broken[name], None)
+    for _ in range(2):
+        resources = bench.read()
+        assert resources.vcpus_used == 4
+        (problem,) = [each for each in resources.problems if each.subject == name]
+        assert (problem.severity, problem.reason) == (Severity.ERROR, "internal")
+        assert name not in resources.parts
+    assert [each.getMessage() for each in caplog.records if each.exc_info] == ["a defect of this program"]
+    setattr(source, broken[name], before)
+    resources = bench.read()
+    assert name in resources.parts
+    assert name not in {each.subject for each in resources.problems}
+
+
 def test_a_list_of_domains_that_is_denied_costs_what_depends_on_guests_only() -> None:
     bench = Bench()
     bench.add_guest(1)

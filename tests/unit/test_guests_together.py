@@ -50,6 +50,17 @@ def read(
     return source.get_part(), [f"{each.message}. {each.advice}" for each in problems]
 
 
+@pytest.mark.parametrize("kind", ["v2", "v1"])
+def test_a_tree_that_cannot_be_reached_is_none(tmp_path: Path, kind: Kind) -> None:
+    """A folder that may not be entered fails as a name that is too long does, also for root."""
+    tree = Tree(tmp_path, kind)
+    mountinfo = tmp_path / "proc/self/mountinfo"
+    mountinfo.write_text(mountinfo.read_text().replace("/sys/fs/cgroup", f"/sys/fs/{'x' * 300}"))
+    use, notes = read(tree.sandbox, list_domains(1))
+    assert use is None
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("machined", [True, False], ids=["machined", "no machined"])
 @pytest.mark.parametrize(
     ("kind", "has_pressure"), [("v2", True), ("v1", False), ("hybrid", True)], ids=["v2", "v1", "hybrid"]

@@ -10,6 +10,11 @@ from exporter.virt.cgroups.contents import MAX_BYTES
 _MAX_READS = 2**22 * 8 // MAX_BYTES
 
 
+def exists(path: str) -> bool:
+    """Whether a file is there. What is below a folder that may not be entered counts as not there."""
+    return os.path.exists(path)  # noqa: PTH110 # Path.exists() raises the errors that it does not expect
+
+
 def read_file(folder: str, name: str) -> bytes:
     """Return a file's content; nothing if it cannot be read, as while its group is being removed."""
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from exporter.virt.cgroups.files import exists
 from exporter.virt.masks import Sandbox
 from exporter.virt.mounts import list_file_systems
 
@@ -90,7 +91,10 @@ def explain_hidden(sandbox: Sandbox) -> tuple[str, str]:
 
 
 def _is_hosts(folder: str, tree: str) -> bool:
-    """Whether a folder is the root of the host's tree: only that one lacks or has certain files."""
+    """Whether a folder is the root of the host's tree: only that one lacks or has certain files.
+
+    A folder that this process may not enter is none: nothing can be read there.
+    """
     if tree == UNIFIED:
-        return Path(folder, "cgroup.controllers").exists() and not Path(folder, "cgroup.type").exists()
-    return Path(folder, "release_agent").exists()
+        return exists(f"{folder}/cgroup.controllers") and not exists(f"{folder}/cgroup.type")
+    return exists(f"{folder}/release_agent")

@@ -13,6 +13,7 @@ from pathlib import Path
 from exporter.guest_use import InterfaceCounters
 from exporter.model import Guest, Interface
 from exporter.virt.cgroups.contents import parse_net_dev, parse_numbers
+from exporter.virt.cgroups.files import exists
 
 # Their packets pass no device of the host's kernel.
 _WITHOUT_DEVICE = ("vhostuser", "hostdev", "vdpa", "user")
@@ -62,8 +63,8 @@ class GuestTraffic:
             return interface.type == "direct"
         name = interface.target
         if name not in self._shares_view:
-            device = self._root / "sys/class/net" / name
-            self._shares_view[name] = device.exists() and not (device / "tun_flags").exists()
+            device = f"{self._root}/sys/class/net/{name}"
+            self._shares_view[name] = exists(device) and not exists(f"{device}/tun_flags")
         return self._shares_view[name]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
 from exporter.config.settings import GuestsConfig
 from exporter.guest_use import ChosenGuest, ChosenGuests
-from exporter.model import DomainRecord, DomainsReading, Guest
+from exporter.model import DomainRecord, DomainsReading, Guest, Problem
+from exporter.virt.isolated_read import IsolatedRead
 
 NAME = "chosen guests"
 
@@ -36,6 +38,7 @@ class GuestChoice(Source):
         self._patterns = _Patterns(self._config)
         self._choices: dict[str, _Choice] = {}
         self._chosen: ChosenGuests | None = None
+        self._isolated = IsolatedRead(self.name)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -53,10 +56,17 @@ class GuestChoice(Source):
         """Return that it is new in each refresh; nothing while there is no choice."""
         return {} if self._chosen is None else {self.name: 0.0}
 
+    def get_problems(self) -> Sequence[Problem]:
+        """Return why there is no choice although there is a list of domains."""
+        return self._isolated.get_problems()
+
     def choose(self, domains: DomainsReading | None) -> ChosenGuests | None:
         """Choose from the list of domains, and return the choice; None without a list."""
+        self._chosen = self._isolated.make(partial(self._choose, domains))
+        return self._chosen
+
+    def _choose(self, domains: DomainsReading | None) -> ChosenGuests | None:
         if domains is None:
-            self._chosen = None
             return None
         self._choices = {
             record.uuid: self._decide(record, domains.guests.get(record.uuid)) for record in domains.domains
@@ -65,14 +75,13 @@ class GuestChoice(Source):
         if len(shown) > self._config.max:
             shown = _take_first(shown, self._config.max)
         shown.sort(key=lambda each: each.record.name)
-        self._chosen = ChosenGuests(
+        return ChosenGuests(
             guests=tuple(shown),
             omitted=len(domains.domains) - len(shown),
             series_labels=self._config.series_labels,
             per_vcpu=self._config.per_vcpu,
             show_owner_names=self._config.show_owner_names,
         )
-        return self._chosen
 
     def _decide(self, record: DomainRecord, guest: Guest | None) -> _Choice:
         known = self._choices.get(record.uuid)

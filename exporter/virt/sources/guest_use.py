@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
@@ -20,6 +21,7 @@ from exporter.virt.cgroups.roots import Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.guests.other_devices import OtherDevices
 from exporter.virt.guests.traffic import GuestTraffic, list_devices
+from exporter.virt.isolated_read import IsolatedRead
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
 
@@ -79,6 +81,7 @@ class GuestUseFiles(Source):
         self._others: dict[tuple[str, int], OtherDevices] = {}
         self._use: GuestsUse | None = None
         self._notes: Sequence[Problem] = ()
+        self._isolated = IsolatedRead(self.name)
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -96,7 +99,7 @@ class GuestUseFiles(Source):
 
     def get_problems(self) -> Sequence[Problem]:
         """Return what cannot be read of any guest, and the cure."""
-        return self._notes
+        return (*self._isolated.get_problems(), *self._notes)
 
     def read(self, chosen: ChosenGuests | None, refresh_timeout: RefreshTimeout) -> None:
         """Read what guests use.
@@ -104,6 +107,9 @@ class GuestUseFiles(Source):
         :param chosen: the guests that are shown; None while the list of domains is not known
         """
         self._use, self._notes = None, ()
+        self._isolated.make(partial(self._read, chosen, refresh_timeout))
+
+    def _read(self, chosen: ChosenGuests | None, refresh_timeout: RefreshTimeout) -> None:
         if not self._is_wanted or chosen is None:
             return
         active = tuple(each for each in chosen.guests if each.record.is_active)

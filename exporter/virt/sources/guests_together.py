@@ -6,13 +6,14 @@ That are a few files, however many guests there are. No call to libvirt is made 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
 from exporter.guest_use import GuestsTogether
 from exporter.model import DomainsReading, Problem
 from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
-from exporter.virt.cgroups.files import read_file
+from exporter.virt.cgroups.files import exists, read_file
 from exporter.virt.cgroups.groups import (
     DEFAULT_PARTITION,
     Partition,
@@ -23,6 +24,7 @@ from exporter.virt.cgroups.groups import (
 from exporter.virt.cgroups.notes import make_note
 from exporter.virt.cgroups.roots import CPUACCT, UNIFIED, Roots, explain_missing, read_roots
 from exporter.virt.files import FileReader, Hung, HungReads
+from exporter.virt.isolated_read import IsolatedRead
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
 
@@ -44,6 +46,9 @@ class _Asked(NamedTuple):
 class _Found(NamedTuple):
     use: GuestsTogether | None
     notes: Sequence[Problem]
+
+
+_NOTHING = _Found(None, ())
 
 
 class CommonGroup(Source):
@@ -74,7 +79,8 @@ class CommonGroup(Source):
         self._is_wanted = settings.hypervisor.has_control_groups
         self._driver = settings.hypervisor.driver
         self._reader = FileReader(self._look, path=lambda _: _FOLDER, hung=hung_reads, clock=clock)
-        self._found = _Found(None, ())
+        self._found = _NOTHING
+        self._isolated = IsolatedRead(self.name)
 
     def configure(self, settings: Settings) -> None:
         """Read the groups of these settings' hypervisor from now on. Its URI is the same."""
@@ -90,23 +96,25 @@ class CommonGroup(Source):
 
     def get_problems(self) -> Sequence[Problem]:
         """Return what cannot be read, and the cure."""
-        return self._found.notes
+        return (*self._isolated.get_problems(), *self._found.notes)
 
     def read(self, domains: DomainsReading | None, refresh_timeout: RefreshTimeout) -> None:
         """Read the group.
 
         :param domains: the list of domains; without one it is not known whether a missing group is odd
         """
-        self._found = _Found(None, ())
+        self._found = self._isolated.make(partial(self._read, domains, refresh_timeout)) or _NOTHING
+
+    def _read(self, domains: DomainsReading | None, refresh_timeout: RefreshTimeout) -> _Found:
         if not self._is_wanted or domains is None:
-            return
+            return _NOTHING
         active = [each.uuid for each in domains.domains if each.is_active]
         guests = [domains.guests.get(uuid) for uuid in active]
         elsewhere = sum(guest is not None and not is_in_default(guest.partition) for guest in guests)
         (found,) = self._reader.run([_Asked(len(active), elsewhere)], refresh_timeout)
         if isinstance(found, Hung):
-            found = _Found(None, [make_note(self.name, f"{_UNKNOWN}: {_FOLDER} does not answer")])
-        self._found = found
+            return _Found(None, [make_note(self.name, f"{_UNKNOWN}: {_FOLDER} does not answer")])
+        return found
 
     def _look(self, asked: _Asked) -> _Found:
         """Read the group. In a thread of its own."""
@@ -156,7 +164,7 @@ def _find_mistake(trees: Mapping[str, Sequence[Partition]]) -> Problem | None:
 
 def _make_zeros(roots: Roots, sandbox: Sandbox) -> GuestsTogether:
     """Return what guests have used of which none has run: nothing, of what would be counted."""
-    has_pressure = bool(roots.get(UNIFIED)) and (sandbox.root / "proc/pressure/cpu").exists()
+    has_pressure = bool(roots.get(UNIFIED)) and exists(f"{sandbox.root}/proc/pressure/cpu")
     none = dict.fromkeys(RESOURCES, 0) if has_pressure else {}
     return GuestsTogether(cpu_ns=0, waiting_us=none, stalled_us=none)
 

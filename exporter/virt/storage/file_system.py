@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import stat
+from collections.abc import Sequence
 
 from exporter.errors import ExporterError
 from exporter.model import Storage
@@ -40,21 +41,26 @@ def get_instances_info(configured: str | None) -> Storage:
     return storage
 
 
-def find_instances_path(configured: str | None) -> str:
+def find_instances_path(configured: str | None, *, defaults: Sequence[str] = DEFAULT_INSTANCES_PATHS) -> str:
     """Return the configured path, else the first of the default ones that exists.
 
     A configured path is never replaced: the numbers of another file system would be wrong, without any sign.
+    Nor is a default one that may be there and cannot be reached. Whoever reads it is told why.
 
     :raises StorageError: if no path is configured and none of the defaults exists
     """
     if configured is not None:
         return configured
-    for path in DEFAULT_INSTANCES_PATHS:
-        if Path(path).is_dir():
+    for path in defaults:
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
             return path
-    raise StorageError(
-        f"none of {', '.join(DEFAULT_INSTANCES_PATHS)} exists: set instances_path or storage_pool"
-    )
+        if is_folder:
+            return path
+    raise StorageError(f"none of {', '.join(defaults)} exists: set instances_path or storage_pool")
 
 
 def get_fs_info(path: str) -> Storage:
