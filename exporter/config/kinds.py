@@ -14,7 +14,7 @@ from exporter.cpu_spec import parse_cpu_spec
 from exporter.device_spec import parse_device_spec
 from exporter.label import MAX_LABEL_LENGTH
 from exporter.model import LARGE_PAGES, ReservedPages, ResourceClass
-from exporter.patterns import compile_pattern, find_nested_repeat
+from exporter.patterns import compile_pattern, find_ambiguous_repeat
 from exporter.reserved_pages import parse_reserved_pages
 
 # More than anybody needs, but so low that no capacity overflows.
@@ -309,17 +309,12 @@ def _parse_uri_template(value: object) -> str:
 
 
 def _parse_pattern(value: object) -> str:
+    """Parse a pattern for texts that owners of guests or clients choose: none of them may take hours."""
     pattern = _parse_text(value)
     compile_pattern(pattern)
-    return pattern
-
-
-def _parse_quick_pattern(value: object) -> str:
-    """Parse a pattern for texts that owners of guests choose: none of them may take hours."""
-    pattern = _parse_pattern(value)
-    nested = find_nested_repeat(pattern)
-    if nested:
-        raise ValueError(f"a repeat inside a repeat, {nested}, takes hours with some names")
+    group = find_ambiguous_repeat(pattern)
+    if group:
+        raise ValueError(f"{group} can match one text in several ways, which takes hours with some names")
     return pattern
 
 
@@ -389,7 +384,7 @@ URI_TEMPLATE = Kind(
     "a libvirt URI with {target} for its host, such as qemu+tls://{target}/system", _parse_uri_template
 )
 PATTERN = Kind("a regular expression such as kvm[0-9]+", _parse_pattern)
-QUICK_PATTERN = Kind("a regular expression such as web[0-9]+", _parse_quick_pattern)
+GUEST_PATTERN = Kind("a regular expression such as web[0-9]+", _parse_pattern)
 GUEST_LABEL = Kind(", ".join(GUEST_LABELS[:-1]) + f" or {GUEST_LABELS[-1]}", _parse_guest_label)
 LOG_LEVEL = Kind("debug, info, warning or error", _parse_log_level)
 LOG_FORMAT = Kind("logfmt or json", _parse_log_format)

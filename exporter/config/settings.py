@@ -50,7 +50,7 @@ class GuestsConfig:
     include: Annotated[
         str | None,
         Key(
-            kinds.QUICK_PATTERN,
+            kinds.GUEST_PATTERN,
             "Shows only guests whose libvirt name or instance name matches as a whole.",
             nullable=True,
         ),
@@ -58,7 +58,7 @@ class GuestsConfig:
     exclude: Annotated[
         str | None,
         Key(
-            kinds.QUICK_PATTERN,
+            kinds.GUEST_PATTERN,
             "Leaves out guests whose libvirt name or instance name matches as a whole.",
             nullable=True,
         ),
@@ -66,7 +66,7 @@ class GuestsConfig:
     project: Annotated[
         str | None,
         Key(
-            kinds.QUICK_PATTERN,
+            kinds.GUEST_PATTERN,
             "Shows only guests whose project's id or name, in Nova's metadata, matches as a whole.",
             nullable=True,
         ),
