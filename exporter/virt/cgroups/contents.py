@@ -6,11 +6,9 @@ They are read on every scrape, for each guest. So a number is looked for in the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 RESOURCES = ("cpu", "io", "memory")
-# What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
-MAX_BYTES = 4096
 # The kernel's counters have 64 bits. One in the upper half is a negative number, which makes no sense.
 _MAX_DIGITS = 20
 _MAX_NUMBER = 2**63 - 1
@@ -96,18 +94,3 @@ def parse_huge_pages(status: bytes) -> int | None:
             kib = parse_number(words[1]) if len(words) == 3 else None
             return None if kib is None else kib * 1024
     return None
-
-
-def parse_numbers(fields: Iterable[bytes]) -> list[int] | None:
-    """Parse whole numbers; None if one of them is odd."""
-    try:
-        numbers = [int(field) for field in fields if field.isdigit()]
-    except ValueError:  # more digits than int() takes
-        return None
-    return numbers if max(numbers, default=0) <= _MAX_NUMBER else None
-
-
-def parse_net_dev(content: bytes) -> Mapping[bytes, bytes]:
-    """Return the line of each interface in /proc/net/dev, by its name; the last one may be cut off."""
-    lines = (line.rpartition(b":") for line in content.split(b"\n")[2:-1])
-    return {name.strip(): counters for name, _, counters in lines}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from exporter.descriptors import get_limit
-from exporter.virt.cgroups.contents import MAX_BYTES
+from exporter.virt.small_files import MAX_BYTES
 
 # What the kernel says of a file whose group or thread has ended. Other errors end nothing: no descriptor is
 # left, it may not be read, there is no PSI.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from exporter.virt.cgroups.files import exists
 from exporter.virt.masks import Sandbox
 from exporter.virt.mounts import list_file_systems
+from exporter.virt.small_files import exists
 
 UNIFIED = "unified"  # version 2
 CPUACCT = "cpuacct"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from exporter.virt.cgroups.contents import parse_number
-from exporter.virt.cgroups.files import read_file, read_lines
+from exporter.virt.small_files import read_file, read_lines
 
 _VCPU = re.compile(r"vcpu(\d{1,5})", re.ASCII)
 # QEMU calls its threads so, as libvirt asks it to (-name debug-threads=on): "CPU 0/KVM", "CPU 1/TCG".

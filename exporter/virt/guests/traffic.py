@@ -7,17 +7,18 @@ of type vhostuser.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from exporter.guest_use import InterfaceCounters
 from exporter.model import Guest, Interface
-from exporter.virt.cgroups.contents import parse_net_dev, parse_numbers
-from exporter.virt.cgroups.files import exists
+from exporter.virt.small_files import exists
 
 # Their packets pass no device of the host's kernel.
 _WITHOUT_DEVICE = ("vhostuser", "hostdev", "vdpa", "user")
 _COUNTERS = 8
+# One in the upper half of the kernel's 64 bits is a negative number, which makes no sense.
+_MAX_NUMBER = 2**63 - 1
 
 
 class GuestTraffic:
@@ -37,7 +38,7 @@ class GuestTraffic:
             content = (self._root / "proc/self/net/dev").read_bytes()
         except OSError:
             content = b""
-        self._lines = parse_net_dev(content)
+        self._lines = _parse_net_dev(content)
         # A device that comes later under the name of one that is gone may be of another kind.
         self._shares_view = {
             name: shares for name, shares in self._shares_view.items() if os.fsencode(name) in self._lines
@@ -75,10 +76,16 @@ def list_devices(guest: Guest) -> Iterator[Interface]:
             yield interface
 
 
+def _parse_net_dev(content: bytes) -> Mapping[bytes, bytes]:
+    """Return the line of each interface in /proc/net/dev, by its name; the last one may be cut off."""
+    lines = (line.rpartition(b":") for line in content.split(b"\n")[2:-1])
+    return {name.strip(): counters for name, _, counters in lines}
+
+
 def _parse(line: bytes, *, swap: bool) -> InterfaceCounters | None:
     """Parse a line without its name; None if it is odd."""
     fields = line.split()
-    known = parse_numbers([*fields[:4], *fields[8:12]])  # bytes, packets, errs, drop: received, transmitted
+    known = _parse_numbers([*fields[:4], *fields[8:12]])  # bytes, packets, errs, drop: received, transmitted
     if known is None or len(known) < _COUNTERS:
         return None
     to_host, from_host = known[:4], known[4:]
@@ -93,3 +100,12 @@ def _parse(line: bytes, *, swap: bool) -> InterfaceCounters | None:
         transmitted_errors=transmitted[2],
         transmitted_dropped=transmitted[3],
     )
+
+
+def _parse_numbers(fields: Iterable[bytes]) -> list[int] | None:
+    """Parse whole numbers; None if one of them is odd."""
+    try:
+        numbers = [int(field) for field in fields if field.isdigit()]
+    except ValueError:  # more digits than int() takes
+        return None
+    return numbers if max(numbers, default=0) <= _MAX_NUMBER else None

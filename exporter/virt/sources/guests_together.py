@@ -13,7 +13,6 @@ from exporter.compute.source import Settings, Source
 from exporter.guest_use import GuestsTogether
 from exporter.model import DomainsReading, Problem
 from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
-from exporter.virt.cgroups.files import exists, read_file
 from exporter.virt.cgroups.groups import (
     DEFAULT_PARTITION,
     Partition,
@@ -27,6 +26,7 @@ from exporter.virt.files import FileReader, Hung, HungReads
 from exporter.virt.isolated_read import IsolatedRead
 from exporter.virt.masks import Sandbox
 from exporter.virt.refresh_timeout import RefreshTimeout
+from exporter.virt.small_files import exists, read_file
 
 _FOLDER = "/sys/fs/cgroup"
 _WITH_PSI = "Boot the host with psi=1"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from exporter.virt.cgroups.contents import MAX_BYTES
-
+# What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
+MAX_BYTES = 4096
 # More than Linux lets all processes together have (PID_MAX_LIMIT), with 7 digits each.
 _MAX_READS = 2**22 * 8 // MAX_BYTES
 
