@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from exporter.collectors import guests
+from exporter.collectors.guests.rows import list_rows
 from exporter.guest_use import ChosenGuest, ChosenGuests
 from exporter.metric import Series
 from exporter.model import DomainState, Interface, NovaFlavor, NovaInstance, ResourceClass
@@ -48,6 +49,18 @@ def show(
                 rest = {key: text for key, text in labels.items() if key != "hypervisor_hostname" and text}
                 found.setdefault(name, []).append((rest, value))
     return found
+
+
+def test_a_scrape_shows_a_guest_as_it_was_though_another_one_is_rendered_meanwhile() -> None:
+    """Scrapes and debug=true are rendered in threads of their own, and share what is kept of a guest."""
+    running = ChosenGuest(record=make_domain(1), guest=WEB)
+    paused = replace(running, record=make_domain(1, state=DomainState.PAUSED))
+    snapshot = make_snapshot()
+    (first,), (second,) = (
+        list_rows(snapshot, ChosenGuests(guests=(each,), omitted=0)) for each in (running, paused)
+    )
+    assert (first.record.state, second.record.state) == (DomainState.RUNNING, DomainState.PAUSED)
+    assert first.labels is second.labels, "they are rendered once"
 
 
 def test_a_running_guest_shows_all_that_is_known() -> None:

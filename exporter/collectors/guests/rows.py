@@ -27,20 +27,33 @@ IDENTITY = (
 T = TypeVar("T")
 
 
-class Row:
-    """A guest that is shown. It is kept from one scrape to the next, as long as the guest's XML is the same.
+class _Kept:
+    """What is made of a guest once, and kept as long as its XML is the same. Two threads may make the same.
 
-    :ivar chosen: the guest as of the last scrape
     :ivar labels: what all its series have
     """
 
-    __slots__ = ("_kept", "_pairs", "chosen", "labels")
+    __slots__ = ("labels", "made", "pairs")
 
-    def __init__(self, chosen: ChosenGuest, pairs: tuple[tuple[str, str], ...]) -> None:
-        self.chosen = chosen
+    def __init__(self, pairs: tuple[tuple[str, str], ...]) -> None:
+        self.pairs = pairs
         self.labels = LabelSet(pairs)
-        self._pairs = pairs
-        self._kept: dict[object, Any] = {}
+        self.made: dict[object, Any] = {}
+
+
+class Row:
+    """A guest that is shown, as of one scrape.
+
+    :ivar chosen: the guest
+    :ivar labels: what all its series have: the same object in each scrape, so that it is rendered once
+    """
+
+    __slots__ = ("_kept", "chosen", "labels")
+
+    def __init__(self, chosen: ChosenGuest, kept: _Kept) -> None:
+        self.chosen = chosen
+        self.labels = kept.labels
+        self._kept = kept
 
     @property
     def record(self) -> DomainRecord:
@@ -59,16 +72,18 @@ class Row:
 
     def extend(self, *more: tuple[str, str]) -> LabelSet:
         """Return the guest's labels with these, such as ("device", "vda"): the same object each time."""
-        labels: LabelSet | None = self._kept.get(more)
+        made = self._kept.made
+        labels: LabelSet | None = made.get(more)
         if labels is None:
-            labels = self._kept[more] = LabelSet((*self._pairs, *more))
+            labels = made[more] = LabelSet((*self._kept.pairs, *more))
         return labels
 
     def keep(self, make: Callable[[Row], T]) -> T:
-        """Return what `make` made of this row the first time: it depends on the guest's XML only."""
-        if make not in self._kept:
-            self._kept[make] = make(self)
-        made: T = self._kept[make]
+        """Return what `make` made of the guest the first time: it depends on the guest's XML only."""
+        kept = self._kept.made
+        if make not in kept:
+            kept[make] = make(self)
+        made: T = kept[make]
         return made
 
 
@@ -76,7 +91,7 @@ def list_rows(snapshot: Snapshot, chosen: ChosenGuests) -> list[Row]:
     """Return the guests that are shown, active or not."""
     hostname = snapshot.resources.hypervisor_hostname
     key = ("rows", hostname, chosen.series_labels, chosen.show_owner_names)
-    return [_get_row(each, key, hostname, chosen) for each in chosen.guests]
+    return [_make_row(each, key, hostname, chosen) for each in chosen.guests]
 
 
 def list_interfaces(guest: Guest) -> dict[str, tuple[str, Interface]]:
@@ -117,12 +132,11 @@ def describe(each: ChosenGuest, *, show_owner_names: bool) -> dict[str, str]:
     }
 
 
-def _get_row(each: ChosenGuest, key: object, hostname: str, chosen: ChosenGuests) -> Row:
-    row: Row | None = each.kept.get(key)
-    if row is None:
+def _make_row(each: ChosenGuest, key: object, hostname: str, chosen: ChosenGuests) -> Row:
+    kept: _Kept | None = each.kept.get(key)
+    if kept is None:
         identity = describe(each, show_owner_names=chosen.show_owner_names)
         more = tuple((name, identity[name]) for name in chosen.series_labels)
         pairs = (("hypervisor_hostname", hostname), ("domain", each.record.name), *more)
-        row = each.kept[key] = Row(each, pairs)
-    row.chosen = each
-    return row
+        kept = each.kept[key] = _Kept(pairs)
+    return Row(each, kept)
