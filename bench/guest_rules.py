@@ -10,6 +10,7 @@ answers of its rules. Prints a table in Markdown; takes some minutes.
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,11 @@ def write_past(path: Path, *, guests: int, ends: int) -> None:
     """Write what the rules of right-sizing have recorded of so many guests in seven days."""
     with path.open("w", encoding="utf-8") as out:
         for guest in range(guests):
-            for resource_class in ("VCPU", "MEMORY_MB"):
-                labels = f'domain="d{guest}",uuid="u{guest}",resource_class="{resource_class}",zone="z"'
+            for resource_class, measured_by in (("VCPU", "host"), ("MEMORY_MB", "guest")):
+                labels = (
+                    f'domain="d{guest}",uuid="u{guest}",flavor="f",resource_class="{resource_class}",'
+                    f'measured_by="{measured_by}"'
+                )
                 out.writelines(
                     f"guest:resource:used{{{labels}}} {(guest + number * 7919) % 997} {when}\n"
                     for number, when in enumerate(range(ends - _DAYS * _DAY, ends + 1, _RIGHT_SIZING_STEP))
@@ -83,7 +87,8 @@ def main() -> None:
             answers = [measure(prometheus, expr, ends=ends, repeat=arguments.repeat) for _, expr in rules]
             print(f"| {name} | {sum(each[0] for each in answers):.2f} | {sum(each[1] for each in answers)} |")
         p95 = dict(groups["guests-right-sizing"])["guest:resource:used_p95"]
-        seconds, series = measure(prometheus, p95.partition("\nand")[0], ends=ends, repeat=arguments.repeat)
+        quantiles = " or ".join(re.findall(r"quantile_over_time\([^()]*\)", p95))
+        seconds, series = measure(prometheus, quantiles, ends=ends, repeat=arguments.repeat)
         print(f"| of these, the quantiles over {_DAYS} days | {seconds:.2f} | {series} |")
     finally:
         prometheus.__exit__(None, None, None)

@@ -38,6 +38,11 @@ NO_PAST = "nothing yet: needs --collector.guests, and a day of numbers"
 # Below a fifth much is given away. From nine tenths on the guest has too little.
 _FIT = thresholds((0.2, BLUE), (0.9, BAD), below=WARNING)
 _P95 = "What is used in all but the busiest twentieth of 7 days counts."
+# What memory a guest uses is known by its balloon driver, or else only how much of it was ever written to.
+_NOT_TOLD = (
+    "Of a guest that does not tell what it uses, all that it ever touched counts: it leaves more unused. "
+)
+_ONLY_TOLD = "Only guests that tell what they use, by their balloon driver, are listed. "
 _KEYS = ("domain", "uuid")
 _BY = ", ".join(_KEYS)
 _NAMES = "hypervisor_hostname, instance_name, project_name, flavor"
@@ -135,7 +140,8 @@ def _flavors() -> Panel:
         title="Flavors: what their guests use of what they claim",
         description=(
             f"Which flavors are larger than their guests need, and which are too small? {_P95} Unused is "
-            "what could be placed again if the flavor were as small as its guests' use. From "
+            "what could be placed again if the flavor were as small as its guests' use. "
+            f"{_NOT_TOLD}From "
             "cluster:flavor_guests:count, cluster:flavor_guests:claimed and cluster:flavor_guests:used_p95."
         ),
         columns=columns,
@@ -178,8 +184,13 @@ def _hypervisors() -> Panel:
     )
 
 
-def _guest_rule(rule: str, resource: Resource) -> str:
-    return f"max by ({_BY}) (guest:resource:{rule}{{{_of(resource, CLUSTER)}}})"
+def _guest_rule(rule: str, resource: Resource, *, measured_by: str = "") -> str:
+    """Return a rule's value for each guest. The rule has no groups: `_shown` chooses the guests.
+
+    :param measured_by: who measured what it uses; either if empty
+    """
+    measured = f',measured_by="{measured_by}"' if measured_by else ""
+    return f'max by ({_BY}) (guest:resource:{rule}{{resource_class="{resource.resource_class}"{measured}}})'
 
 
 def _least_used(resource: Resource) -> Panel:
@@ -188,7 +199,8 @@ def _least_used(resource: Resource) -> Panel:
         title=f"{resource.name[0].upper()}{resource.name[1:]}: the 15 that leave most unused",
         description=(
             f"Which guests claim much {resource.name} that they do not use? {_P95} A smaller flavor would "
-            "do. From guest:resource:claimed, guest:resource:used_p95 and guest:home:info."
+            f"do. {_NOT_TOLD if resource is MEMORY else ''}From guest:resource:claimed, "
+            "guest:resource:used_p95 and guest:home:info."
         ),
         first="unused",
         chosen=f"topk(15, {unused} {_shown()})",
@@ -197,11 +209,15 @@ def _least_used(resource: Resource) -> Panel:
 
 
 def _nearly_all(resource: Resource) -> Panel:
-    ratio = f"{_guest_rule('used_p95', resource)} / ({_guest_rule('claimed', resource)} > 0)"
+    # The part of the memory that was ever written to is nearly all of it, whatever the guest needs.
+    measured_by = "guest" if resource is MEMORY else ""
+    used = _guest_rule("used_p95", resource, measured_by=measured_by)
+    ratio = f"{used} / ({_guest_rule('claimed', resource)} > 0)"
     return _guests(
         title=f"{resource.name[0].upper()}{resource.name[1:]}: the 15 that use most of what they claim",
         description=(
-            f"Which guests need more {resource.name}? {_P95} At 90 % and more a larger flavor helps. From "
+            f"Which guests need more {resource.name}? {_P95} At 90 % and more a larger flavor helps. "
+            f"{_ONLY_TOLD if resource is MEMORY else ''}From "
             "guest:resource:claimed, guest:resource:used_p95 and guest:home:info."
         ),
         first=None,

@@ -80,6 +80,16 @@ def test_what_is_unused_is_the_claim_less_the_use(world: World) -> None:
         assert left == pytest.approx(claimed[uuid] * (1 - share[uuid]))
 
 
+def test_only_guests_that_tell_what_they_use_are_said_to_need_more_memory(world: World) -> None:
+    """The two others would be the first: all that they ever touched is nearly all that they have."""
+    found = world.ask('guest:resource:used_p95_ratio{resource_class="MEMORY_MB",measured_by="host"}')
+    untold = {each["metric"]["uuid"] for each in found}
+    shown = world.ask_panel("Memory: the 15 that use most of what they claim")
+    assert len(untold) == 2
+    assert shown
+    assert not untold & {labels["uuid"] for labels, _ in shown}
+
+
 def test_a_hypervisor_chooses_its_guests(world: World) -> None:
     for title in ("CPU: the 15 that leave most unused", "Memory: the 15 that use most of what they claim"):
         hosts = {labels["hypervisor_hostname"] for labels, _ in world.ask_panel(title, hypervisor="kvm02")}
