@@ -87,7 +87,7 @@ class GuestsTogether:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskCounters:
-    """What QEMU counts of a disk since it was attached (virConnectGetAllDomainStats, block.N.*)."""
+    """What QEMU counts of a disk since it was attached (virDomainListGetStats, block.N.*)."""
 
     read_bytes: int | None = None
     read_requests: int | None = None
@@ -103,7 +103,7 @@ class DiskCounters:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryStatistics:
-    """What the guest's balloon driver tells of its memory (virConnectGetAllDomainStats, balloon.*)."""
+    """What the guest's balloon driver tells of its memory (virDomainListGetStats, balloon.*)."""
 
     balloon_kib: int | None = None  # what the host gives it now: balloon.current
     maximum_kib: int | None = None

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 # Gets a guest's UUID, libvirt's virDomainEventID, and what its callback gets beside the domain.
 OnEvent = Callable[[str, int, Sequence[object]], None]
-# Groups of virConnectGetAllDomainStats. What the guest's balloon and its disks tell needs its monitor.
+# Groups of virDomainListGetStats. What the guest's balloon and its disks tell needs its monitor.
 StatisticsGroup = Literal["balloon", "block", "interface"]
 
 

@@ -19,9 +19,11 @@ from exporter.virt.calls import LentHypervisor
 
 T = TypeVar("T")
 
-# libvirtd serves 20 calls of all its clients at once. The exporter uses at most half of them: 5 that wait for
-# guests, whatever they are asked for, 2 for the host and the list of domains, 2 for storage and 1 for node
-# devices.
+# libvirtd serves 20 calls of all its clients at once. The exporter uses at most half of them: 5 that wait
+# for guests, whatever they are asked for, 2 for the host, 2 for storage and 1 for node devices. For the
+# host, a refresh has four calls: the list of domains, the capabilities, the online CPUs and the CPU times.
+# It makes one after the other; if one is slow, the others at once. If five guests hang at the same time, a
+# call that finds no connection then fails in that refresh (NoAnswerError).
 MAX_CONNECTIONS = 7
 MAX_STORAGE_CONNECTIONS = 2
 # A call whose connection is lost sooner is repeated at once on a new one. If it is lost later, the host has

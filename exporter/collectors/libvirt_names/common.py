@@ -14,7 +14,7 @@ from exporter.collectors.libvirt_names.domains import (
 )
 from exporter.collectors.libvirt_names.tables import Column, counter, gauge
 
-BALLOON = "virConnectGetAllDomainStats (balloon.{})"
+BALLOON = "virDomainListGetStats (balloon.{})"
 
 # virDomainGetInfo, or what has the same meaning.
 DOMAIN_INFO: tuple[Column[Domain], ...] = (

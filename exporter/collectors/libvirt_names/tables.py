@@ -91,7 +91,7 @@ class Table(Generic[Row]):
         """Return a row's labels: the same object in each scrape, so that they are rendered once."""
         domain = row.domain
         kept = domain.chosen.kept
-        # What else the labels depend on than the guest's XML, as long as which `kept` is the same.
+        # `kept` is the same as long as the guest's XML is. This is what else the labels depend on.
         key = (self, row.key, more, domain.state, domain.show_owner_names, domain.series_labels)
         labels: LabelSet | None = kept.get(key)
         if labels is None:

@@ -124,7 +124,7 @@ class GuestUseFiles(Source):
         if not all(isinstance(each, Hung) for each in found):
             self._use = GuestsUse(use=use)
         if any(isinstance(each, Hung) for each in found):
-            message = f"what guests use cannot be read of all of them: {_FOLDER} does not answer"
+            message = f"what some guests use is not known: {_FOLDER} does not answer"
             self._notes = [make_note(self.name, message)]
         else:
             self._notes = list(self._list_notes(active, use))

@@ -1,6 +1,6 @@
 """Guests together: what all guests of this machine use, by the control group that libvirt puts them into.
 
-That are a few files, however many guests there are. No call to libvirt is made for it.
+These are a few files, however many guests there are. No call to libvirt is made for it.
 """
 
 from __future__ import annotations
