@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 
-from exporter.guest_use import ChosenGuests
+from exporter.guest_records import ChosenGuests
 from exporter.label import make_label_value
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import DomainsReading, Guest, Snapshot

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.guest_use import GuestsTogether
+from exporter.guest_records import GuestsTogether
 from exporter.metric import Collector, Metric, Sample
 from exporter.model import Snapshot
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.guest_use import GuestsStatistics, GuestsUse
+from exporter.guest_records import AllGuestStatistics, AllGuestsUse
 from exporter.model import Snapshot
 
 # Over a shorter time the numbers would jump, and over a longer one they would not be what is used now.
@@ -84,7 +84,7 @@ class GuestRates:
 
 def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
     """Return the counters of the guests: by files of this machine, or by what libvirt told."""
-    use = snapshot.get_part("guest use", GuestsUse)
+    use = snapshot.get_part("guest use", AllGuestsUse)
     if use is not None:
         return {
             uuid: _Counters(
@@ -95,7 +95,7 @@ def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
             )
             for uuid, each in use.use.items()
         }
-    statistics = snapshot.get_part("guest statistics", GuestsStatistics)
+    statistics = snapshot.get_part("guest statistics", AllGuestStatistics)
     if statistics is None:
         return None
     return {

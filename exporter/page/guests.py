@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from exporter.guest_use import GuestsStatistics
+from exporter.guest_records import AllGuestStatistics
 from exporter.model import (
     AnyResourceClass,
     DomainRecord,
@@ -120,7 +120,7 @@ def make_guest_list(
     resources = None if view.snapshot is None else view.snapshot.resources
     if resources is None or resources.domains is None:
         return GuestList(host=host, are_known=False, rows=(), count=0, states={}, faults={}, shut_off={})
-    statistics = view.snapshot.get_part("guest statistics", GuestsStatistics) if view.snapshot else None
+    statistics = view.snapshot.get_part("guest statistics", AllGuestStatistics) if view.snapshot else None
     answers = {} if statistics is None else statistics.is_responsive
     rows = [
         _make_guest_row(record, resources, show_owner_names=show_owner_names, answers=answers)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import GoneError
-from exporter.guest_use import DiskCounters
+from exporter.guest_records import DiskCounters
 from exporter.virt.guests.statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
 from exporter.virt.hypervisor import LibvirtHypervisor
 from tests.support.boot_sectors import boot_sector, make_boot_disk

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from exporter.guest_use import ANSWER_BUCKETS_SECONDS
+from exporter.guest_records import ANSWER_BUCKETS_SECONDS
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, Labels, float | None]

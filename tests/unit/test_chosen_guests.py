@@ -8,7 +8,7 @@ import pytest
 
 from exporter.compute.source import Settings
 from exporter.config.settings import GuestsConfig, HypervisorConfig
-from exporter.guest_use import ChosenGuests
+from exporter.guest_records import ChosenGuests
 from exporter.model import DomainState, NovaInstance
 from exporter.virt.sources.chosen_guests import GuestChoice
 from tests.support.records import make_domain, make_domains_reading, make_guest

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.collectors import guests
 from exporter.collectors.guests.rows import list_rows
-from exporter.guest_use import ChosenGuest, ChosenGuests
+from exporter.guest_records import ChosenGuest, ChosenGuests
 from exporter.metric import Series
 from exporter.model import DomainState, Interface, NovaFlavor, NovaInstance, ResourceClass
 from exporter.placement.holders import GuestClaim

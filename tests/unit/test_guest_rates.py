@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.guest_use import GuestsStatistics, GuestStatistics, GuestsUse, GuestUse
+from exporter.guest_records import AllGuestStatistics, AllGuestsUse, GuestStatistics, GuestUse
 from exporter.model import Snapshot
 from exporter.page.guest_rates import MAX_HYPERVISORS, GuestRate, GuestRates
 from tests.support.records import make_snapshot
@@ -14,7 +14,7 @@ SECOND = 10**9
 
 def look(at: float, *, target: str = "kvm01", **use: GuestUse) -> Snapshot:
     """Return a snapshot of a hypervisor whose guests have used so much."""
-    parts = {"guest use": GuestsUse(use=use)}
+    parts = {"guest use": AllGuestsUse(use=use)}
     return make_snapshot(target=target, timestamp_seconds=1.75e9 + at, parts=parts)
 
 
@@ -81,7 +81,7 @@ def test_without_the_collector_nothing_is_known_and_nothing_kept() -> None:
 def look_far(at: float, *, told_at: float, cpu: float, read_at: float | None = None) -> Snapshot:
     """Return a snapshot of a remote hypervisor, whose host and QEMU told of a guest at these times."""
     statistics = {"a": GuestStatistics(read_at=read_at, cpu_ns=int(cpu * SECOND), cpu_read_at=told_at)}
-    part = GuestsStatistics(statistics=statistics, is_responsive={}, is_suspended=False)
+    part = AllGuestStatistics(statistics=statistics, is_responsive={}, is_suspended=False)
     return make_snapshot(target="kvm01", timestamp_seconds=1.75e9 + at, parts={"guest statistics": part})
 
 

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from exporter.config.settings import GuestsConfig
 from exporter.errors import ConnectionLostError, DeniedError, GoneError, HypervisorError, UnsupportedError
-from exporter.guest_use import ChosenGuest, ChosenGuests, DiskCounters, GuestsStatistics, InterfaceCounters
+from exporter.guest_records import (
+    AllGuestStatistics,
+    ChosenGuest,
+    ChosenGuests,
+    DiskCounters,
+    InterfaceCounters,
+)
 from exporter.model import DomainInfo, DomainState, Interface, Severity
 from exporter.virt.guests.calls import MAX_WAITING, GuestCalls, GuestJob
 from exporter.virt.guests.processes import GuestProcesses
@@ -88,7 +94,7 @@ class Bench:
         self.asked = self.libvirt.take_asked()
         return [int(uuid[-12:], 16) for call, uuid in self.asked if call == "statistics"]
 
-    def show(self, *guests: ChosenGuest | int) -> GuestsStatistics:
+    def show(self, *guests: ChosenGuest | int) -> AllGuestStatistics:
         """Return what a refresh would show now, without what would follow it."""
         self.want(*guests)
         return self.rounds.get_part()
@@ -108,11 +114,11 @@ def choose(number: int, *, interfaces: tuple[Interface, ...] = (), **changes: An
     return ChosenGuest(record=make_domain(number, **changes), guest=make_guest(number, interfaces=interfaces))
 
 
-def responsive(part: GuestsStatistics) -> dict[int, bool]:
+def responsive(part: AllGuestStatistics) -> dict[int, bool]:
     return {int(uuid[-12:], 16): answers for uuid, answers in part.is_responsive.items()}
 
 
-def told(part: GuestsStatistics) -> set[int]:
+def told(part: AllGuestStatistics) -> set[int]:
     """Return the guests whose disks are known."""
     return {int(uuid[-12:], 16) for uuid, each in part.statistics.items() if each.disks}
 
@@ -761,12 +767,12 @@ def test_the_driver_asks_only_the_guests_that_are_shown() -> None:
     bench.read()
     bench.do_what_is_due()
     part = bench.read().parts["guest statistics"]
-    assert isinstance(part, GuestsStatistics)
+    assert isinstance(part, AllGuestStatistics)
     assert set(part.statistics) == {make_uuid(1), make_uuid(2)}
     bench.reconfigure(guests=GuestsConfig(max=1))
     bench.clock.now += 30
     part = bench.read().parts["guest statistics"]
-    assert isinstance(part, GuestsStatistics)
+    assert isinstance(part, AllGuestStatistics)
     assert set(part.statistics) == {make_uuid(1)}
     bench.libvirt.take_asked()
     bench.do_what_is_due()

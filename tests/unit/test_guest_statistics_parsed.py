@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.guest_use import DiskCounters, MemoryStatistics
+from exporter.guest_records import DiskCounters, MemoryStatistics
 from exporter.virt.guests.statistics import is_of_the_monitor, parse_disks, parse_interfaces, parse_memory
 from tests.support.waiting_libvirt import STATISTICS, STATISTICS_WITHOUT_MONITOR
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from exporter.collectors import guests
-from exporter.guest_use import (
+from exporter.guest_records import (
     ANSWER_BUCKETS_SECONDS,
+    AllGuestStatistics,
     AnswerTimes,
     ChosenGuest,
     ChosenGuests,
     DiskCounters,
-    GuestsStatistics,
     GuestStatistics,
     MemoryStatistics,
 )
@@ -69,7 +69,7 @@ def show(*told: GuestStatistics | None, **changes: object) -> list[object]:
     chosen = tuple(
         ChosenGuest(record=make_domain(number), guest=make_guest(number)) for number in range(len(told))
     )
-    part = GuestsStatistics(
+    part = AllGuestStatistics(
         **{  # type: ignore[arg-type]
             "statistics": {make_uuid(number): each for number, each in enumerate(told) if each is not None},
             "is_responsive": {},

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from exporter.guest_use import ChosenGuest, ChosenGuests, GuestUse, InterfaceCounters
+from exporter.guest_records import ChosenGuest, ChosenGuests, GuestUse, InterfaceCounters
 from exporter.model import DomainRecord, DomainState, GuestNumaCell, Interface
 from exporter.virt.cgroups.kept_files import KeptFile, KeptFiles
 from exporter.virt.files import HungReads

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.collectors import guests
-from exporter.guest_use import (
+from exporter.guest_records import (
+    AllGuestStatistics,
+    AllGuestsUse,
     ChosenGuest,
     ChosenGuests,
-    GuestsStatistics,
     GuestStatistics,
-    GuestsUse,
     GuestUse,
     InterfaceCounters,
 )
@@ -35,9 +35,9 @@ def show(
     chosen = ChosenGuests(guests=(ChosenGuest(record=make_domain(1), guest=guest),), omitted=0, **options)
     parts: dict[str, object] = {"chosen guests": chosen}
     if use is not None:
-        parts["guest use"] = GuestsUse(use={GUEST.uuid: use})
+        parts["guest use"] = AllGuestsUse(use={GUEST.uuid: use})
     if told is not None:
-        parts["guest statistics"] = GuestsStatistics(
+        parts["guest statistics"] = AllGuestStatistics(
             statistics={GUEST.uuid: told}, is_responsive={}, is_suspended=False
         )
     return {
@@ -125,7 +125,7 @@ def test_no_two_interfaces_have_the_same_series() -> None:
     use = GuestUse(interfaces={each: count(10) for each in targets}, other_interfaces=count(20))
     parts = {
         "chosen guests": ChosenGuests(guests=(row,), omitted=0),
-        "guest use": GuestsUse(use={row.record.uuid: use}),
+        "guest use": AllGuestsUse(use={row.record.uuid: use}),
     }
     devices = [
         dict(labels)["device"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.guest_use import GuestsTogether
+from exporter.guest_records import GuestsTogether
 from exporter.model import DomainRecord, DomainsReading, DomainState, Severity
 from exporter.virt.files import HungReads
 from exporter.virt.masks import Sandbox

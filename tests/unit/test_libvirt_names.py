@@ -12,13 +12,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exporter.collectors.libvirt_names import COLLECTORS
 from exporter.config.kinds import LibvirtNames
-from exporter.guest_use import (
+from exporter.guest_records import (
+    AllGuestStatistics,
+    AllGuestsUse,
     ChosenGuest,
     ChosenGuests,
     DiskCounters,
-    GuestsStatistics,
     GuestStatistics,
-    GuestsUse,
     GuestUse,
     InterfaceCounters,
     MemoryStatistics,
@@ -165,8 +165,8 @@ def make_names_view(
     }
     if is_known:
         parts["storage"] = (make_pool("vms"),)
-        parts["guest use"] = GuestsUse(use={UUID: USE})
-        parts["guest statistics"] = GuestsStatistics(
+        parts["guest use"] = AllGuestsUse(use={UUID: USE})
+        parts["guest statistics"] = AllGuestStatistics(
             statistics={UUID: STATISTICS}, is_responsive={UUID: True}, is_suspended=False
         )
     counts = {DomainState.RUNNING: 1, DomainState.SHUTOFF: 2}
@@ -291,7 +291,7 @@ def test_a_state_is_its_number_and_its_text() -> None:
 
 
 def test_a_guest_that_does_not_answer_has_timed_out() -> None:
-    told = GuestsStatistics(statistics={}, is_responsive={UUID: False}, is_suspended=False)
+    told = AllGuestStatistics(statistics={}, is_responsive={UUID: False}, is_suspended=False)
     text = render("inovex", with_parts(guest_statistics=told))
     assert 'libvirt_domain_timed_out{domain="instance-1"} 1.0\n' in text
     assert "block_stats_read_bytes" not in text
@@ -299,7 +299,7 @@ def test_a_guest_that_does_not_answer_has_timed_out() -> None:
 
 def test_a_remote_guest_has_its_cpu_time_and_interfaces_as_its_hypervisor_tells_them() -> None:
     statistics = replace(STATISTICS, cpu_ns=4_000_000_000, interfaces=USE.interfaces)
-    told = GuestsStatistics(statistics={UUID: statistics}, is_responsive={}, is_suspended=False)
+    told = AllGuestStatistics(statistics={UUID: statistics}, is_responsive={}, is_suspended=False)
     text = render("debian", with_parts(guest_statistics=told, guest_use=None))
     assert f'libvirt_domain_info_cpu_time_seconds_total{{domain="instance-1",uuid="{UUID}"}} 4.0\n' in text
     assert "libvirt_domain_interface_stats_receive_bytes_total" in text

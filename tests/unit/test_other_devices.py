@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.guest_use import DiskCounters, GuestUse, InterfaceCounters
+from exporter.guest_records import DiskCounters, GuestUse, InterfaceCounters
 from exporter.model import Interface
 from exporter.virt.guests.other_devices import OtherDevices
 from tests.support.cgroup_trees import NET_DEV, Tree

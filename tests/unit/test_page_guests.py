@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.guest_use import GuestsStatistics
+from exporter.guest_records import AllGuestStatistics
 from exporter.model import DomainRecord, DomainState, HostView, NovaInstance, Problem, ResourceClass, Severity
 from exporter.page.guest_rates import GuestRate
 from exporter.page.guests import MAX_GUESTS, GuestList, GuestRow, make_guest_list
@@ -117,7 +117,7 @@ def test_a_fault_is_what_nobody_wanted(state: DomainState, reason: int, fault: s
 def test_a_guest_whose_qemu_does_not_answer_has_a_fault() -> None:
     """The collector `guests` tells it. Of a guest that was not asked it is not known, which is no fault."""
     uuid = "00000000-0000-4000-8000-000000000006"
-    statistics = GuestsStatistics(
+    statistics = AllGuestStatistics(
         statistics={}, is_responsive={uuid: False, uuid[:-1] + "7": True}, is_suspended=False
     )
     guests = make_guest_list(view(parts={"guest statistics": statistics}))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.collectors import projects
 from exporter.config.settings import HypervisorConfig
-from exporter.guest_use import ChosenGuests
+from exporter.guest_records import ChosenGuests
 from exporter.metric import Metric, Sample
 from exporter.model import Guest, NovaFlavor, NovaInstance, Snapshot
 from exporter.placement.holders import MAX_HOLDERS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.collectors import usage
-from exporter.guest_use import GuestsTogether
+from exporter.guest_records import GuestsTogether
 from tests.support.records import make_snapshot
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from exporter.collectors.guests import answers, balloon, cpu, disks, identity, memory, network
 from exporter.collectors.guests.rows import Row, list_rows
-from exporter.guest_use import ChosenGuests, GuestsStatistics, GuestsUse, GuestUse
+from exporter.guest_records import AllGuestStatistics, AllGuestsUse, ChosenGuests, GuestUse
 from exporter.metric import AnySample, Collector, Metric
 from exporter.model import Snapshot
 
@@ -34,8 +34,8 @@ def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
     rows = list_rows(snapshot, chosen)
     claims = snapshot.resources.guest_claims
     yield from identity.collect(rows, claims=claims, show_owner_names=chosen.show_owner_names)
-    statistics = snapshot.get_part("guest statistics", GuestsStatistics)
-    used = list(_list_used(rows, snapshot.get_part("guest use", GuestsUse), statistics))
+    statistics = snapshot.get_part("guest statistics", AllGuestStatistics)
+    used = list(_list_used(rows, snapshot.get_part("guest use", AllGuestsUse), statistics))
     yield from cpu.collect(used, per_vcpu=chosen.per_vcpu)
     yield from memory.collect(used)
     yield from network.collect(used)
@@ -46,7 +46,7 @@ def _collect(snapshot: Snapshot) -> Iterator[AnySample]:
 
 
 def _list_used(
-    rows: list[Row], use: GuestsUse | None, statistics: GuestsStatistics | None
+    rows: list[Row], use: AllGuestsUse | None, statistics: AllGuestStatistics | None
 ) -> Iterator[tuple[Row, GuestUse]]:
     """Yield what each guest uses: by this machine's kernel; by libvirt where that does not tell it."""
     for row in rows:

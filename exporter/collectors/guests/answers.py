@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.collectors.guests.rows import COMMON_LABELS, Row
-from exporter.guest_use import ANSWER_BUCKETS_SECONDS, GuestsStatistics
+from exporter.guest_records import ANSWER_BUCKETS_SECONDS, AllGuestStatistics
 from exporter.metric import AnySample, Metric
 
 _CALL = "virDomainListGetStats"
@@ -53,7 +53,7 @@ DURATION = Metric(
 METRICS = (TIMESTAMP, RESPONSIVE, UNRESPONSIVE, SUSPENDED, DURATION)
 
 
-def collect(rows: list[Row], part: GuestsStatistics, *, hostname: str) -> Iterator[AnySample]:
+def collect(rows: list[Row], part: AllGuestStatistics, *, hostname: str) -> Iterator[AnySample]:
     """Yield the series of all guests, and those of their hypervisor."""
     statistics, responsive = part.statistics, part.is_responsive
     yield from TIMESTAMP.series(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from exporter.collectors.guests.rows import COMMON_LABELS, Row
-from exporter.guest_use import GuestStatistics, MemoryStatistics
+from exporter.guest_records import GuestStatistics, MemoryStatistics
 from exporter.metric import Metric, Series
 
 _KIB = 1024

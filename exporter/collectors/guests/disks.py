@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row
-from exporter.guest_use import MAX_DEVICES, DiskCounters, GuestStatistics
+from exporter.guest_records import MAX_DEVICES, DiskCounters, GuestStatistics
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 

@@ -13,7 +13,7 @@ from exporter.collectors.guests.rows import (
     list_active,
     list_interfaces,
 )
-from exporter.guest_use import MAX_DEVICES
+from exporter.guest_records import MAX_DEVICES
 from exporter.label import make_label_value
 from exporter.metric import LabelSet, Metric, Series
 from exporter.model import Disk, Guest, ResourceClass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.collectors.guests.rows import COMMON_LABELS, Row
-from exporter.guest_use import GuestUse
+from exporter.guest_records import GuestUse
 from exporter.metric import Metric, Series
 
 RESIDENT_BYTES = Metric(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 
 from exporter.collectors.guests.rows import COMMON_LABELS, OTHER_DEVICES, Row, list_interfaces
-from exporter.guest_use import GuestUse, InterfaceCounters
+from exporter.guest_records import GuestUse, InterfaceCounters
 from exporter.metric import LabelSet, Metric, Series
 
 # The metric's part of the name, its help, and the counter of an interface.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from exporter.guest_use import MAX_DEVICES, ChosenGuest, ChosenGuests
+from exporter.guest_records import MAX_DEVICES, ChosenGuest, ChosenGuests
 from exporter.label import make_label_value
 from exporter.metric import LabelSet
 from exporter.model import DomainRecord, Guest, Interface, Snapshot

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.collectors.guests.rows import describe
-from exporter.guest_use import (
+from exporter.guest_records import (
+    AllGuestStatistics,
+    AllGuestsUse,
     ChosenGuest,
     ChosenGuests,
     DiskCounters,
-    GuestsStatistics,
     GuestStatistics,
-    GuestsUse,
     GuestUse,
     InterfaceCounters,
     MemoryStatistics,
@@ -161,8 +161,8 @@ def list_domains(snapshot: Snapshot) -> list[Domain]:
 
 
 def _list_domains(snapshot: Snapshot, chosen: ChosenGuests) -> Iterator[Domain]:
-    uses = snapshot.get_part("guest use", GuestsUse)
-    told = snapshot.get_part("guest statistics", GuestsStatistics)
+    uses = snapshot.get_part("guest use", AllGuestsUse)
+    told = snapshot.get_part("guest statistics", AllGuestStatistics)
     for each in chosen.guests:
         record = each.record
         use = _NO_USE if uses is None else uses.use.get(record.uuid, _NO_USE)

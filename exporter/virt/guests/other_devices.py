@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from itertools import islice
 
-from exporter.guest_use import MAX_DEVICES, DiskCounters, InterfaceCounters
+from exporter.guest_records import MAX_DEVICES, DiskCounters, InterfaceCounters
 from exporter.virt.guests.lasting_sum import LastingSum
 
 _GAUGES = ("size_bytes", "allocated_bytes")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.guest_use import DiskCounters, InterfaceCounters, MemoryStatistics
+from exporter.guest_records import DiskCounters, InterfaceCounters, MemoryStatistics
 
 
 def is_of_the_monitor(statistics: Mapping[str, object]) -> bool:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from exporter.guest_use import InterfaceCounters
+from exporter.guest_records import InterfaceCounters
 from exporter.model import Guest, Interface
 from exporter.virt.small_files import exists
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
 from exporter.config.settings import GuestsConfig
-from exporter.guest_use import ChosenGuest, ChosenGuests
+from exporter.guest_records import ChosenGuest, ChosenGuests
 from exporter.model import DomainRecord, DomainsReading, Guest, Problem
 from exporter.virt.isolated_read import IsolatedRead
 

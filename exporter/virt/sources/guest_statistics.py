@@ -32,12 +32,12 @@ from exporter.errors import (
     NoAnswerError,
     UnsupportedError,
 )
-from exporter.guest_use import (
+from exporter.guest_records import (
     ANSWER_BUCKETS_SECONDS,
+    AllGuestStatistics,
     AnswerTimes,
     ChosenGuest,
     ChosenGuests,
-    GuestsStatistics,
     GuestStatistics,
 )
 from exporter.model import DomainRecord, DomainState, Problem, Severity
@@ -175,7 +175,7 @@ class GuestStatisticsRounds(Source):
         told = [each.told_at for each in dict(self._known).values() if self._counts_still(each.told_at)]
         return {"the oldest statistics of a guest": now - min(told)} if told else {}
 
-    def get_part(self) -> GuestsStatistics:
+    def get_part(self) -> AllGuestStatistics:
         """Return what is known of the guests that are shown, and is not too old."""
         waiting = self._calls.list_waiting(_KIND)
         with self._lock:
@@ -183,7 +183,7 @@ class GuestStatisticsRounds(Source):
             unresponsive = (waiting | self._stopped | self._busy) & wanted.keys()
             answer_times = AnswerTimes(counts=tuple(self._counts), total_seconds=self._total_seconds)
         answered = {uuid for uuid, each in known.items() if self._counts_still(each.told_at)}
-        return GuestsStatistics(
+        return AllGuestStatistics(
             statistics={uuid: self._drop_old(each) for uuid, each in known.items()},
             is_responsive={
                 uuid: uuid not in unresponsive for uuid in wanted if uuid in unresponsive or uuid in answered

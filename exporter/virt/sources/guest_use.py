@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
-from exporter.guest_use import MAX_DEVICES, ChosenGuest, ChosenGuests, GuestsUse, GuestUse
+from exporter.guest_records import MAX_DEVICES, AllGuestsUse, ChosenGuest, ChosenGuests, GuestUse
 from exporter.model import Problem
 from exporter.virt.cgroups.groups import GroupFinder
 from exporter.virt.cgroups.guest_files import NOTHING, GuestFiles
@@ -79,7 +79,7 @@ class GuestUseFiles(Source):
         self._files = KeptFiles() if files is None else files
         self._guests: dict[tuple[str, int], GuestFiles] = {}
         self._others: dict[tuple[str, int], OtherDevices] = {}
-        self._use: GuestsUse | None = None
+        self._use: AllGuestsUse | None = None
         self._notes: Sequence[Problem] = ()
         self._isolated = IsolatedRead(self.name)
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class GuestUseFiles(Source):
         """Read the guests of these settings' hypervisor from now on. Its URI is the same."""
         self._is_wanted = settings.hypervisor.has_control_groups
 
-    def get_part(self) -> GuestsUse | None:
+    def get_part(self) -> AllGuestsUse | None:
         """Return what was read; None if nothing can be, as of another machine."""
         return self._use
 
@@ -122,7 +122,7 @@ class GuestUseFiles(Source):
             if not isinstance(each, Hung):
                 use |= each
         if not all(isinstance(each, Hung) for each in found):
-            self._use = GuestsUse(use=use)
+            self._use = AllGuestsUse(use=use)
         if any(isinstance(each, Hung) for each in found):
             message = f"what some guests use is not known: {_FOLDER} does not answer"
             self._notes = [make_note(self.name, message)]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from exporter.compute.source import Settings, Source
-from exporter.guest_use import GuestsTogether
+from exporter.guest_records import GuestsTogether
 from exporter.model import DomainsReading, Problem
 from exporter.virt.cgroups.contents import RESOURCES, find_number, parse_number, parse_pressure
 from exporter.virt.cgroups.groups import (

@@ -70,7 +70,7 @@ class GuestUse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuestsUse:
+class AllGuestsUse:
     """What all guests that are shown use, by UUID: what the source "guest use" hands to collectors."""
 
     use: Mapping[str, GuestUse]
@@ -154,7 +154,7 @@ class AnswerTimes:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GuestsStatistics:
+class AllGuestStatistics:
     """The statistics of all guests that are shown, by UUID."""
 
     statistics: Mapping[str, GuestStatistics]
