@@ -82,7 +82,7 @@ def test_what_is_unused_is_the_claim_less_the_use(world: World) -> None:
 
 def test_only_guests_that_tell_what_they_use_are_said_to_need_more_memory(world: World) -> None:
     """The two others would be the first: all that they ever touched is nearly all that they have."""
-    found = world.ask('guest:resource:used_p95_ratio{resource_class="MEMORY_MB",measured_by="host"}')
+    found = world.ask('guest:resource:used_p95{resource_class="MEMORY_MB",measured_by="host"}')
     untold = {each["metric"]["uuid"] for each in found}
     shown = world.ask_panel("Memory: the 15 that use most of what they claim")
     assert len(untold) == 2
