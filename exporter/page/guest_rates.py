@@ -25,7 +25,7 @@ class GuestRate:
     """What a guest uses. None means not known.
 
     :ivar cpus: how many of the host's CPUs it keeps busy, QEMU's own threads too
-    :ivar waiting: which share of the time its vCPUs wait for a CPU, on average; 1 is always
+    :ivar waiting: which share of the time its vCPUs wait for a CPU that others have, on average; 1 is always
     """
 
     cpus: float | None
@@ -38,6 +38,7 @@ class _Counters:
     cpu_ns: int | None
     delay_ns: int | None
     vcpus: int  # of which the delay is known
+    throttled_ns: int | None  # the part of the delay that its own quota is to blame for
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
                 each.cpu_ns,
                 sum(each.vcpu_delay_ns.values()) if each.vcpu_delay_ns else None,
                 len(each.vcpu_delay_ns),
+                each.throttled_ns,
             )
             for uuid, each in use.use.items()
         }
@@ -99,7 +101,7 @@ def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
     if statistics is None:
         return None
     return {
-        uuid: _Counters(each.cpu_read_at, each.cpu_ns, None, 0)
+        uuid: _Counters(each.cpu_read_at, each.cpu_ns, None, 0, None)
         for uuid, each in statistics.statistics.items()
         if each.cpu_read_at is not None and each.cpu_ns is not None
     }
@@ -108,9 +110,11 @@ def _read_counters(snapshot: Snapshot) -> Mapping[str, _Counters] | None:
 def _compare(before: _Counters, now: _Counters) -> GuestRate:
     seconds = now.at - before.at
     waited = _grow(before.delay_ns, now.delay_ns, seconds) if now.vcpus == before.vcpus else None
+    # As in the rule guest:cpu_delay:rate5m, what its quota takes is nobody's doing.
+    throttled = _grow(before.throttled_ns, now.throttled_ns, seconds) or 0.0
     return GuestRate(
         cpus=_grow(before.cpu_ns, now.cpu_ns, seconds),
-        waiting=None if waited is None else min(1.0, waited / now.vcpus),
+        waiting=None if waited is None else min(1.0, max(0.0, waited - throttled) / now.vcpus),
     )
 
 

@@ -18,11 +18,12 @@ def look(at: float, *, target: str = "kvm01", **use: GuestUse) -> Snapshot:
     return make_snapshot(target=target, timestamp_seconds=1.75e9 + at, parts=parts)
 
 
-def used(cpu: float | None, *delays: float) -> GuestUse:
+def used(cpu: float | None, *delays: float, throttled: float | None = None) -> GuestUse:
     """Return what a guest has used, in seconds: CPU, and the time that each vCPU has waited."""
     return GuestUse(
         cpu_ns=None if cpu is None else int(cpu * SECOND),
         vcpu_delay_ns={vcpu: int(delay * SECOND) for vcpu, delay in enumerate(delays)},
+        throttled_ns=None if throttled is None else int(throttled * SECOND),
     )
 
 
@@ -32,6 +33,16 @@ def test_the_second_look_knows_what_guests_use() -> None:
     assert rates.get(look(0, a=used(100, 7, 8), b=used(5))) == {}
     found = rates.get(look(10, a=used(115, 9, 11), b=used(5)))
     assert found == {"a": GuestRate(cpus=1.5, waiting=0.25), "b": GuestRate(cpus=0.0, waiting=None)}
+
+
+@pytest.mark.parametrize(("throttled", "waiting"), [(None, 0.25), (3, 0.1), (9, 0.0)])
+def test_the_time_for_which_a_quota_stops_a_guest_is_no_wait_for_others(
+    throttled: float | None, waiting: float
+) -> None:
+    rates = GuestRates()
+    rates.get(look(0, a=used(0, 7, 8, throttled=None if throttled is None else 1)))
+    found = rates.get(look(10, a=used(5, 9, 11, throttled=None if throttled is None else 1 + throttled)))
+    assert found == {"a": GuestRate(cpus=0.5, waiting=waiting)}
 
 
 def test_who_looks_again_soon_sees_the_same() -> None:
