@@ -147,6 +147,7 @@ def _age() -> Panel:
 
 
 def _cpu() -> Panel:
+    delay, throttled = _rate("vcpu_delay_seconds_total"), _rate("cpu_throttled_seconds_total")
     return Panel(
         type="timeseries",
         title="CPU: promised, used, waited for",
@@ -158,8 +159,13 @@ def _cpu() -> Panel:
         queries=[
             Query(expr=_one("vcpus"), legend="vCPUs", over_time=True),
             Query(expr=_rate("cpu_seconds_total"), legend="used", over_time=True),
-            Query(expr=_rate("vcpu_delay_seconds_total"), legend="waits for a CPU", over_time=True),
-            Query(expr=_rate("cpu_throttled_seconds_total"), legend="stopped by its quota", over_time=True),
+            # The delay has what its quota takes, too.
+            Query(
+                expr=f"clamp_min({delay} - {throttled}, 0) or {delay}",
+                legend="waits for a CPU",
+                over_time=True,
+            ),
+            Query(expr=throttled, legend="stopped by its quota", over_time=True),
         ],
         width=8,
         height=8,
