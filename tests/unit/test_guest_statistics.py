@@ -383,6 +383,22 @@ def test_an_answer_without_what_the_monitor_tells_changes_nothing() -> None:
     assert told(bench.show(1)) == set()
 
 
+def test_an_answer_without_what_the_monitor_tells_does_not_show_that_a_guest_answers_again() -> None:
+    """Shows that its XML is not asked for meanwhile: from libvirt 11 on it would take a worker for 30 s."""
+    bench, uuid = Bench(), make_uuid(1)
+    bench.libvirt.busy.add(uuid)
+    bench.libvirt.statistics[uuid] = STATISTICS_WITHOUT_MONITOR
+    job = GuestJob(uuid=uuid, kind="XML", ask=lambda on: on.get_domain_xml(uuid) and None)
+    bench.calls.ask([replace(job, is_first=True)], seconds=10)
+    for _ in range(2):
+        assert bench.scrape(1) == [1]
+        assert bench.calls.ask([job], seconds=10).slow == {uuid}
+        assert ("XML", uuid) not in bench.libvirt.asked
+    del bench.libvirt.statistics[uuid]
+    bench.scrape(1)
+    assert bench.calls.slow == frozenset()
+
+
 def test_a_guest_that_does_not_answer_another_client_is_not_responsive() -> None:
     """Shows the one case in which libvirt is asked who has the guest's job."""
     bench = Bench()

@@ -34,7 +34,8 @@ class GuestJob:
     :ivar kind: the kind of question; only one call of each kind may wait for a guest
     :ivar ask: makes the calls and keeps the answers; raises only ConnectionLostError and NoAnswerError
     :ivar may_wait_for_monitor: whether it is useless while the guest's monitor is busy
-    :ivar does_not_queue: whether libvirt answers at once, without the guest, while its monitor is busy
+    :ivar does_not_queue: whether libvirt answers at once, without the guest, while its monitor is busy. Then
+        `ask` tells `note_answered` if it was the guest that answered
     :ivar is_first: whether the guest never answered this process, so that it may already hang
     """
 
@@ -178,7 +179,7 @@ class GuestCalls:
     def do(self, job: GuestJob, hypervisor: WaitingHypervisor, *, timeout: float) -> None:
         """Make the call, and record whether the guest answers. An answer after the timeout does not count.
 
-        A call that waits for no guest proves nothing.
+        A call that waits for no guest proves nothing. Nor does one that does not queue, but for its answer.
         """
         began_at = self._clock()
         try:
@@ -187,9 +188,14 @@ class GuestCalls:
             self._note_slow(job.uuid)
             return
         is_quick = self._clock() - began_at < timeout
-        if job.may_wait_for_monitor and is_quick and job.uuid in self._slow:
+        if job.may_wait_for_monitor and not job.does_not_queue and is_quick:
+            self.note_answered(job.uuid)
+
+    def note_answered(self, uuid: str) -> None:
+        """Record that a guest itself has answered, in time."""
+        if uuid in self._slow:
             with self._lock:
-                self._slow -= {job.uuid}
+                self._slow -= {uuid}
 
     def _sort(self, jobs: Sequence[GuestJob]) -> list[GuestJob]:
         """Leave out jobs whose calls still wait. Put guests that did not answer before last."""

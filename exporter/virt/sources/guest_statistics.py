@@ -258,7 +258,10 @@ class GuestStatisticsRounds(Source):
                 if self._is_wanted(guest.record):
                     self._errors[uuid] = error
             return
-        self._keep(guest, statistics, cpu, is_told=is_told, seconds=self._clock() - began_at)
+        seconds = self._clock() - began_at
+        if is_told and seconds < ANSWER_SECONDS:
+            self._calls.note_answered(uuid)
+        self._keep(guest, statistics, cpu, is_told=is_told, seconds=seconds)
         with self._lock:
             self._busy = self._busy | {uuid} if is_busy else self._busy - {uuid}
 
