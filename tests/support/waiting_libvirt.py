@@ -83,8 +83,8 @@ _CAPABILITIES = f"""<capabilities><host><uuid>{UUID}</uuid>
 class WaitingLibvirt:
     """Answers over any number of connections, and counts what it is asked.
 
-    What is held answers nothing until it is let go: a guest by its UUID, a call by its name ("list"), or one
-    call about one guest ("XML " and its UUID).
+    What is held answers nothing until it is let go: a guest by its UUID, a call by its name ("list"), the
+    opening of connections ("connect"), or one call about one guest ("XML " and its UUID).
 
     :ivar xml: each domain's XML, or what is raised instead
     :ivar statistics: each domain's, instead of STATISTICS
@@ -164,6 +164,12 @@ class WaitingLibvirt:
         """Let later calls answer at once; those that are held already stay so."""
         self._held.pop(what)
 
+    def wait_if_held(self, what: str) -> None:
+        hold = self._held.get(what)
+        if hold is not None:
+            hold.enter()
+            hold.wait()
+
     def answer(self, call: str, about: str, answer: T | Exception) -> T:
         found = (self._held.get(what) for what in (call, about, f"{call} {about}"))
         holds = [hold for hold in found if hold is not None]
@@ -192,6 +198,8 @@ class WaitingConnection:
             raise ConnectionLostError("closed")
         if self._libvirt.refused is not None and not self.is_open:
             raise self._libvirt.refused
+        if not self.is_open:
+            self._libvirt.wait_if_held("connect")
         is_new, self.is_open = not self.is_open, True
         return is_new
 

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.virt.calls import WaitingHypervisor
-from exporter.virt.guests.calls import MAX_WAITING, GuestCalls, GuestJob, Unanswered
+from exporter.virt.guests.calls import MAX_WAITING, OPENING_SECONDS, GuestCalls, GuestJob, Unanswered
 from tests.support.hosts import Clock
 from tests.support.waiting_libvirt import WaitingLibvirt
 
@@ -263,6 +263,22 @@ def test_a_lost_connection_is_replaced_once_and_then_an_error() -> None:
     with pytest.raises(ConnectionLostError):
         bench.calls.ask([job, bench.make_job("c")], seconds=20)
     assert bench.libvirt.take_asked() == [("XML", "a"), ("XML", "b"), ("XML", "b")]
+
+
+def test_a_connection_that_does_not_open_is_no_guests_fault() -> None:
+    """Shows that nobody is said to be slow, that it costs a second, and that the connection is used later."""
+    bench = Bench()
+    with bench.libvirt.held("connect"):
+        asked_at = bench.clock.now
+        jobs = [bench.make_job("a"), bench.make_job("b")]
+        unanswered = bench.calls.ask(jobs, seconds=20)
+        assert unanswered == Unanswered(slow=frozenset(), not_asked=frozenset({"a", "b"}))
+        assert OPENING_SECONDS <= bench.clock.now - asked_at < OPENING_SECONDS + TIMEOUT
+        assert (bench.calls.hung, bench.calls.slow) == (0, frozenset())
+    assert bench.answered == [], "what was not asked in time is not asked late"
+    assert bench.ask("a", "b") == frozenset()
+    assert bench.answered == ["a", "b"]
+    assert len(bench.libvirt.connections) == 1
 
 
 def test_without_a_connection_to_spare_nothing_is_asked() -> None:

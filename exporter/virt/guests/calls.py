@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # Where two guests begin to hang at once, the refresh still takes less than half a second.
 TIMEOUT_SECONDS = 0.2
 REMOTE_TIMEOUT_SECONDS = 1.0  # a remote answer takes two or three round trips
+# A connection that has to be opened may take so long, or three times the above. The next try may use it then.
+OPENING_SECONDS = 1.0
 MAX_WAITING = 5  # a quarter of libvirtd's workers
 
 
@@ -56,7 +58,8 @@ class Unanswered(NamedTuple):
     """The UUIDs of guests without an answer.
 
     :ivar slow: guests that do not answer, now or since an earlier call
-    :ivar not_asked: guests that were not asked, because the time was over or too many others do not answer
+    :ivar not_asked: guests that were not asked, because the time was over, too many others do not answer, or
+        there was no connection in time
     """
 
     slow: frozenset[str]
@@ -149,6 +152,8 @@ class GuestCalls:
                     break
                 raise attempt.outcome.error
             left = left[batch.done :]
+            if not batch.has_begun:
+                break  # no connection: that is no guest's fault
             if not attempt.is_over and left:
                 self._note_waiting(left.pop(0), attempt)
                 hung += 1
@@ -233,16 +238,29 @@ class _Batch:
         # waiting.
         self._lock = threading.Lock()
         self._began_at: float | None = None  # start of the current job; None while there is no connection
+        self._opening_ends = clock() + max(OPENING_SECONDS, 3 * timeout)
         self._is_given_up = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it had a connection before it was abandoned."""
+        return self._began_at is not None
 
     def run(self, hypervisor: WaitingHypervisor) -> None:
         """Do the remaining jobs, but none after the batch was abandoned."""
-        while not self._is_given_up and self.done < len(self._jobs):
+        while self._begin():
             job = self._jobs[self.done]
-            self._began_at = self._clock()
             if self._calls.is_worth_asking(hypervisor, job):
                 self._calls.do(job, hypervisor, timeout=self._timeout)
             self._go_on()
+
+    def _begin(self) -> bool:
+        """Begin the next job, if there is one and the batch was not abandoned."""
+        with self._lock:
+            if self._is_given_up or self.done >= len(self._jobs):
+                return False
+            self._began_at = self._clock()
+            return True
 
     def _go_on(self) -> None:
         with self._lock:
@@ -251,7 +269,7 @@ class _Batch:
                 self._began_at = self._clock()
 
     def wait(self, attempt: Attempt[None], *, end: float) -> None:
-        """Wait until all jobs are done, a job takes longer than its timeout, or the clock reaches `end`."""
+        """Wait until all jobs are done, a job or the opening takes too long, or the clock reaches `end`."""
         while not attempt.is_over:
             left = self._give_up_if_late(end)
             if left <= 0:
@@ -262,8 +280,10 @@ class _Batch:
         """Return how many seconds the current job may still take; if none, abandon it."""
         with self._lock:
             now, began_at = self._clock(), self._began_at
-            # Without a connection nothing has started. Check again later.
-            job_ends = (now if began_at is None else began_at) + self._timeout
+            # Without a connection nothing has started. Check again soon: a job may begin at any time.
+            job_ends = (
+                min(now + self._timeout, self._opening_ends) if began_at is None else began_at + self._timeout
+            )
             left = min(end, job_ends) - now
             self._is_given_up = left <= 0
             return left
