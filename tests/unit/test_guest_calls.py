@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ import pytest
 
 from exporter.errors import ConnectionLostError, HypervisorError
 from exporter.virt.calls import WaitingHypervisor
+from exporter.virt.connections import Connections
 from exporter.virt.guests.calls import MAX_WAITING, OPENING_SECONDS, GuestCalls, GuestJob, Unanswered
 from tests.support.hosts import Clock
+from tests.support.waiting import wait_until
 from tests.support.waiting_libvirt import WaitingLibvirt
 
 TIMEOUT = 0.25
@@ -154,6 +157,50 @@ def test_no_more_guests_are_waited_for_than_libvirtd_has_workers_to_spare() -> N
         assert bench.calls.hung == MAX_WAITING
         assert len(bench.libvirt.asked) == asked
     assert bench.ask("well", *frozen) == frozenset()
+
+
+def test_calls_of_several_threads_have_no_more_places_together() -> None:
+    """Shows that the last place is taken by a call that is under way, before it is known whether it hangs."""
+    bench = Bench()
+    connections = Connections(bench.libvirt.make_connection, clock=time.monotonic)
+    calls = GuestCalls(connections, clock=time.monotonic, timeout=0.05)
+    hung = [f"hung{number}" for number in range(MAX_WAITING - 1)]
+    with bench.libvirt.delayed(*hung, "a", "b"):
+        calls.ask([bench.make_job(uuid) for uuid in hung], seconds=20)
+        assert calls.hung == MAX_WAITING - 1
+        other = threading.Thread(
+            target=calls.ask, args=[[bench.make_job("a")]], kwargs={"seconds": 20, "timeout": 20}
+        )
+        other.start()
+        wait_until(lambda: ("XML", "a") in bench.libvirt.asked, "another thread to ask a guest")
+        unanswered = calls.ask([bench.make_job("b")], seconds=20)
+        assert unanswered == Unanswered(slow=frozenset(), not_asked=frozenset({"b"}))
+        assert ("XML", "b") not in bench.libvirt.asked
+        assert calls.may_wait, "the call under way may be answered any moment"
+    other.join()
+    assert calls.ask([bench.make_job("b")], seconds=20) == Unanswered(frozenset(), frozenset())
+
+
+def test_a_place_that_another_thread_gives_back_is_waited_for() -> None:
+    bench = Bench()
+    calls = GuestCalls(bench.connections, clock=bench.clock, timeout=TIMEOUT, maximum=1)
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def ask(_hypervisor: WaitingHypervisor) -> None:
+        is_asked.set()
+        may_answer.wait(20)
+
+    first = threading.Thread(
+        target=calls.ask, args=[[GuestJob(uuid="a", kind="XML", ask=ask)]], kwargs={"seconds": 20}
+    )
+    first.start()
+    assert is_asked.wait(20)
+    timer = threading.Timer(0.1, may_answer.set)
+    timer.start()
+    assert calls.ask([bench.make_job("b")], seconds=20) == Unanswered(frozenset(), frozenset())
+    assert bench.answered == ["b"]
+    for thread in (first, timer):
+        thread.join()
 
 
 def test_one_kind_of_calls_may_be_held_to_fewer() -> None:

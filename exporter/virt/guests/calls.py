@@ -71,7 +71,7 @@ class GuestCalls:
 
     :param connections: lends a connection to each call that waits
     :param timeout: seconds after which the next guest is asked
-    :param maximum: how many calls may wait at once
+    :param maximum: how many calls may wait at once. A batch under way counts, as its next call may
     :param clock: monotonic seconds
     """
 
@@ -89,6 +89,7 @@ class GuestCalls:
         self._maximum = maximum
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], Attempt[None]] = {}
+        self._under_way: list[_Batch] = []  # each has one of the places, until its thread ends
         self._slow: frozenset[str] = frozenset()  # UUIDs of guests that did not answer when last asked
 
     @property
@@ -143,9 +144,11 @@ class GuestCalls:
         timeout = self._timeout if timeout is None else timeout
         left = self._sort(jobs)
         hung = 0
-        while left and self._clock() < end and self.may_wait and hung < may_hang:
+        while left and self._clock() < end and hung < may_hang:
             batch = _Batch(self, left, timeout=timeout, clock=self._clock)
-            attempt = self._connections.start(batch.run, name="ask guests")
+            attempt = self._start(batch) or self._start_soon(batch, end=end)
+            if attempt is None:
+                break
             batch.wait(attempt, end=end)
             if isinstance(attempt.outcome, Failure):
                 if isinstance(attempt.outcome.error, NoAnswerError):
@@ -202,6 +205,25 @@ class GuestCalls:
             with self._lock:
                 self._slow -= {uuid}
 
+    def _start(self, batch: _Batch) -> Attempt[None] | None:
+        """Start a batch if there is a place for it, whatever other threads start at the same moment."""
+        with self._lock:
+            self._under_way = [each for each in self._under_way if not each.is_over]
+            if len(self._under_way) >= self._maximum:
+                return None
+            self._under_way.append(batch)
+            batch.attempt = self._connections.start(batch.run, name="ask guests")
+            return batch.attempt
+
+    def _start_soon(self, batch: _Batch, *, end: float) -> Attempt[None] | None:
+        """Start a batch after another one that is at work, and not waiting for a guest, if that ends soon."""
+        with self._lock:
+            at_work = [each for each in self._under_way if not each.is_given_up]
+        if not at_work or at_work[0].attempt is None:
+            return None
+        at_work[0].attempt.wait(min(self._timeout, end - self._clock()))
+        return self._start(batch)
+
     def _sort(self, jobs: Sequence[GuestJob]) -> list[GuestJob]:
         """Leave out jobs whose calls still wait. Put guests that did not answer before last."""
         with self._lock:
@@ -224,12 +246,14 @@ class _Batch:
     """Jobs that one thread does over one connection, until one of them takes too long.
 
     :ivar done: how many are done; it does not change after the batch was abandoned
+    :ivar attempt: its thread's; None until it is started
     """
 
     def __init__(
         self, calls: GuestCalls, jobs: Sequence[GuestJob], *, timeout: float, clock: Callable[[], float]
     ) -> None:
         self.done = 0
+        self.attempt: Attempt[None] | None = None
         self._calls = calls
         self._timeout = timeout
         self._jobs = tuple(jobs)
@@ -240,6 +264,16 @@ class _Batch:
         self._began_at: float | None = None  # start of the current job; None while there is no connection
         self._opening_ends = clock() + max(OPENING_SECONDS, 3 * timeout)
         self._is_given_up = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it was abandoned: nobody waits for it any more."""
+        return self._is_given_up
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its thread has ended."""
+        return self.attempt is not None and self.attempt.is_over
 
     @property
     def has_begun(self) -> bool:
