@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -590,6 +591,48 @@ def test_nothing_is_open_after_its_end(tmp_path: Path) -> None:
     assert len(reader.files) == 0
     reader.read(choose(3))
     assert len(reader.files) == 0, "a read that was under way"
+
+
+class ClosingLock:
+    """A lock that a read gives back at the moment in which the source is closed."""
+
+    def __init__(self, source: GuestUseFiles) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+        self._lock.release()
+
+
+def test_nothing_is_open_after_an_end_at_the_moment_in_which_a_read_ends(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    reader = Reader(tree.sandbox)
+    reader.source._lock = ClosingLock(reader.source)  # type: ignore[assignment]
+    reader.read(choose(3))
+    assert len(reader.files) == 0
+
+
+def test_files_stay_open_without_a_list_of_domains_and_are_closed_if_they_are_another_machines(
+    tmp_path: Path,
+) -> None:
+    """Shows what a reload with `local: false` does, and that sums go on after the next one."""
+    tree = Tree(tmp_path)
+    tree.add_guest(3, "web", USE)
+    reader = Reader(tree.sandbox)
+    before = reader.read(choose(3))
+    reader.source.read(None, RefreshTimeout(clock=reader.clock))
+    assert len(reader.files) > 0
+    reader.source.configure(make_settings(uri="qemu:///system", local=False))
+    assert len(reader.files) == 0
+    reader.source.configure(make_settings(uri="qemu:///system"))
+    assert reader.read(choose(3)) == before
+    assert len(reader.files) > 0
 
 
 @pytest.mark.parametrize("uri", ["qemu+tls://kvm02/system", "qemu:///session", "test:///default"])

@@ -86,8 +86,13 @@ class GuestUseFiles(Source):
         self._is_closed = False
 
     def configure(self, settings: Settings) -> None:
-        """Read the guests of these settings' hypervisor from now on. Its URI is the same."""
+        """Read the guests of these settings' hypervisor from now on. Its URI is the same.
+
+        If the guests are another machine's, all files are closed. (While only the list of domains is missing,
+        they stay open.)
+        """
         self._is_wanted = settings.hypervisor.has_control_groups
+        self._close_if_unwanted()
 
     def get_part(self) -> AllGuestsUse | None:
         """Return what was read; None if nothing can be, as of another machine."""
@@ -132,7 +137,12 @@ class GuestUseFiles(Source):
     def close(self) -> None:
         """Close all files, and open none from now on. If a read hangs, it closes them when it ends."""
         self._is_closed = True
-        if self._lock.acquire(blocking=False):
+        self._close_if_unwanted()
+
+    def _close_if_unwanted(self) -> None:
+        """Close all files if none is to be open. While a read has them, leave this to the read's end."""
+        is_unwanted = self._is_closed or not self._is_wanted
+        if is_unwanted and self._lock.acquire(blocking=False):
             try:
                 self._files.close()
             finally:
@@ -141,17 +151,18 @@ class GuestUseFiles(Source):
     def _read_chunk(self, chunk: _Chunk) -> Mapping[str, GuestUse]:
         """Read the files of some guests. In threads of their own, one at a time."""
         reading = chunk.reading
-        with self._lock:
-            if not reading.is_prepared:
-                self._files.begin()
-                self._forget_gone(reading.active)
-                self._traffic.begin()
-                reading.finder = self._make_finder(reading.active)
-                reading.is_prepared = True
-            use = {each.record.uuid: self._read_guest(each, reading.finder) for each in chunk.guests}
-            if self._is_closed:
-                self._files.close()
-        return use
+        try:
+            with self._lock:
+                if not reading.is_prepared:
+                    self._files.begin()
+                    self._forget_gone(reading.active)
+                    self._traffic.begin()
+                    reading.finder = self._make_finder(reading.active)
+                    reading.is_prepared = True
+                return {each.record.uuid: self._read_guest(each, reading.finder) for each in chunk.guests}
+        finally:
+            # Only now: whoever wanted them closed just before could not have the lock.
+            self._close_if_unwanted()
 
     def _read_guest(self, each: ChosenGuest, finder: GroupFinder | None) -> GuestUse:
         key = (each.record.uuid, each.record.id)
