@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -429,6 +429,34 @@ def test_another_run_of_a_guest_has_nothing_of_the_last_one() -> None:
         bench.want(again)
     assert told(bench.show(again)) == set()
     assert responsive(bench.show(again)) == {}
+
+
+@pytest.mark.parametrize("statistics", [STATISTICS, STATISTICS_WITHOUT_MONITOR], ids=["told", "busy"])
+def test_an_answer_of_the_last_run_that_comes_within_a_refresh_is_dropped(
+    statistics: Mapping[str, object],
+) -> None:
+    """Shows it between two steps of one refresh: guests are chosen, then what they told is shown."""
+    bench, uuid = Bench(), make_uuid(1)
+    bench.libvirt.statistics[uuid] = statistics
+    bench.libvirt.busy.add(uuid)
+    with bench.libvirt.held(uuid):
+        bench.scrape(1)
+        bench.want(choose(1, id=77))
+    part = bench.rounds.get_part()
+    assert (part.statistics, part.is_responsive) == ({}, {})
+    assert sum(part.answer_times.counts) == 0
+
+
+def test_a_guest_whose_statistics_cannot_be_read_is_not_said_to_be_busy() -> None:
+    bench, uuid = Bench(), make_uuid(1)
+    bench.scrape(1)
+    bench.libvirt.statistics[uuid] = STATISTICS_WITHOUT_MONITOR
+    bench.libvirt.busy.add(uuid)
+    bench.scrape(1)
+    assert responsive(bench.show(1)) == {1: False}
+    bench.libvirt.statistics[uuid] = HypervisorError("internal error")
+    bench.scrape(1)
+    assert responsive(bench.show(1)) == {1: True}, "its last answer still counts"
 
 
 def test_a_late_answer_of_the_last_run_does_not_keep_the_next_one_from_being_shown() -> None:

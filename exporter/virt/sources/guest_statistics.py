@@ -257,13 +257,12 @@ class GuestStatisticsRounds(Source):
             with self._lock:
                 if self._is_wanted(guest.record):
                     self._errors[uuid] = error
+                    self._busy -= {uuid}
             return
         seconds = self._clock() - began_at
         if is_told and seconds < ANSWER_SECONDS:
             self._calls.note_answered(uuid)
-        self._keep(guest, statistics, cpu, is_told=is_told, seconds=seconds)
-        with self._lock:
-            self._busy = self._busy | {uuid} if is_busy else self._busy - {uuid}
+        self._keep(guest, statistics, cpu, is_told=is_told, is_busy=is_busy, seconds=seconds)
 
     def _ask_host(self, uuid: str, hypervisor: WaitingHypervisor) -> _CpuTime:
         """Return a guest's CPU time, which needs no answer of its QEMU."""
@@ -298,13 +297,17 @@ class GuestStatisticsRounds(Source):
         cpu: _CpuTime | None,
         *,
         is_told: bool,
+        is_busy: bool,
         seconds: float,
     ) -> None:
-        """Keep an answer. If the guest is not shown any more, or has begun anew, `want` forgets it."""
+        """Keep an answer, unless the guest is not shown any more, or has begun anew."""
         record, now, interfaces = guest.record, self._clock(), parse_interfaces(statistics)
         targets = () if guest.guest is None else [each.target for each in guest.guest.interfaces]
         disks, memory = parse_disks(statistics), parse_memory(statistics)
         with self._lock:
+            if not self._is_wanted(record):
+                return
+            self._busy = self._busy | {record.uuid} if is_busy else self._busy - {record.uuid}
             self._errors.pop(record.uuid, None)
             if is_told:
                 self._counts[bisect_left(ANSWER_BUCKETS_SECONDS, seconds)] += 1
