@@ -89,8 +89,8 @@ class Maintenance:
         )
 
     def start(self) -> None:
-        """Start the due jobs of each source without running jobs."""
-        self._start(self._driver.sources)
+        """Start the due jobs of each source without running jobs, but of those that follow refreshes."""
+        self._start([source for source in self._driver.sources if not source.follows_refreshes])
 
     def start_followers(self) -> None:
         """Start the due jobs of the sources whose jobs follow refreshes."""
@@ -107,8 +107,8 @@ class Maintenance:
                 self._tasks[source.name] = asyncio.create_task(run(source.name, jobs))
 
     async def finish(self) -> None:
-        """Do all due jobs, and wait until all are done or hang."""
-        self.start()
+        """Do all due jobs, also those that follow refreshes, and wait until all are done or hang."""
+        self._start(self._driver.sources)
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 

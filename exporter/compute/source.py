@@ -53,7 +53,7 @@ class Source(Protocol):
     :cvar name: the name of its threads and its age; collectors name it in their `needs`
     :cvar needs: the names of sources that this one depends on
     :cvar follows_refreshes: whether its jobs begin right after a refresh, always at the same distance from
-        it, and not at some time within the next second
+        it, and at no other time. One that failed follows the next refresh after its pause
     """
 
     name: str

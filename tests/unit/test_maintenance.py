@@ -124,6 +124,23 @@ async def test_only_sources_whose_jobs_follow_refreshes_are_started_then() -> No
     maintenance.close()
 
 
+async def test_jobs_that_follow_refreshes_begin_at_no_other_time_but_at_the_start_with_all_others() -> None:
+    """Shows that none begins while a scrape is written, whenever the next second begins."""
+
+    class Follower(Guests):
+        name = "follower"
+        follows_refreshes = True
+
+    other, follower = Guests("a"), Follower("b")
+    maintenance = Maintenance(Driver(follower, other), target="kvm01", clock=time.monotonic)
+    maintenance.start()
+    await asyncio.to_thread(wait_until, lambda: other.begun == ["a"], "the job to begin")
+    await asyncio.sleep(0)
+    assert follower.begun == []
+    await maintenance.finish()
+    assert follower.begun == ["b"]
+
+
 async def test_jobs_that_follow_refreshes_are_done_at_so_many_hypervisors_at_once_as_there_are_places() -> (
     None
 ):
