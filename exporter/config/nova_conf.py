@@ -105,7 +105,8 @@ def _list_folders(paths: Sequence[Path]) -> list[Path]:
 
 def _list_standard(folder: Path) -> Iterator[Path]:
     """Yield what nova-compute reads of a folder, such as /etc/nova."""
-    yield from (folder / name for name in _STANDARD_FILES if (folder / name).exists())
+    # Path.exists() raises an error for a file of a folder that may not be entered.
+    yield from (folder / name for name in _STANDARD_FILES if os.path.exists(folder / name))  # noqa: PTH110
     for name in _STANDARD_FOLDERS:
         yield from _list_standard_folder(folder / name)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from exporter.model import ImageSize, UnsizedImage
 from exporter.virt.guests.disks import ImageReader, UnopenedImage, overcommitted_bytes
 from tests.support.records import GIB, MIB, make_disk
+from tests.support.somebody_else import as_root_if_root, as_somebody_else
 
 
 def write_qcow2(path: Path, size: int, *, allocated: int = 4096, magic: bytes = b"QFI\xfb") -> Path:
@@ -147,21 +145,6 @@ def test_a_sparse_raw_image_of_exabytes_is_sized_by_its_stat(tmp_path: Path) -> 
     assert size == ImageSize(virtual_bytes=largest, allocated_bytes=path.stat().st_blocks * 512)
 
 
-@contextmanager
-def as_somebody_else() -> Iterator[Path]:
-    """Act as a user who may look into the folder but own nothing in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        is_root = os.geteuid() == 0
-        if is_root:
-            os.seteuid(65534)
-        try:
-            yield Path(folder)
-        finally:
-            if is_root:
-                os.seteuid(0)
-
-
 def test_an_image_that_may_not_be_opened_tells_what_is_allocated_of_it() -> None:
     """Shows that a user who may not read an image sees it grow, and when another file takes its place."""
     reader = ImageReader()
@@ -187,19 +170,6 @@ def test_an_image_in_a_folder_that_may_not_be_entered_is_left_to_libvirt() -> No
         assert ImageReader().read(make_disk(path=str(folder / "locked/disk"))) is None
         with as_root_if_root():
             (folder / "locked").chmod(0o700)
-
-
-@contextmanager
-def as_root_if_root() -> Iterator[None]:
-    """Be root again for a moment, where that is who runs the tests."""
-    is_root = os.getuid() == 0
-    if is_root:
-        os.seteuid(0)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(65534)
 
 
 def test_an_image_that_is_gone_is_unsized_and_read_when_it_is_back(tmp_path: Path) -> None:

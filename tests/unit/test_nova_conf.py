@@ -14,6 +14,7 @@ from exporter.config.kinds import RESERVED_PAGES
 from exporter.config.nova_conf import NovaConf, read_nova_conf
 from exporter.errors import ConfigError
 from exporter.model import ReservedPages
+from tests.support.somebody_else import as_root_if_root, as_somebody_else
 
 UNRESOLVED = "which is not set; the option counts as unset"
 CONTINUES_NOTHING = "found a line that begins with a blank, expected an option before it"
@@ -447,6 +448,20 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         read_nova_conf(tmp_path / "nova.conf")
     with pytest.raises(ConfigError, match=r"^/dev/zero: cannot be read: it is larger than 16 MiB$"):
         read_nova_conf(Path("/dev/zero"))
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_named_with_the_reason() -> None:
+    """Such is /etc/nova for all but Nova, on many hosts."""
+    with as_somebody_else() as folder:
+        with as_root_if_root():
+            (folder / "nova").mkdir()
+            (folder / "nova/nova.conf").write_text("[DEFAULT]\n")
+            (folder / "nova").chmod(0)
+        for path in (folder / "nova/nova.conf", folder / "nova"):
+            with pytest.raises(ConfigError, match=f"^{path}: cannot be read: Permission denied$"):
+                read_nova_conf(path)
+        with as_root_if_root():
+            (folder / "nova").chmod(0o700)
 
 
 def test_a_comment_in_another_encoding_does_not_matter_and_a_value_does(tmp_path: Path) -> None:
