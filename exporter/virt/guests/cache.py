@@ -336,7 +336,7 @@ def _is_same(one: DomainRecord, other: DomainRecord) -> bool:
 def _make_digest(record: DomainRecord, xml: str) -> bytes:
     """Return what identifies an XML, and the name under which it was parsed."""
     text = f"{record.name}\0{xml}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()
+    return hashlib.sha256(text).digest()
 
 
 class _Parsed(NamedTuple):
