@@ -31,6 +31,7 @@ SILENT = {
     "hypervisor_guest_disk_read_time_": "it writes only, and a read takes no time where there is none",
     "hypervisor_guest_network_": "it has no interface",
     "guest:network": "it has no interface",
+    "hypervisor:guest_events:": "nothing happened to it",
 }
 
 

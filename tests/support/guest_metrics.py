@@ -24,6 +24,7 @@ _OTHERS = _list_exported(_WITH_GUESTS) - _list_exported(replace(_WITH_GUESTS, do
 # They have no samples if the guests are not known: none of them is 0.
 GUEST_METRICS = _OTHERS | frozenset(
     {
+        "hypervisor_guest_dedicated_cpus",
         "hypervisor_vcpus_used",
         "hypervisor_running_vms",
         "hypervisor_domains",

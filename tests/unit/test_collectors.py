@@ -13,8 +13,9 @@ from exporter.collectors import COLLECTORS, flavors, info, target
 from exporter.config.load import load_config
 from exporter.config.settings import Flags, HypervisorConfig
 from exporter.errors import ConfigError
+from exporter.guest_records import ChosenGuests
 from exporter.metric import Collector, Metric, Sample
-from exporter.model import Ignored, Snapshot
+from exporter.model import Ignored, ResourceClass, Snapshot
 from exporter.virt.resources import get_available_resource
 from tests.support.driver_bench import read_parts
 from tests.support.guest_metrics import GUEST_METRICS
@@ -23,7 +24,12 @@ from tests.support.records import make_capabilities, make_guest, make_reading, m
 
 @pytest.mark.parametrize("collector", COLLECTORS, ids=lambda collector: collector.name)
 def test_it_exports_all_that_it_declares_and_nothing_else(collector: Collector) -> None:
-    exported = {sample.metric.name for sample in collector.collect(make_snapshot(parts=read_parts()))}
+    snapshot = make_snapshot(parts=read_parts())
+    chosen = snapshot.get_part("chosen guests", ChosenGuests)
+    assert chosen is not None
+    claims = {each.record.uuid: {ResourceClass.PCPU: 2} for each in chosen.guests}
+    snapshot = replace(snapshot, resources=replace(snapshot.resources, guest_claims=claims))
+    exported = {sample.metric.name for sample in collector.collect(snapshot)}
     assert exported == {metric.name for metric in collector.metrics}
 
 
