@@ -13,6 +13,7 @@ from tests.support.guests import guest_xml
 from tests.support.libvirtd import LibvirtDaemon
 from tests.support.oracle import NovaOracle
 from tests.support.reading import make_driver, read_resources
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,9 @@ def test_the_cells_cost_two_calls_and_ask_no_guest(libvirtd: LibvirtDaemon) -> N
         libvirtd.start_guest(guest_xml(name))
         libvirtd.freeze_guest(name)
     driver.get_available_resource()
-    assert (without_guests, count_calls()) == (7, 7)
+    assert without_guests == 7
+    # libvirt's events about the start may arrive late: a guest is read once more then.
+    wait_until(lambda: count_calls() == 7, "a refresh that reads no guest anew")
     for name in ("one", "another"):
         libvirtd.thaw_guest(name)
     driver.close()
