@@ -29,6 +29,7 @@ from grafana.panels import (
     Query,
     Section,
     bar_options,
+    bar_style,
     fixed,
     legend,
     line_style,
@@ -336,7 +337,7 @@ def _of_events_and_answers() -> list[Panel]:
             defaults={
                 "min": 0,
                 "decimals": 0,
-                "custom": line_style(drawStyle="bars", fillOpacity=60, lineWidth=0),
+                "custom": bar_style(),
                 "noValue": "nothing",
             },
             overrides=[

@@ -36,6 +36,7 @@ from grafana.panels import (
     Query,
     Section,
     bar_options,
+    bar_style,
     fixed,
     legend,
     line_style,
@@ -884,7 +885,7 @@ def _exporters() -> list[Panel]:
             defaults={
                 "min": 0,
                 "decimals": 0,
-                "custom": line_style(drawStyle="bars", fillOpacity=60, lineWidth=0),
+                "custom": bar_style(),
                 "noValue": "no errors",
             },
             options=legend(),

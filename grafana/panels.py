@@ -257,6 +257,11 @@ def line_style(**more: Any) -> Json:
     }
 
 
+def bar_style() -> Json:
+    """Return the style of bars over time, for what happens now and then."""
+    return line_style(drawStyle="bars", fillOpacity=60, lineWidth=0)
+
+
 def _ref_id(number: int) -> str:
     return chr(ord("A") + number)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.virt.mounts import FileSystem, find_file_system_at
+from exporter.virt.small_files import exists
 
 _ROOT = Path("/")
 
@@ -66,7 +67,7 @@ class Sandbox:
         marks = (".dockerenv", "run/.containerenv")
         return (
             bool(environment.get("container") or environment.get("KUBERNETES_SERVICE_HOST"))
-            or any(os.path.exists(self.root / mark) for mark in marks)  # noqa: PTH110 # Path's may raise
+            or any(exists(f"{self.root}/{mark}") for mark in marks)
             or (os.getpid() if self.pid is None else self.pid) == 1
         )
 

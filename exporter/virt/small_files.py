@@ -6,6 +6,8 @@ import os
 
 # What is read of a file at most: a page. The longest, memory.stat, has 2 kB.
 MAX_BYTES = 4096
+# The kernel's counters have 64 bits. One in the upper half is a negative number, which makes no sense.
+MAX_COUNTER = 2**63 - 1
 # More than Linux lets all processes together have (PID_MAX_LIMIT), with 7 digits each.
 _MAX_READS = 2**22 * 8 // MAX_BYTES
 

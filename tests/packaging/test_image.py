@@ -211,6 +211,7 @@ def test_a_build_that_fails_says_why_in_the_tools_own_words(tmp_path: Path) -> N
 
 def test_pips_settings_are_found_without_pip(tmp_path: Path) -> None:
     """Where packages come from reaches the build; what names files of this machine does not."""
+    # Nobody's addresses, and paths that are nowhere: names that end in .invalid never exist (RFC 2606).
     settings = tmp_path / "pip.conf"
     settings.write_text(
         "[global]\nindex-url = https://global.invalid/simple\nextra-index-url =\n  https://one.invalid/simple\n"

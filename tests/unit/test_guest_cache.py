@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import BusyError, ConnectionLostError, GoneError, HypervisorError
-from exporter.model import DomainInfo, DomainRecord, DomainState, Problem, Severity
+from exporter.model import DomainInfo, DomainRecord, DomainState, Guest, Problem, Severity
 from exporter.virt.guests.cache import MIN_AGE_SECONDS, RETRY_SECONDS, GuestCache
 from exporter.virt.guests.calls import GuestCalls
 from exporter.virt.guests.guest_xml import parse_guest
@@ -148,12 +148,22 @@ def test_a_guest_that_is_read_again_and_is_as_before_is_the_same_object(cache: C
     assert after[TWO] is before[TWO]
 
 
-def test_the_same_xml_is_not_parsed_again_and_its_odd_part_stays_a_problem(cache: Cache) -> None:
+def test_the_same_xml_is_not_parsed_again_and_its_odd_part_stays_a_problem(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def parse(xml: str) -> Guest:
+        parsed.append(xml)
+        return parse_guest(xml)
+
+    monkeypatch.setattr("exporter.virt.guests.cache.parse_guest", parse)
     cache.libvirt.xml[TWO] = domain_xml(TWO, 1).replace("<vcpu>", "<cputune><vcpupin/></cputune><vcpu>")
     for _ in range(3):
         cache.refresh(BOTH, {TWO})
         (problem,) = cache.get_problems()
         assert problem.message == "domain guest2: <vcpupin>: no 'vcpu'"
+    assert len(parsed) == 1
     cache.libvirt.xml[TWO] = HypervisorError("not now")
     cache.refresh(BOTH, {TWO})
     assert [each.message for each in cache.get_problems()] == ["domain guest2: not now"]

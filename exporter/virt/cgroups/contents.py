@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from exporter.virt.small_files import MAX_COUNTER
+
 RESOURCES = ("cpu", "io", "memory")
-# The kernel's counters have 64 bits. One in the upper half is a negative number, which makes no sense.
 _MAX_DIGITS = 20
-_MAX_NUMBER = 2**63 - 1
 _TOTALS = re.compile(rb"^(some|full) [^\n]*total=(\d{1,20})\s*\n", re.MULTILINE)
 
 
@@ -21,7 +21,7 @@ def parse_number(text: bytes) -> int | None:
     if not digits.isdigit() or len(digits) > _MAX_DIGITS:
         return None
     number = int(digits)
-    return number if number <= _MAX_NUMBER else None
+    return number if number <= MAX_COUNTER else None
 
 
 def find_number(content: bytes, key: bytes) -> int | None:
@@ -43,7 +43,7 @@ def parse_pressure(content: bytes) -> Mapping[bytes, int]:
 
     Its lines are b"some avg10=0.00 … total=5120\\n".
     """
-    return {kind: total for kind, digits in _TOTALS.findall(content) if (total := int(digits)) <= _MAX_NUMBER}
+    return {kind: total for kind, digits in _TOTALS.findall(content) if (total := int(digits)) <= MAX_COUNTER}
 
 
 def parse_schedstat(content: bytes) -> tuple[int, int] | None:

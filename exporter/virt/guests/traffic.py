@@ -12,13 +12,11 @@ from pathlib import Path
 
 from exporter.guest_records import InterfaceCounters
 from exporter.model import Guest, Interface
-from exporter.virt.small_files import exists
+from exporter.virt.small_files import MAX_COUNTER, exists
 
 # Their packets pass no device of the host's kernel.
 _WITHOUT_DEVICE = ("vhostuser", "hostdev", "vdpa", "user")
 _COUNTERS = 8
-# One in the upper half of the kernel's 64 bits is a negative number, which makes no sense.
-_MAX_NUMBER = 2**63 - 1
 
 
 class GuestTraffic:
@@ -108,4 +106,4 @@ def _parse_numbers(fields: Iterable[bytes]) -> list[int] | None:
         numbers = [int(field) for field in fields if field.isdigit()]
     except ValueError:  # more digits than int() takes
         return None
-    return numbers if max(numbers, default=0) <= _MAX_NUMBER else None
+    return numbers if max(numbers, default=0) <= MAX_COUNTER else None
