@@ -243,7 +243,7 @@ def _top(title: str, description: str, expr: str, **defaults: object) -> Panel:
             ],
             **defaults,
         },
-        options=bar_options(),
+        options=bar_options(max_height=32),
     )
 
 

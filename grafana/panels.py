@@ -214,8 +214,16 @@ def stat_options(
     }
 
 
-def bar_options(*, orientation: Literal["horizontal", "vertical"] = "horizontal", rows: bool = False) -> Json:
-    """Return the options of a panel of bars."""
+def bar_options(
+    *,
+    orientation: Literal["horizontal", "vertical"] = "horizontal",
+    rows: bool = False,
+    max_height: int | None = None,
+) -> Json:
+    """Return the options of a panel of bars.
+
+    :param max_height: of a bar in pixels, where there may be one only; else they fill the panel
+    """
     return {
         "reduceOptions": reduced(rows=rows),
         "orientation": orientation,
@@ -223,10 +231,10 @@ def bar_options(*, orientation: Literal["horizontal", "vertical"] = "horizontal"
         "valueMode": "text",
         "namePlacement": "auto",
         "showUnfilled": True,
-        "sizing": "auto",
+        "sizing": "auto" if max_height is None else "manual",
         "minVizWidth": 8,
         "minVizHeight": 16,
-        "maxVizHeight": 300,
+        "maxVizHeight": 300 if max_height is None else max_height,
     }
 
 
@@ -258,8 +266,9 @@ def line_style(**more: Any) -> Json:
 
 
 def bar_style() -> Json:
-    """Return the style of bars over time, for what happens now and then."""
-    return line_style(drawStyle="bars", fillOpacity=60, lineWidth=0)
+    """Return the style of bars over time, for what happens now and then. They stand on one another."""
+    stacking = {"mode": "normal", "group": "A"}
+    return line_style(drawStyle="bars", fillOpacity=60, lineWidth=0, stacking=stacking)
 
 
 def _ref_id(number: int) -> str:
