@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from operator import attrgetter
 
 from exporter.errors import ExporterError
 
@@ -32,24 +33,13 @@ def parse_cpu_spec(spec: str) -> frozenset[int]:
     :raises CpuSpecError: if an item is not a CPU number or range, a range starts past its end, a number is
         above HIGHEST_CPU, or no CPU is left
     """
-    included: set[int] = set()
-    excluded: set[int] = set()
-    for untrimmed in spec.split(","):
-        item = untrimmed.strip(_BLANKS)
-        if not item:
-            continue
-        target = excluded if item.startswith("^") else included
-        target.update(_parse_item(item))
-    cpus = frozenset(included - excluded)
-    if not cpus:
-        raise CpuSpecError(f"{_quote(spec)} leaves no CPU")
-    return cpus
+    return _subtract(*_read(spec), spec)
 
 
 class CpuSpecs:
     """Parses the CPU sets of one document. Most of them are equal. Their total size is limited.
 
-    Five characters of a set can need 2 MiB of memory, and a document may contain thousands of sets.
+    Seven characters of a set can need 2 MiB of memory and 2 ms, and a document may contain thousands of sets.
     """
 
     def __init__(self) -> None:
@@ -61,13 +51,16 @@ class CpuSpecs:
 
         :raises CpuSpecError: as parse_cpu_spec, and if the sets have too many CPUs in total
         """
-        if spec not in self._parsed:
-            cpus = parse_cpu_spec(spec)
-            self._left -= len(cpus)
-            if self._left < 0:
-                raise CpuSpecError(f"more than {MAX_CPUS_IN_SETS} CPUs in the sets of one document")
-            self._parsed[spec] = cpus
-        return self._parsed[spec]
+        known = self._parsed.get(spec)
+        if known is not None:
+            return known
+        if self._left >= 0:  # else it is refused unread
+            included, excluded = _read(spec)
+            self._left -= len(included) + len(excluded)
+        if self._left < 0:
+            raise CpuSpecError(f"more than {MAX_CPUS_IN_SETS} CPUs in the sets of one document")
+        cpus = self._parsed[spec] = _subtract(included, excluded, spec)
+        return cpus
 
 
 def format_cpu_spec(cpus: Iterable[int]) -> str:
@@ -81,6 +74,26 @@ def format_cpu_spec(cpus: Iterable[int]) -> str:
     return ",".join("-".join(map(str, ends)) for ends in ranges)
 
 
+def _read(spec: str) -> tuple[set[int], set[int]]:
+    """Return the CPUs that a set includes, and those that it excludes."""
+    included: list[range] = []
+    excluded: list[range] = []
+    for untrimmed in spec.split(","):
+        item = untrimmed.strip(_BLANKS)
+        if item.startswith("^"):
+            excluded.append(_parse_item(item))
+        elif item:
+            included.append(_parse_item(item))
+    return _unite(included), _unite(excluded)
+
+
+def _subtract(included: set[int], excluded: set[int], spec: str) -> frozenset[int]:
+    cpus = frozenset(included - excluded)
+    if not cpus:
+        raise CpuSpecError(f"{_quote(spec)} leaves no CPU")
+    return cpus
+
+
 def _parse_item(item: str) -> range:
     match = _ITEM.fullmatch(item)
     if match is None:
@@ -91,6 +104,16 @@ def _parse_item(item: str) -> range:
     if start > end:
         raise CpuSpecError(f"{_quote(item)} starts past its end")
     return range(start, end + 1)
+
+
+def _unite(ranges: list[range]) -> set[int]:
+    """Return what is in any of the ranges. Each CPU is added once, however many ranges have it."""
+    cpus: set[int] = set()
+    end = 0
+    for each in sorted(ranges, key=attrgetter("start")):
+        cpus.update(range(max(each.start, end), each.stop))
+        end = max(end, each.stop)
+    return cpus
 
 
 def _parse_number(digits: str, item: str) -> int:

@@ -43,6 +43,12 @@ BOMBS = {
     "domain_xml pins": f"{DOMAIN}<cputune>"
     + "".join(f"<vcpupin vcpu='{each}' cpuset='0-{65535 - each}'/>" for each in range(5000))
     + "</cputune></domain>",
+    "domain_xml exclusions": f"{DOMAIN}<cputune>"
+    + "".join(f"<vcpupin vcpu='{each}' cpuset='0-65535,^{each}-65534'/>" for each in range(5000))
+    + "</cputune></domain>",
+    "domain_xml one set": f"{DOMAIN}<cputune><emulatorpin cpuset='"
+    + ",".join(f"0-{65535 - each}" for each in range(60_000))
+    + "'/></cputune></domain>",
     "domain_xml cells": f"{DOMAIN}<numatune>"
     + "<memnode cellid='0' nodeset='0'/>" * 10_000
     + "</numatune><cpu><numa>"
@@ -51,6 +57,9 @@ BOMBS = {
     "domain_xml digits": f"{HEAD}<vcpu>{'9' * 4000}</vcpu></domain>",
     "capabilities siblings": "<capabilities><host><topology><cells><cell id='0'><cpus>"
     + "".join(f"<cpu id='{each}' siblings='0-{65535 - each}'/>" for each in range(5000))
+    + "</cpus></cell></cells></topology></host></capabilities>",
+    "capabilities high siblings": "<capabilities><host><topology><cells><cell id='0'><cpus>"
+    + "".join(f"<cpu id='{each}' siblings='{each},65535'/>" for each in range(5000))
     + "</cpus></cell></cells></topology></host></capabilities>",
     "capabilities cells": "<capabilities><host><topology><cells>"
     + "".join(f"<cell id='{each}'/>" for each in range(5000))

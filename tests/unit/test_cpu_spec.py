@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.cpu_spec import HIGHEST_CPU, CpuSpecError, format_cpu_spec, parse_cpu_spec
+from exporter.cpu_spec import (
+    HIGHEST_CPU,
+    MAX_CPUS_IN_SETS,
+    CpuSpecError,
+    CpuSpecs,
+    format_cpu_spec,
+    parse_cpu_spec,
+)
 from exporter.errors import ExporterError
 
 cpu_numbers = st.integers(min_value=0, max_value=200)
@@ -135,3 +142,23 @@ def test_any_text_is_a_set_of_cpus_or_a_cpu_spec_error(text: str) -> None:
         return
     assert cpus
     assert all(0 <= cpu <= HIGHEST_CPU for cpu in cpus)
+
+
+def test_after_too_many_cpus_a_documents_sets_are_refused_unread() -> None:
+    """Or else thousands of large sets would take minutes. Sets that were read before are there still."""
+    specs = CpuSpecs()
+    largest = [f"0-{HIGHEST_CPU}" + "," * number for number in range(MAX_CPUS_IN_SETS // (HIGHEST_CPU + 1))]
+    for spec in largest:
+        specs.parse(spec)
+    for spec in ("1", "no set at all"):
+        with pytest.raises(CpuSpecError, match=f"more than {MAX_CPUS_IN_SETS} CPUs"):
+            specs.parse(spec)
+    assert len(specs.parse(largest[0])) == HIGHEST_CPU + 1
+
+
+def test_what_is_excluded_counts_too() -> None:
+    specs = CpuSpecs()
+    for number in range(2):
+        assert specs.parse(f"0-{HIGHEST_CPU},^1-{HIGHEST_CPU - number}") >= {0}
+    with pytest.raises(CpuSpecError, match=f"more than {MAX_CPUS_IN_SETS} CPUs"):
+        specs.parse(f"0-{HIGHEST_CPU}")
