@@ -34,6 +34,7 @@ help: ## List the targets
 	@echo '  URI=...     what make run watches (default: a made-up hypervisor, deploy/demo/hypervisor.xml)'
 	@echo '  ARGS=...    passed on to hypervisor-exporter (make run) or to pytest (make test, test-on, test-pythons)'
 	@echo '  WORKERS=... how many tests run at the same time (default 4; 0: one after the other)'
+	@echo '  PYTHONS=... the versions of make test-pythons, such as "3.10 3.12" (default: all that are supported)'
 	@echo '  RELEASE=... the Debian of make test-on: bookworm, trixie, sid'
 	@echo '  BASE=...    the Debian that make image is made of: trixie (default) or bookworm'
 	@echo '  SECONDS=... how long make fuzz takes for each target (default $(SECONDS))'
@@ -57,8 +58,8 @@ test: $(VENV)/.dev ## Run all tests: make test ARGS='tests/unit -k cpu_spec'
 
 .PHONY: test-pythons
 test-pythons: ## Run the unit tests under every Python 3.10 to 3.14 found on this machine
-	@$(INSTALL_PACKAGES) run
-	@scripts/test-pythons $(ARGS)
+	@$(INSTALL_PACKAGES) run test
+	@PYTHONS='$(PYTHONS)' scripts/test-pythons $(ARGS)
 
 .PHONY: test-on
 test-on: ## Run all tests on a bare Debian, made for it: make test-on RELEASE=trixie ARGS='tests/contract'

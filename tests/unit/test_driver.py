@@ -492,20 +492,21 @@ def test_each_refresh_asks_once_which_cpus_are_online(options: dict[str, str], v
     assert ("available CPUs", "") not in bench.libvirt.asked
 
 
-def test_under_power_management_each_refresh_asks_which_cpus_there_are() -> None:
+def test_under_power_management_each_refresh_asks_which_cpus_there_are(tmp_path: Path) -> None:
     """Shows it for CPUs that Nova has taken offline, from the first refresh after a reload on."""
-    bench = Bench(cpu_shared_set="0-1", cpu_dedicated_set="4-7")
+    options: dict[str, Any] = {
+        "cpu_shared_set": "0-1",
+        "cpu_dedicated_set": "4-7",
+        "instances_path": str(tmp_path),
+    }
+    bench = Bench(**options)
     bench.libvirt.online_cpus = frozenset(range(4))
     resources = bench.read()
     assert (resources.vcpus, [problem.subject for problem in resources.problems]) == (
         None,
         ["cpu_dedicated_set"],
     )
-    bench.driver.reconfigure(
-        HypervisorConfig(
-            uri="qemu:///system", cpu_shared_set="0-1", cpu_dedicated_set="4-7", cpu_power_management=True
-        )
-    )
+    bench.driver.reconfigure(HypervisorConfig(uri="qemu:///system", cpu_power_management=True, **options))
     resources = bench.read()
     assert (resources.vcpus, resources.problems) == (2, ())
     assert [each.total for each in resources.inventories if each.resource_class.value == "PCPU"] == [4]
