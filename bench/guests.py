@@ -1,7 +1,8 @@
 """What the numbers of single guests cost: `python -m bench.guests --guests 100`.
 
-Everything is measured in one run on one real libvirtd: this exporter with and without its collector `guests`,
-and the exporter that Debian has. The results go into docs/performance.md, between two marks.
+Everything is measured in one run on one real libvirtd: this exporter as it is, with its collector `guests`,
+and without its collector `usage`; and the exporter that Debian has. The results go into docs/performance.md,
+between two marks.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ _END = "<!-- Up to here: bench.guests. -->"
 
 OFF = "this exporter"
 ON = "this exporter, with guests"
-_FLAGS = ("--collector.guests", "--collector.projects")
+WITHOUT_USAGE = "this exporter, without usage"
+_FLAGS: dict[str, tuple[str, ...]] = {
+    OFF: (),
+    ON: ("--collector.guests", "--collector.projects"),
+    WITHOUT_USAGE: ("--no-collector.usage",),
+}
 _INTERVAL_SECONDS = 30
 _FROZEN_INTERVAL_SECONDS = 0.5
 # Scrapes with a pause of 7 s. With the first interval, all guests' XML is read again in each pause, when it
@@ -184,11 +190,12 @@ def _start_guest(libvirtd: LibvirtDaemon, number: int) -> None:
 @contextlib.contextmanager
 def _contenders(libvirtd: LibvirtDaemon) -> Iterator[list[Contender]]:
     with (
+        _this_exporter(libvirtd, WITHOUT_USAGE) as without_usage,
         _this_exporter(libvirtd, OFF) as off,
         _this_exporter(libvirtd, ON) as on,
         debian_exporter(libvirtd.uri_read_only) as debian,
     ):
-        yield [each for each in (off, on, debian) if each is not None]
+        yield [each for each in (without_usage, off, on, debian) if each is not None]
 
 
 @contextlib.contextmanager
@@ -196,8 +203,7 @@ def _this_exporter(
     libvirtd: LibvirtDaemon, name: str, *, resync_interval: str = "60s"
 ) -> Iterator[Contender]:
     """Run this exporter where libvirtd runs, so that it sees the same control groups."""
-    flags = _FLAGS if name == ON else ()
-    python = ("env", f"--chdir={_CHECKOUT}", sys.executable, "-m", "exporter", *flags)
+    python = ("env", f"--chdir={_CHECKOUT}", sys.executable, "-m", "exporter", *_FLAGS[name])
     hypervisor = {"uri": libvirtd.uri_read_only, "instances_path": str(libvirtd.images)}
     settings = {"cache_ttl": "0s", "resync_interval": resync_interval, "hypervisors": [hypervisor]}
     with (
@@ -216,7 +222,7 @@ def _measure_scrapes(libvirtd: LibvirtDaemon, contenders: list[Contender], scrap
     for _ in range(turns):
         for contender in contenders:
             # The others take longer.
-            many = scrapes // turns if contender.name in (OFF, ON) else max(1, scrapes // turns // 10)
+            many = scrapes // turns if contender.name in _FLAGS else max(1, scrapes // turns // 10)
             measure(
                 costs[contender.name],
                 contender.scrape,
@@ -327,7 +333,7 @@ def describe(measured: Measured) -> str:
             [
                 f"`{measured.command}`, {when}: guests of QEMU (TCG) on one libvirtd, each",
                 "with a disk, a tap device and a balloon. They sleep. *With guests* is with",
-                f"`{' '.join(_FLAGS)}`.",
+                f"`{' '.join(_FLAGS[ON])}`, *without usage* with `{' '.join(_FLAGS[WITHOUT_USAGE])}`.",
                 f"{os.cpu_count()} CPUs; the load was {os.getloadavg()[1]:.1f} over the last 5 minutes.",
             ]
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def write_between(page: Path, text: str, *, begin: str, end: str, heading: str) -> None:
     """Put the text between the page's marks, or under a heading at its end."""
-    before = page.read_text()
+    before = page.read_text() if page.exists() else ""
     if begin in before:
         head, _, rest = before.partition(begin)
         tail = rest.partition(end)[2]
