@@ -16,6 +16,7 @@ from tests.support.guests import GIB, file_disk, guest_xml, make_qcow2
 from tests.support.modular_daemons import ModularDaemons, Name, why_not
 from tests.support.waiting import wait_until
 
+# The reason names what is missing, and what builds it: no distribution that the tests run on packages them.
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 VCPUS = 3

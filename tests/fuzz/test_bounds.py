@@ -58,9 +58,6 @@ BOMBS = {
     "capabilities siblings": "<capabilities><host><topology><cells><cell id='0'><cpus>"
     + "".join(f"<cpu id='{each}' siblings='0-{65535 - each}'/>" for each in range(5000))
     + "</cpus></cell></cells></topology></host></capabilities>",
-    "capabilities high siblings": "<capabilities><host><topology><cells><cell id='0'><cpus>"
-    + "".join(f"<cpu id='{each}' siblings='{each},65535'/>" for each in range(5000))
-    + "</cpus></cell></cells></topology></host></capabilities>",
     "capabilities cells": "<capabilities><host><topology><cells>"
     + "".join(f"<cell id='{each}'/>" for each in range(5000))
     + "</cells></topology></host></capabilities>",
